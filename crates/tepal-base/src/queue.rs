@@ -1,0 +1,221 @@
+use std::collections::VecDeque;
+use std::fmt;
+use std::io::IoSlice;
+
+use crate::{Pool, Segment};
+
+/// Bytes in the order in which they will leave: whole segments, and a block that gathers small
+/// pieces at the end.
+///
+/// Asking for its length is O(1). Pieces shorter than a pool block are copied into such a block,
+/// so that many small writes leave as one; a [`Segment`] is kept as it is. An empty queue holds no
+/// block.
+///
+/// ```
+/// use tepal_base::{ByteQueue, Pool, Segment};
+///
+/// let mut pool = Pool::new(4096, 1);
+/// let mut queue = ByteQueue::new();
+/// queue.extend(b"hel", &mut pool);
+/// queue.extend(b"lo ", &mut pool);
+/// queue.push(Segment::from_static(b"world"));
+/// assert_eq!(queue.len(), 11);
+/// queue.consume(4, &mut pool);
+/// assert_eq!(queue.to_vec(), b"o world");
+/// queue.consume(7, &mut pool);
+/// assert_eq!((queue.is_empty(), pool.kept()), (true, 1));
+/// ```
+#[derive(Default)]
+pub struct ByteQueue {
+    // None of them is empty.
+    segments: VecDeque<Segment>,
+    // Bytes behind all segments; without capacity unless it holds some.
+    open: Vec<u8>,
+    // Bytes of the first piece (of `open` if there is no segment) that are gone; always less than
+    // its length, or 0.
+    gone: usize,
+    // Bytes in all pieces, without `gone`.
+    len: usize,
+}
+
+impl ByteQueue {
+    /// An empty queue, which allocates nothing yet.
+    pub const fn new() -> ByteQueue {
+        ByteQueue { segments: VecDeque::new(), open: Vec::new(), gone: 0, len: 0 }
+    }
+
+    /// Appends a segment without a copy.
+    pub fn push(&mut self, segment: Segment) {
+        if segment.is_empty() {
+            return;
+        }
+        self.seal();
+        self.len += segment.len();
+        self.segments.push_back(segment);
+    }
+
+    /// Appends a copy of `bytes`, gathered with what was appended before.
+    pub fn extend(&mut self, mut bytes: &[u8], pool: &mut Pool) {
+        self.len += bytes.len();
+        while !bytes.is_empty() {
+            if self.open.capacity() == self.open.len() {
+                self.seal();
+                if bytes.len() >= pool.block_len() {
+                    self.segments.push_back(Segment::from(bytes.to_vec()));
+                    return;
+                }
+                self.open = pool.take();
+            }
+            let room = self.open.capacity() - self.open.len();
+            let (now, later) = bytes.split_at(bytes.len().min(room));
+            self.open.extend_from_slice(now);
+            bytes = later;
+        }
+    }
+
+    /// Drops the first `count` bytes; blocks that become free go back to the pool.
+    ///
+    /// # Panics
+    ///
+    /// If the queue holds fewer bytes.
+    pub fn consume(&mut self, count: usize, pool: &mut Pool) {
+        assert!(count <= self.len, "consumed {count} bytes of {}", self.len);
+        self.len -= count;
+        self.gone += count;
+        while let Some(first) = self.segments.front() {
+            if self.gone < first.len() {
+                return;
+            }
+            self.gone -= first.len();
+            if let Some(Ok(block)) = self.segments.pop_front().map(Segment::into_vec) {
+                pool.give(block);
+            }
+        }
+        if self.len == 0 {
+            self.gone = 0;
+            if self.open.capacity() > 0 {
+                pool.give(std::mem::take(&mut self.open));
+            }
+        }
+    }
+
+    /// Drops everything.
+    ///
+    /// Releasing a host's segment may run user code: take the queue out of what is borrowed first.
+    pub fn clear(&mut self) {
+        *self = ByteQueue::new();
+    }
+
+    /// Fills `slices` with the first pieces, for a vectored write; returns how many it filled.
+    #[inline]
+    pub fn io_slices<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        let mut count = 0;
+        for (slice, piece) in slices.iter_mut().zip(self.pieces()) {
+            *slice = IoSlice::new(piece);
+            count += 1;
+        }
+        count
+    }
+
+    /// The queued bytes, piece by piece; no piece is empty.
+    pub fn pieces(&self) -> impl Iterator<Item = &[u8]> {
+        let mut gone = self.gone;
+        self.segments
+            .iter()
+            .map(|segment| &**segment)
+            .chain((!self.open.is_empty()).then_some(&*self.open))
+            .map(move |piece| &piece[std::mem::take(&mut gone)..])
+            .filter(|piece| !piece.is_empty())
+    }
+
+    /// A copy of all queued bytes in one vector.
+    pub fn to_vec(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(self.len);
+        self.pieces().for_each(|piece| bytes.extend_from_slice(piece));
+        bytes
+    }
+
+    /// How many bytes are queued.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether no byte is queued.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    // Makes a segment of the gathering block, so that something can stand behind it.
+    fn seal(&mut self) {
+        if !self.open.is_empty() {
+            self.segments.push_back(Segment::from(std::mem::take(&mut self.open)));
+        }
+    }
+}
+
+impl fmt::Debug for ByteQueue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ByteQueue({} bytes)", self.len)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::segment::tests::counted;
+    use std::cell::Cell;
+    use std::rc::Rc;
+
+    #[test]
+    fn every_mix_of_writes_leaves_in_order_whatever_is_taken_at_once() {
+        for block in [1, 2, 3, 7, 64] {
+            for taken in [1, 2, 3, 5, 100] {
+                let mut pool = Pool::new(block, 2);
+                let mut queue = ByteQueue::new();
+                let mut sent = Vec::new();
+                let mut expected = Vec::new();
+                for round in 0..50u8 {
+                    let bytes: Vec<u8> = (0..round % 11).map(|n| round ^ n).collect();
+                    expected.extend_from_slice(&bytes);
+                    match round % 3 {
+                        0 => queue.push(Segment::from(bytes)),
+                        _ => queue.extend(&bytes, &mut pool),
+                    }
+                    let count = queue.len().min(taken);
+                    sent.extend_from_slice(&queue.to_vec()[..count]);
+                    queue.consume(count, &mut pool);
+                }
+                sent.extend_from_slice(&queue.to_vec());
+                queue.consume(queue.len(), &mut pool);
+                assert_eq!(sent, expected, "block {block}, taken {taken}");
+                assert!(queue.is_empty() && queue.pieces().next().is_none());
+            }
+        }
+    }
+
+    #[test]
+    fn a_foreign_segment_is_released_as_soon_as_its_last_byte_is_gone() {
+        let released = Rc::new(Cell::new(0));
+        let mut pool = Pool::new(16, 1);
+        let mut queue = ByteQueue::new();
+        queue.push(counted(b"abc", &released));
+        queue.extend(b"d", &mut pool);
+        queue.consume(2, &mut pool);
+        assert_eq!(released.get(), 0);
+        queue.consume(1, &mut pool);
+        assert_eq!(released.get(), 1);
+        assert_eq!(queue.to_vec(), b"d");
+    }
+
+    #[test]
+    fn many_small_writes_leave_as_one_slice() {
+        let mut pool = Pool::new(4096, 1);
+        let mut queue = ByteQueue::new();
+        (0..100).for_each(|_| queue.extend(b"0123456789", &mut pool));
+        let mut slices = [IoSlice::new(&[]); 8];
+        assert_eq!(queue.io_slices(&mut slices), 1);
+        assert_eq!(slices[0].len(), 1000);
+    }
+}
