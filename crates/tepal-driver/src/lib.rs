@@ -1,0 +1,25 @@
+//! The seam between tepal and the world outside: every system call is made here.
+//!
+//! [`Driver`] is everything the rest of tepal knows of an operating system. Engines implement it:
+//! `epoll` (Linux, the default there) and `poll` (any Unix); `tepal-sim` implements it over a
+//! simulated kernel. The seam is shaped so that engines whose operations complete later (io_uring,
+//! IOCP) fit without a second API: bytes move in owned buffers, and the loop *pulls* results after
+//! the driver has said that there is something to pull.
+
+#![warn(missing_docs)]
+
+mod address;
+mod driver;
+mod event;
+mod options;
+mod process;
+mod signal;
+
+pub use address::{Address, UnixAddress};
+pub use driver::{
+    Connect, Descriptor, Domain, Driver, Kind, OpenDescriptor, Received, ReceivedFrom, Sent, Wait,
+};
+pub use event::{Event, Interest, Readiness, Wake, Waker};
+pub use options::{Half, SocketOption};
+pub use process::{Child, Command, ExitStatus, Stdio};
+pub use signal::{Signal, SignalSource};
