@@ -1,0 +1,33 @@
+# The front door. `make` alone lists the targets.
+#
+# Everything is built under CARGO_TARGET_DIR, by default target/, which git ignores.
+
+export CARGO_TARGET_DIR ?= $(CURDIR)/target
+
+.PHONY: help demo test lint bench fuzz soak docs
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@echo 'make TARGET, where TARGET is'
+	@sed -n 's/^\([a-z]*\):.*## /  \1 \t/p' $(MAKEFILE_LIST) | expand -t 10
+
+demo: ## run an echo server and its client on real connections
+	@scripts/demo
+
+test: ## set up what is needed, run every test, list what was absent
+	@scripts/test
+
+lint: ## formatting, clippy, the house rules, licences and advisories
+	@scripts/lint
+
+bench: ## measure against the bare loop, tokio and socat; print the tables
+	@scripts/bench $(BENCH_ARGS)
+
+fuzz: ## run each fuzz target for FUZZ_SECONDS (20)
+	@scripts/fuzz
+
+soak: ## repeat the tests for SOAK_SECONDS (600), stop at the first failure
+	@scripts/soak
+
+docs: ## build the documentation; a warning is an error
+	@scripts/docs
