@@ -1,3 +1,4 @@
+use std::any::Any;
 use std::io::{self, IoSlice};
 use std::os::fd::{OwnedFd, RawFd};
 use std::path::Path;
@@ -228,8 +229,9 @@ pub trait Driver {
 ///
 /// It touches nothing that the driver or the loop can reach, so a host may let other threads run
 /// meanwhile (Python lets the GIL go). What it found, errors included, stays inside until
-/// [`Driver::collect`].
-pub trait Wait: Send {
+/// [`Driver::collect`]. That it is `Any` lets a driver know its own waiter again, so that one
+/// waiter serves for all waits.
+pub trait Wait: Any + Send {
     /// Blocks until something is ready, the deadline has come or the waker was used. Never ends
     /// early on purpose, but may (`EINTR`).
     fn wait(&mut self);

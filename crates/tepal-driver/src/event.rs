@@ -28,10 +28,20 @@ impl Readiness {
     /// The descriptor has an error or a hang-up pending.
     pub const ERROR: Readiness = Readiness(8);
 
+    /// Both directions are at their end: whoever reads or writes next will learn it.
+    pub(crate) const HANG_UP: Readiness = Readiness(1 | 2 | 4 | 8);
+    /// An error is pending: whoever reads or writes next gets it.
+    pub(crate) const FAILED: Readiness = Readiness(1 | 2 | 8);
+
     /// Whether some of `other` is in here.
     #[inline]
     pub const fn intersects(self, other: Readiness) -> bool {
         self.0 & other.0 != 0
+    }
+
+    /// What is in both.
+    pub(crate) const fn and(self, other: Readiness) -> Readiness {
+        Readiness(self.0 & other.0)
     }
 
     /// Whether nothing is in here.

@@ -10,16 +10,25 @@
 
 mod address;
 mod driver;
+mod engine;
+mod entry;
 mod event;
 mod options;
 mod process;
+mod selector;
 mod signal;
+mod signals;
+mod sigpipe;
+mod sockaddr;
+mod sys;
 
 pub use address::{Address, UnixAddress};
 pub use driver::{
     Connect, Descriptor, Domain, Driver, Kind, OpenDescriptor, Received, ReceivedFrom, Sent, Wait,
 };
+pub use engine::{driver_names, open_driver};
 pub use event::{Event, Interest, Readiness, Wake, Waker};
 pub use options::{Half, SocketOption};
 pub use process::{Child, Command, ExitStatus, Stdio};
 pub use signal::{Signal, SignalSource};
+pub use signals::ProcessSignals;

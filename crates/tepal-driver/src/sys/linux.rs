@@ -1,0 +1,225 @@
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::ptr;
+
+use rustix::event::EventfdFlags;
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, SendAncillaryBuffer, SendFlags, SocketAddrAny, SocketFlags, SocketType,
+};
+use rustix::pipe::{PipeFlags, SpliceFlags};
+use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions};
+use rustix::pty::OpenptFlags;
+
+use crate::selector::Timeout;
+use crate::{ExitStatus, Wake};
+
+/// What `poll(2)` calls the end of the peer's direction.
+pub(crate) const POLLRDHUP: libc::c_short = libc::POLLRDHUP;
+
+// A send never blocks, also on a borrowed socket in blocking mode, and never raises SIGPIPE.
+const SEND: SendFlags = SendFlags::NOSIGNAL.union(SendFlags::DONTWAIT);
+
+/// A socket that is non-blocking and closed on exec.
+pub(crate) fn socket(family: AddressFamily, kind: SocketType) -> io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    Ok(rustix::net::socket_with(family, kind, flags, None)?)
+}
+
+/// Accepts one connection; the new socket is non-blocking and closed on exec.
+pub(crate) fn accept(
+    listener: BorrowedFd<'_>,
+) -> rustix::io::Result<(OwnedFd, Option<SocketAddrAny>)> {
+    rustix::net::acceptfrom_with(listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)
+}
+
+/// A pipe whose ends are closed on exec: the one to read from, the one to write to.
+pub(crate) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?)
+}
+
+/// Sends one slice on a socket without blocking and without SIGPIPE.
+pub(crate) fn send(socket: BorrowedFd<'_>, bytes: &[u8]) -> rustix::io::Result<usize> {
+    rustix::net::send(socket, bytes, SEND)
+}
+
+/// Sends several slices on a socket without blocking and without SIGPIPE.
+pub(crate) fn send_slices(
+    socket: BorrowedFd<'_>,
+    slices: &[IoSlice<'_>],
+) -> rustix::io::Result<usize> {
+    rustix::net::sendmsg(socket, slices, &mut SendAncillaryBuffer::default(), SEND)
+}
+
+/// Sends one datagram to an address, or to the connected peer.
+pub(crate) fn send_to(
+    socket: BorrowedFd<'_>,
+    bytes: &[u8],
+    peer: Option<&SocketAddrAny>,
+) -> rustix::io::Result<usize> {
+    match peer {
+        Some(peer) => rustix::net::sendto(socket, bytes, SEND, peer),
+        None => rustix::net::send(socket, bytes, SEND),
+    }
+}
+
+/// Sends a part of a file; may raise SIGPIPE.
+pub(crate) fn send_file(
+    to: BorrowedFd<'_>,
+    file: BorrowedFd<'_>,
+    offset: u64,
+    count: usize,
+) -> rustix::io::Result<usize> {
+    let mut offset = offset;
+    rustix::fs::sendfile(to, file, Some(&mut offset), count)
+}
+
+/// Moves bytes between a pipe and something else; may raise SIGPIPE.
+pub(crate) fn splice(
+    from: BorrowedFd<'_>,
+    to: BorrowedFd<'_>,
+    count: usize,
+) -> rustix::io::Result<usize> {
+    rustix::pipe::splice(from, None, to, None, count, SpliceFlags::NONBLOCK | SpliceFlags::MOVE)
+}
+
+/// `poll(2)`, with nanoseconds.
+pub(crate) fn poll(fds: &mut [libc::pollfd], timeout: Timeout) -> rustix::io::Result<usize> {
+    let span = match timeout {
+        Timeout::Never => None,
+        Timeout::Now => Some(0),
+        Timeout::Nanos(nanos) => Some(nanos),
+    };
+    let span = span.map(|nanos| libc::timespec {
+        tv_sec: libc::time_t::try_from(nanos / 1_000_000_000).unwrap_or(libc::time_t::MAX),
+        tv_nsec: (nanos % 1_000_000_000) as _,
+    });
+    let span = span.as_ref().map_or(ptr::null(), ptr::from_ref);
+    // SAFETY: `fds` is valid for its length, and `span` is null or points to a timespec that lives
+    // until the call returns; a null mask leaves the signal mask alone.
+    let count =
+        unsafe { libc::ppoll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, span, ptr::null()) };
+    usize::try_from(count).map_err(|_| last_errno())
+}
+
+/// The error of the libc call that has just failed.
+pub(crate) fn last_errno() -> Errno {
+    let code = io::Error::last_os_error().raw_os_error().unwrap_or(libc::EINVAL);
+    Errno::from_raw_os_error(code)
+}
+
+/// Fills `bytes` from the kernel's generator.
+pub(crate) fn entropy(bytes: &mut [u8]) -> io::Result<()> {
+    let mut filled = 0;
+    while filled < bytes.len() {
+        let flags = rustix::rand::GetRandomFlags::empty();
+        match rustix::rand::getrandom(&mut bytes[filled..], flags) {
+            Ok(count) => filled += count,
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// What ends a wait from outside: an eventfd.
+#[derive(Debug)]
+pub(crate) struct Notifier {
+    eventfd: OwnedFd,
+}
+
+impl Notifier {
+    pub(crate) fn new() -> io::Result<Notifier> {
+        let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+        Ok(Notifier { eventfd: rustix::event::eventfd(0, flags)? })
+    }
+
+    /// Makes the descriptor unreadable again, for engines that see levels.
+    pub(crate) fn drain(&self) {
+        // Fails only when there is nothing to drain.
+        let _ = rustix::io::read(&self.eventfd, &mut [0; 8]);
+    }
+}
+
+impl AsFd for Notifier {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.eventfd.as_fd()
+    }
+}
+
+impl Wake for Notifier {
+    // rustix makes the system call itself, so `errno` is not touched.
+    fn wake(&self) {
+        let one = 1u64.to_ne_bytes();
+        if rustix::io::write(&self.eventfd, &one) == Err(Errno::AGAIN) {
+            // The counter is full, after 2^64 - 2 wake-ups that an edge-triggered engine has not
+            // drained. Start it again; the second write then makes the edge.
+            self.drain();
+            let _ = rustix::io::write(&self.eventfd, &one);
+        }
+    }
+}
+
+/// A descriptor that becomes readable when a child has ended: a pidfd.
+pub(crate) fn watch_process(pid: u32) -> io::Result<OwnedFd> {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(Errno::SRCH)?;
+    Ok(rustix::process::pidfd_open(pid, PidfdFlags::empty())?)
+}
+
+/// Whether [`watch_process`] works here at all.
+pub(crate) fn can_watch_processes() -> bool {
+    watch_process(std::process::id()).is_ok()
+}
+
+/// Reaps a child if it has ended.
+pub(crate) fn reap(process: BorrowedFd<'_>, _pid: u32) -> io::Result<Option<ExitStatus>> {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+    loop {
+        return match rustix::process::waitid(WaitId::PidFd(process), options) {
+            Ok(None) => Ok(None),
+            Ok(Some(status)) => {
+                Ok(Some(match (status.exit_status(), status.terminating_signal()) {
+                    (Some(code), _) => ExitStatus::Code(code),
+                    (None, Some(signal)) => ExitStatus::Signal(signal),
+                    (None, None) => ExitStatus::Unknown,
+                }))
+            }
+            Err(Errno::INTR) => continue,
+            Err(Errno::CHILD) => Ok(Some(ExitStatus::Unknown)),
+            Err(error) => Err(error.into()),
+        };
+    }
+}
+
+/// Sends a signal to a child that has not been reaped.
+pub(crate) fn kill(process: BorrowedFd<'_>, _pid: u32, signal: i32) -> io::Result<()> {
+    let info = ptr::null::<libc::siginfo_t>();
+    // SAFETY: the kernel checks the descriptor and the number; a null siginfo is as kill(2).
+    let done =
+        unsafe { libc::syscall(libc::SYS_pidfd_send_signal, process.as_raw_fd(), signal, info, 0) };
+    if done == 0 { Ok(()) } else { Err(last_errno().into()) }
+}
+
+/// A pseudo-terminal: the master's side, the terminal's side.
+pub(crate) fn open_pty() -> io::Result<(OwnedFd, OwnedFd)> {
+    let master =
+        rustix::pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
+    rustix::pty::unlockpt(&master)?;
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let terminal = match rustix::pty::ioctl_tiocgptpeer(&master, flags) {
+        Ok(terminal) => terminal,
+        // Kernels before 4.13.
+        Err(_) => {
+            let name = rustix::pty::ptsname(&master, Vec::new())?;
+            let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+            rustix::fs::open(name, flags, rustix::fs::Mode::empty())?
+        }
+    };
+    Ok((master, terminal))
+}
+
+/// A descriptor that is readable from the start.
+pub(crate) fn ready_descriptor() -> io::Result<OwnedFd> {
+    Ok(rustix::event::eventfd(1, EventfdFlags::CLOEXEC)?)
+}
