@@ -1,0 +1,340 @@
+//! Which address is tried when: a pure machine between the resolver and the sockets.
+//!
+//! The caller starts and cancels attempts as it is told and says how they ended. What counts as
+//! "connected" is the caller's choice: the TCP handshake, or all handshakes above it.
+//!
+//! * *Linear*: one address after the other. Each attempt gets its share of the time left, the
+//!   last one all of it, so that a silent first address cannot use up the whole limit.
+//! * *Race* (RFC 8305): families alternate, and the next attempt starts when the previous one
+//!   fails or 250 ms after it started, whichever is first. The first to connect wins and the
+//!   others are cancelled; [`Strategy::redundant_count`] counts those.
+//!
+//! ```
+//! use std::time::Duration;
+//! use tepal_base::Instant;
+//! use tepal_names::strategy::{Strategy, Step};
+//!
+//! let addresses = ["[2001:db8::1]:80".parse().unwrap(), "192.0.2.1:80".parse().unwrap()];
+//! let start = Instant::ZERO;
+//! let deadline = start + Duration::from_secs(30);
+//! let mut race = Strategy::<&str>::race(addresses, start, deadline);
+//! assert_eq!(race.poll_step(), Some(Step::Start(0)));
+//! assert_eq!(race.poll_step(), None);
+//!
+//! // Nothing for 250 ms: the other family's turn, while the first goes on.
+//! let later = race.poll_timeout().unwrap();
+//! assert_eq!(later, start + Duration::from_millis(250));
+//! race.handle_timeout(later);
+//! assert_eq!(race.poll_step(), Some(Step::Start(1)));
+//!
+//! race.handle_connected(1, later);
+//! assert_eq!(race.poll_step(), Some(Step::Cancel(0)));
+//! assert_eq!(race.poll_step(), Some(Step::Done(1)));
+//! assert_eq!(race.redundant_count(), 1);
+//! ```
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tepal_base::Instant;
+
+/// The delay after which a race starts its next attempt: RFC 8305, section 8, recommends 250 ms.
+pub const CONNECTION_ATTEMPT_DELAY: Duration = Duration::from_millis(250);
+
+/// One connect to one of several addresses; see the [module](self).
+///
+/// `E` is the caller's error of a failed attempt. Calls for an attempt that is over, or was never
+/// started, change nothing, so events that arrive late are harmless.
+#[derive(Clone, Debug)]
+pub struct Strategy<E> {
+    attempts: Vec<Attempt<E>>,
+    mode: Mode,
+    deadline: Instant,
+    // The next address to start; == attempts.len() when all were.
+    next: usize,
+    // Race: when the next attempt starts if nothing happens before.
+    next_start: Instant,
+    steps: VecDeque<Step>,
+    ended: bool,
+    redundant_count: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Mode {
+    Linear,
+    Race { delay: Duration },
+}
+
+/// One address, and what became of it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Attempt<E> {
+    /// The address.
+    pub address: SocketAddr,
+    /// When the attempt started; `None` if its turn never came.
+    pub started: Option<Instant>,
+    /// When it ended; `None` while it runs, or if it never started.
+    pub ended: Option<Instant>,
+    /// How it ended, or that it did not.
+    pub outcome: Outcome<E>,
+    // When the attempt is given up; FAR before it starts.
+    limit: Instant,
+}
+
+/// What became of an attempt.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Outcome<E> {
+    /// Its turn has not come.
+    Waiting,
+    /// It runs.
+    Running,
+    /// It connected first.
+    Connected,
+    /// It failed with this error.
+    Failed(E),
+    /// Its share of the time was over.
+    TimedOut,
+    /// Another one connected first, or the caller gave up.
+    Cancelled,
+}
+
+/// What the caller is to do. Indices are those of [`Strategy::attempts`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Step {
+    /// Open a socket and connect to this address.
+    Start(usize),
+    /// Close this attempt's socket; nothing need be reported about it any more.
+    Cancel(usize),
+    /// This attempt won. Nothing follows.
+    Done(usize),
+    /// Every address failed, or the deadline passed; each outcome tells why. Nothing follows.
+    Failed,
+}
+
+impl<E> Strategy<E> {
+    /// One address after the other, in the given order. `deadline` limits the whole.
+    pub fn linear(
+        addresses: impl IntoIterator<Item = SocketAddr>,
+        now: Instant,
+        deadline: Instant,
+    ) -> Strategy<E> {
+        Strategy::new(addresses.into_iter().collect(), Mode::Linear, now, deadline)
+    }
+
+    /// A race with the recommended delay of [`CONNECTION_ATTEMPT_DELAY`].
+    pub fn race(
+        addresses: impl IntoIterator<Item = SocketAddr>,
+        now: Instant,
+        deadline: Instant,
+    ) -> Strategy<E> {
+        Strategy::race_with_delay(addresses, CONNECTION_ATTEMPT_DELAY, now, deadline)
+    }
+
+    /// A race with another delay between starts. RFC 8305 asks for 10 ms to 2 s; the value is
+    /// brought into these bounds.
+    ///
+    /// The addresses come in order of preference and are interleaved by family, beginning with
+    /// the family of the first (RFC 8305, section 4).
+    pub fn race_with_delay(
+        addresses: impl IntoIterator<Item = SocketAddr>,
+        delay: Duration,
+        now: Instant,
+        deadline: Instant,
+    ) -> Strategy<E> {
+        let delay = delay.clamp(Duration::from_millis(10), Duration::from_secs(2));
+        let addresses = interleave(addresses.into_iter().collect());
+        Strategy::new(addresses, Mode::Race { delay }, now, deadline)
+    }
+
+    fn new(addresses: Vec<SocketAddr>, mode: Mode, now: Instant, deadline: Instant) -> Strategy<E> {
+        let attempts = addresses.into_iter().map(|address| Attempt {
+            address,
+            started: None,
+            ended: None,
+            outcome: Outcome::Waiting,
+            limit: Instant::FAR,
+        });
+        let mut strategy = Strategy {
+            attempts: attempts.collect(),
+            mode,
+            deadline,
+            next: 0,
+            next_start: now,
+            steps: VecDeque::new(),
+            ended: false,
+            redundant_count: 0,
+        };
+        strategy.handle_timeout(now);
+        strategy
+    }
+
+    /// An attempt connected. The first one wins.
+    pub fn handle_connected(&mut self, index: usize, now: Instant) {
+        if self.ended || !self.end_attempt(index, Outcome::Connected, now) {
+            return;
+        }
+        self.redundant_count = self.cancel_running(now);
+        self.ended = true;
+        self.steps.push_back(Step::Done(index));
+    }
+
+    /// An attempt failed; its socket is closed already. The next one starts at once.
+    pub fn handle_failed(&mut self, index: usize, error: E, now: Instant) {
+        if self.ended || !self.end_attempt(index, Outcome::Failed(error), now) {
+            return;
+        }
+        self.next_start = now;
+        self.advance(now);
+    }
+
+    /// Time went by. To be called at [`poll_timeout`](Strategy::poll_timeout)'s instant; a call
+    /// before it changes nothing.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.ended {
+            return;
+        }
+        for index in 0..self.next {
+            if self.attempts[index].limit <= now && self.end_attempt(index, Outcome::TimedOut, now)
+            {
+                self.steps.push_back(Step::Cancel(index));
+                self.next_start = self.next_start.min(now);
+            }
+        }
+        self.advance(now);
+    }
+
+    /// Gives up: cancels what runs, and ends with [`Step::Failed`].
+    pub fn cancel(&mut self, now: Instant) {
+        if !self.ended {
+            self.cancel_running(now);
+            self.fail();
+        }
+    }
+
+    /// The next thing to do, until `None`.
+    pub fn poll_step(&mut self) -> Option<Step> {
+        self.steps.pop_front()
+    }
+
+    /// When [`handle_timeout`](Strategy::handle_timeout) is to be called; `None` when all is over.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        if self.ended {
+            return None;
+        }
+        let limits = self.running().map(|attempt| attempt.limit);
+        let next_start = match self.mode {
+            Mode::Race { .. } if self.next < self.attempts.len() => self.next_start,
+            _ => Instant::FAR,
+        };
+        Some(limits.min().unwrap_or(Instant::FAR).min(next_start).min(self.deadline))
+    }
+
+    /// Every address in the order of trying, with what became of it.
+    pub fn attempts(&self) -> &[Attempt<E>] {
+        &self.attempts
+    }
+
+    /// How many connects were under way in vain when another one won.
+    ///
+    /// 0 for a linear strategy, and for a race whose first address answered within the delay.
+    pub fn redundant_count(&self) -> usize {
+        self.redundant_count
+    }
+
+    /// Starts what is due, or ends with a failure when nothing runs and nothing is left.
+    fn advance(&mut self, now: Instant) {
+        if now >= self.deadline {
+            for index in 0..self.next {
+                if self.end_attempt(index, Outcome::TimedOut, now) {
+                    self.steps.push_back(Step::Cancel(index));
+                }
+            }
+            self.fail();
+            return;
+        }
+        while self.next < self.attempts.len() {
+            let due = match self.mode {
+                Mode::Linear => self.running().next().is_none(),
+                Mode::Race { .. } => self.next_start <= now,
+            };
+            if !due {
+                return;
+            }
+            self.start(now);
+        }
+        if self.running().next().is_none() {
+            self.fail();
+        }
+    }
+
+    fn start(&mut self, now: Instant) {
+        let left = self.attempts.len() - self.next;
+        let limit = match self.mode {
+            // The time left, shared out; the last address gets the rest.
+            Mode::Linear if left > 1 => {
+                let share = self.deadline.since(now).as_nanos() / left as u128;
+                now + Duration::from_nanos(u64::try_from(share).unwrap_or(u64::MAX))
+            }
+            Mode::Linear => self.deadline,
+            Mode::Race { delay } => {
+                self.next_start = now + delay;
+                self.deadline
+            }
+        };
+        let attempt = &mut self.attempts[self.next];
+        attempt.started = Some(now);
+        attempt.outcome = Outcome::Running;
+        attempt.limit = limit;
+        self.steps.push_back(Step::Start(self.next));
+        self.next += 1;
+    }
+
+    /// Ends an attempt if it runs; false if it does not.
+    fn end_attempt(&mut self, index: usize, outcome: Outcome<E>, now: Instant) -> bool {
+        match self.attempts.get_mut(index) {
+            Some(attempt) if matches!(attempt.outcome, Outcome::Running) => {
+                attempt.outcome = outcome;
+                attempt.ended = Some(now);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn cancel_running(&mut self, now: Instant) -> usize {
+        let mut count = 0;
+        for index in 0..self.next {
+            if self.end_attempt(index, Outcome::Cancelled, now) {
+                self.steps.push_back(Step::Cancel(index));
+                count += 1;
+            }
+        }
+        count
+    }
+
+    fn fail(&mut self) {
+        self.ended = true;
+        self.steps.push_back(Step::Failed);
+    }
+
+    fn running(&self) -> impl Iterator<Item = &Attempt<E>> {
+        self.attempts[..self.next]
+            .iter()
+            .filter(|attempt| matches!(attempt.outcome, Outcome::Running))
+    }
+}
+
+/// Alternates families, beginning with the first address's; the order within each stays.
+fn interleave(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let first_is_v4 = addresses.first().is_some_and(SocketAddr::is_ipv4);
+    let count = addresses.len();
+    let (leading, other): (Vec<_>, Vec<_>) =
+        addresses.into_iter().partition(|address| address.is_ipv4() == first_is_v4);
+    let (mut leading, mut other) = (leading.into_iter(), other.into_iter());
+    let mut mixed = Vec::with_capacity(count);
+    while mixed.len() < count {
+        mixed.extend(leading.next());
+        mixed.extend(other.next());
+    }
+    mixed
+}

@@ -1,0 +1,218 @@
+//! Linear and race, driven by hand.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tepal_base::Instant;
+use tepal_names::strategy::{CONNECTION_ATTEMPT_DELAY, Outcome, Step, Strategy};
+
+const DELAY: Duration = CONNECTION_ATTEMPT_DELAY;
+
+fn at(millis: u64) -> Instant {
+    Instant::from_nanos(millis * 1_000_000)
+}
+
+fn v4(count: u8) -> Vec<SocketAddr> {
+    (1..=count).map(|last| SocketAddr::from(([192, 0, 2, last], 80))).collect()
+}
+
+fn v6(count: u16) -> Vec<SocketAddr> {
+    (1..=count).map(|last| SocketAddr::from(([0x2001, 0xdb8, 0, 0, 0, 0, 0, last], 80))).collect()
+}
+
+fn steps<E>(strategy: &mut Strategy<E>) -> Vec<Step> {
+    std::iter::from_fn(|| strategy.poll_step()).collect()
+}
+
+#[test]
+fn linear_shares_out_the_time_left_and_the_last_gets_the_rest() {
+    let mut linear = Strategy::<&str>::linear(v4(3), at(0), at(30_000));
+    assert_eq!(steps(&mut linear), [Step::Start(0)]);
+    assert_eq!(linear.poll_timeout(), Some(at(10_000)));
+    linear.handle_timeout(at(9_999));
+    assert_eq!(steps(&mut linear), []);
+    linear.handle_timeout(at(10_000));
+    assert_eq!(steps(&mut linear), [Step::Cancel(0), Step::Start(1)]);
+    // The second fails early; the last has all that remains.
+    linear.handle_failed(1, "refused", at(12_000));
+    assert_eq!(steps(&mut linear), [Step::Start(2)]);
+    assert_eq!(linear.poll_timeout(), Some(at(30_000)));
+    linear.handle_timeout(at(30_000));
+    assert_eq!(steps(&mut linear), [Step::Cancel(2), Step::Failed]);
+    assert_eq!(linear.poll_timeout(), None);
+    let outcomes: Vec<_> = linear.attempts().iter().map(|attempt| &attempt.outcome).collect();
+    assert_eq!(outcomes, [&Outcome::TimedOut, &Outcome::Failed("refused"), &Outcome::TimedOut]);
+    assert_eq!(linear.attempts()[1].started, Some(at(10_000)));
+    assert_eq!(linear.attempts()[1].ended, Some(at(12_000)));
+}
+
+#[test]
+fn linear_tries_one_at_a_time_and_stops_at_the_first_success() {
+    let mut linear = Strategy::linear(v4(3), at(0), at(1_000));
+    linear.handle_failed(0, 1, at(1));
+    linear.handle_connected(1, at(2));
+    assert_eq!(steps(&mut linear), [Step::Start(0), Step::Start(1), Step::Done(1)]);
+    assert_eq!(linear.attempts()[2].outcome, Outcome::Waiting);
+    assert_eq!(linear.redundant_count(), 0);
+}
+
+#[test]
+fn a_race_alternates_families() {
+    let mixed: Vec<_> = v6(3).into_iter().chain(v4(2)).collect();
+    let race = Strategy::<()>::race(mixed, at(0), at(1_000));
+    let order: Vec<_> = race.attempts().iter().map(|attempt| attempt.address).collect();
+    assert_eq!(order, [v6(3)[0], v4(2)[0], v6(3)[1], v4(2)[1], v6(3)[2]]);
+}
+
+#[test]
+fn a_race_whose_first_address_answers_in_time_makes_no_redundant_connect() {
+    let mut race = Strategy::<()>::race(v4(4), at(0), at(1_000));
+    race.handle_connected(0, at(249));
+    assert_eq!(steps(&mut race), [Step::Start(0), Step::Done(0)]);
+    assert_eq!(race.redundant_count(), 0);
+}
+
+#[test]
+fn a_race_starts_the_next_after_the_delay_or_at_once_on_failure() {
+    let mut race = Strategy::race(v4(4), at(0), at(10_000));
+    race.handle_timeout(at(249));
+    assert_eq!(steps(&mut race), [Step::Start(0)]);
+    race.handle_timeout(at(250));
+    assert_eq!(steps(&mut race), [Step::Start(1)]);
+    race.handle_failed(0, "refused", at(300));
+    assert_eq!(steps(&mut race), [Step::Start(2)]);
+    // The delay counts from the latest start.
+    assert_eq!(race.poll_timeout(), Some(at(300) + DELAY));
+    race.handle_connected(1, at(310));
+    assert_eq!(steps(&mut race), [Step::Cancel(2), Step::Done(1)]);
+    assert_eq!(race.redundant_count(), 1);
+    assert_eq!(race.attempts()[3].outcome, Outcome::Waiting);
+}
+
+#[test]
+fn a_late_success_or_failure_changes_nothing() {
+    let mut race = Strategy::race(v4(2), at(0), at(10_000));
+    race.handle_timeout(at(250));
+    race.handle_connected(0, at(260));
+    steps(&mut race);
+    race.handle_connected(1, at(261));
+    race.handle_failed(1, "reset", at(262));
+    race.handle_failed(7, "never started", at(262));
+    race.handle_timeout(at(20_000));
+    race.cancel(at(20_000));
+    assert_eq!(steps(&mut race), []);
+    assert_eq!(race.attempts()[1].outcome, Outcome::Cancelled);
+}
+
+#[test]
+fn every_error_is_kept_when_all_addresses_fail() {
+    for mut strategy in
+        [Strategy::linear(v4(3), at(0), at(10_000)), Strategy::race(v4(3), at(0), at(10_000))]
+    {
+        for index in 0..3 {
+            strategy.handle_failed(index, index, at(index as u64));
+        }
+        assert_eq!(
+            steps(&mut strategy),
+            [Step::Start(0), Step::Start(1), Step::Start(2), Step::Failed]
+        );
+        for (index, attempt) in strategy.attempts().iter().enumerate() {
+            assert_eq!(attempt.outcome, Outcome::Failed(index));
+        }
+    }
+}
+
+#[test]
+fn without_addresses_or_time_it_fails_at_once() {
+    let mut none = Strategy::<()>::linear([], at(0), at(10));
+    assert_eq!(steps(&mut none), [Step::Failed]);
+    let mut none = Strategy::<()>::race([], at(0), at(10));
+    assert_eq!(steps(&mut none), [Step::Failed]);
+    let mut late = Strategy::<()>::race(v4(2), at(10), at(10));
+    assert_eq!(steps(&mut late), [Step::Failed]);
+    assert_eq!(late.attempts()[0].outcome, Outcome::Waiting);
+}
+
+#[test]
+fn a_cancelled_race_closes_all_it_opened() {
+    let mut race = Strategy::<()>::race(v4(3), at(0), at(10_000));
+    race.handle_timeout(at(250));
+    steps(&mut race);
+    race.cancel(at(300));
+    assert_eq!(steps(&mut race), [Step::Cancel(0), Step::Cancel(1), Step::Failed]);
+}
+
+#[test]
+fn a_race_past_its_deadline_closes_all_it_opened() {
+    let mut race = Strategy::<()>::race(v4(2), at(0), at(600));
+    race.handle_timeout(at(250));
+    assert_eq!(race.poll_timeout(), Some(at(600)));
+    race.handle_timeout(at(600));
+    assert_eq!(
+        steps(&mut race),
+        [Step::Start(0), Step::Start(1), Step::Cancel(0), Step::Cancel(1), Step::Failed]
+    );
+}
+
+/// Every started attempt is ended by exactly one of: our report, a cancel, the win. And the whole
+/// ends by its deadline.
+#[test]
+fn any_schedule_ends_by_the_deadline_with_every_socket_accounted_for() {
+    let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut random = move |bound: u64| {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        seed % bound
+    };
+    for round in 0..2_000 {
+        let addresses: Vec<_> =
+            v6(random(4) as u16).into_iter().chain(v4(random(4) as u8)).collect();
+        let deadline = at(random(3_000));
+        let mut strategy = if round % 2 == 0 {
+            Strategy::linear(addresses, at(0), deadline)
+        } else {
+            Strategy::race(addresses, at(0), deadline)
+        };
+        let mut open = Vec::new();
+        let mut now = at(0);
+        let end = 'run: loop {
+            while let Some(step) = strategy.poll_step() {
+                match step {
+                    Step::Start(index) => open.push(index),
+                    Step::Cancel(index) => {
+                        let place = open.iter().position(|&each| each == index);
+                        open.swap_remove(place.expect("only open attempts are cancelled"));
+                    }
+                    Step::Done(index) => {
+                        assert_eq!(open, [index]);
+                        break 'run step;
+                    }
+                    Step::Failed => {
+                        assert!(open.is_empty());
+                        break 'run step;
+                    }
+                }
+            }
+            let wake = strategy.poll_timeout().expect("a running strategy has a deadline");
+            let event = now + Duration::from_millis(random(400));
+            if event < wake && !open.is_empty() {
+                now = event;
+                let index = open[random(open.len() as u64) as usize];
+                if random(4) == 0 {
+                    strategy.handle_connected(index, now);
+                    open.retain(|&each| each != index);
+                    open.push(index);
+                } else {
+                    open.retain(|&each| each != index);
+                    strategy.handle_failed(index, (), now);
+                }
+            } else {
+                now = wake;
+                strategy.handle_timeout(now);
+            }
+        };
+        assert!(now <= deadline, "{end:?}");
+        assert_eq!(strategy.poll_timeout(), None);
+    }
+}
