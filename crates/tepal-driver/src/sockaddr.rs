@@ -21,7 +21,7 @@ use crate::{Address, UnixAddress};
 pub(crate) fn encode(address: &Address) -> io::Result<SocketAddrAny> {
     match address {
         Address::Ip(address) => Ok(SocketAddrAny::from(*address)),
-        Address::Unix(address) => Ok(SocketAddrAny::from(encode_unix(address)?)),
+        Address::Unix(address) => encode_unix(address),
         Address::Other(bytes) => encode_raw(bytes),
     }
 }
@@ -33,15 +33,15 @@ pub(crate) fn decode(address: Option<SocketAddrAny>) -> Address {
         AddressFamily::INET | AddressFamily::INET6 => {
             SocketAddr::try_from(address.clone()).ok().map(Address::Ip)
         }
-        AddressFamily::UNIX => SocketAddrUnix::try_from(address.clone()).ok().map(decode_unix),
+        AddressFamily::UNIX => Some(Address::Unix(decode_unix(&address))),
         _ => None,
     };
     known.unwrap_or_else(|| Address::Other(raw_bytes(&address).into()))
 }
 
-fn encode_unix(address: &UnixAddress) -> io::Result<SocketAddrUnix> {
+fn encode_unix(address: &UnixAddress) -> io::Result<SocketAddrAny> {
     match address {
-        UnixAddress::Unnamed => unnamed(),
+        UnixAddress::Unnamed => encode_nameless(&[]),
         UnixAddress::Path(path) => {
             let bytes = path.as_os_str().as_bytes();
             if bytes.is_empty() {
@@ -50,51 +50,48 @@ fn encode_unix(address: &UnixAddress) -> io::Result<SocketAddrUnix> {
             if bytes.contains(&0) {
                 return Err(invalid("a Unix socket's path must not contain a zero byte"));
             }
-            SocketAddrUnix::new(bytes).map_err(|_| {
+            SocketAddrUnix::new(bytes).map(SocketAddrAny::from).map_err(|_| {
                 invalid(format!("a Unix socket's path of {} bytes is too long", bytes.len()))
             })
         }
-        UnixAddress::Abstract(name) => abstract_name(name),
+        UnixAddress::Abstract(name) => encode_nameless(&[&[0], &**name].concat()),
     }
 }
 
+// Bytes before the path: a family of two bytes, or a length and a family of one byte each.
+const HEADER: usize = 2;
+
+// Linux gives the unnamed no path at all, and abstract names one that begins with a zero byte.
 #[cfg(target_os = "linux")]
-fn unnamed() -> io::Result<SocketAddrUnix> {
-    Ok(SocketAddrUnix::new_unnamed())
-}
-
-#[cfg(target_os = "linux")]
-fn abstract_name(name: &[u8]) -> io::Result<SocketAddrUnix> {
-    SocketAddrUnix::new_abstract_name(name)
-        .map_err(|_| invalid(format!("an abstract name of {} bytes is too long", name.len())))
-}
-
-#[cfg(not(target_os = "linux"))]
-fn unnamed() -> io::Result<SocketAddrUnix> {
-    Err(invalid("this system has no unnamed addresses to bind or connect to"))
-}
-
-#[cfg(not(target_os = "linux"))]
-fn abstract_name(_name: &[u8]) -> io::Result<SocketAddrUnix> {
-    Err(invalid("this system has no abstract names of Unix sockets"))
-}
-
-fn decode_unix(address: SocketAddrUnix) -> Address {
-    #[cfg(target_os = "linux")]
-    if let Some(name) = address.abstract_name() {
-        return Address::Unix(UnixAddress::Abstract(name.into()));
+fn encode_nameless(path: &[u8]) -> io::Result<SocketAddrAny> {
+    let family = (libc::AF_UNIX as libc::sa_family_t).to_ne_bytes();
+    let most = size_of::<libc::sockaddr_un>() - HEADER;
+    if path.len() > most {
+        let len = path.len() - 1;
+        return Err(invalid(format!("an abstract name of {len} bytes is too long")));
     }
-    match address.path() {
-        Some(path) if !path.is_empty() => {
-            Address::Unix(UnixAddress::Path(PathBuf::from(OsStr::from_bytes(path.to_bytes()))))
-        }
-        _ => Address::Unix(UnixAddress::Unnamed),
+    encode_raw(&[&family, path].concat())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn encode_nameless(_path: &[u8]) -> io::Result<SocketAddrAny> {
+    Err(invalid("this system has Unix sockets with paths only"))
+}
+
+fn decode_unix(address: &SocketAddrAny) -> UnixAddress {
+    let bytes = raw_bytes(address);
+    match bytes.get(HEADER..).unwrap_or_default() {
+        [] => UnixAddress::Unnamed,
+        [0, name @ ..] if cfg!(target_os = "linux") => UnixAddress::Abstract(name.into()),
+        // The kernel counts the closing zero byte, or more of them, or none if the path is full.
+        path => match path.split(|byte| *byte == 0).next().unwrap_or_default() {
+            [] => UnixAddress::Unnamed,
+            path => UnixAddress::Path(PathBuf::from(OsStr::from_bytes(path))),
+        },
     }
 }
 
 fn encode_raw(bytes: &[u8]) -> io::Result<SocketAddrAny> {
-    // The header: the family, on some systems behind a length byte. Two bytes everywhere.
-    const HEADER: usize = 2;
     if !(HEADER..=size_of::<SocketAddrStorage>()).contains(&bytes.len()) {
         return Err(invalid(format!("{} bytes are no socket address", bytes.len())));
     }

@@ -15,7 +15,7 @@ use tepal_driver::{
 };
 
 /// Longer than any test takes, shorter than anybody's patience.
-pub const LIMIT: Duration = Duration::from_secs(30);
+pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
 /// Makes a test of each function for every engine of this build.
 macro_rules! on_every_engine {
@@ -32,12 +32,12 @@ macro_rules! on_every_engine {
 pub(crate) use on_every_engine;
 
 /// Runs a test on a driver in a thread of its own, within [`LIMIT`].
-pub fn run(name: &'static str, test: fn(&mut dyn Driver)) {
+pub(crate) fn run(name: &'static str, test: fn(&mut dyn Driver)) {
     within_limit(move || test(&mut *open_driver(Some(name)).expect("opens")));
 }
 
 /// Runs a test in a thread of its own, within [`LIMIT`].
-pub fn within_limit(test: impl FnOnce() + Send + 'static) {
+pub(crate) fn within_limit(test: impl FnOnce() + Send + 'static) {
     let (done, end) = mpsc::channel();
     let thread = thread::spawn(move || {
         test();
@@ -52,7 +52,7 @@ pub fn within_limit(test: impl FnOnce() + Send + 'static) {
 }
 
 /// One wait, at most until `deadline`.
-pub fn wait_until(driver: &mut dyn Driver, deadline: Option<Instant>) -> Vec<Event> {
+pub(crate) fn wait_until(driver: &mut dyn Driver, deadline: Option<Instant>) -> Vec<Event> {
     let mut events = Vec::new();
     let mut wait = driver.prepare(deadline);
     wait.wait();
@@ -61,7 +61,7 @@ pub fn wait_until(driver: &mut dyn Driver, deadline: Option<Instant>) -> Vec<Eve
 }
 
 /// Waits until there are events.
-pub fn wait(driver: &mut dyn Driver) -> Vec<Event> {
+pub(crate) fn wait(driver: &mut dyn Driver) -> Vec<Event> {
     loop {
         let events = wait_until(driver, None);
         if !events.is_empty() {
@@ -71,12 +71,12 @@ pub fn wait(driver: &mut dyn Driver) -> Vec<Event> {
 }
 
 /// What is ready now.
-pub fn look(driver: &mut dyn Driver) -> Vec<Event> {
+pub(crate) fn look(driver: &mut dyn Driver) -> Vec<Event> {
     wait_until(driver, Some(Instant::ZERO))
 }
 
 /// Waits until an event of this token has all of `readiness`.
-pub fn wait_for(driver: &mut dyn Driver, token: u64, readiness: Readiness) {
+pub(crate) fn wait_for(driver: &mut dyn Driver, token: u64, readiness: Readiness) {
     let mut seen = Readiness::NONE;
     while !contains(seen, readiness) {
         for event in wait(driver).into_iter().filter(|event| event.token == token) {
@@ -85,22 +85,22 @@ pub fn wait_for(driver: &mut dyn Driver, token: u64, readiness: Readiness) {
     }
 }
 
-pub fn contains(all: Readiness, some: Readiness) -> bool {
+pub(crate) fn contains(all: Readiness, some: Readiness) -> bool {
     (all | some) == all
 }
 
 /// The events of one token, put together.
-pub fn of_token(events: &[Event], token: u64) -> Readiness {
+pub(crate) fn of_token(events: &[Event], token: u64) -> Readiness {
     let of_token = events.iter().filter(|event| event.token == token);
     of_token.fold(Readiness::NONE, |sum, event| sum | event.readiness)
 }
 
-pub fn loopback() -> Address {
+pub(crate) fn loopback() -> Address {
     SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()
 }
 
 /// A listener on a port of the kernel's choice, registered under `token`.
-pub fn listener(driver: &mut dyn Driver, token: u64) -> (Descriptor, Address) {
+pub(crate) fn listener(driver: &mut dyn Driver, token: u64) -> (Descriptor, Address) {
     let listener = driver.open(Domain::Inet, Kind::Stream).expect("opens");
     driver.bind(listener, &loopback()).expect("binds");
     driver.listen(listener, 128).expect("listens");
@@ -110,7 +110,7 @@ pub fn listener(driver: &mut dyn Driver, token: u64) -> (Descriptor, Address) {
 }
 
 /// The next connection of a listener registered under `token`.
-pub fn accept(driver: &mut dyn Driver, listener: Descriptor, token: u64) -> Descriptor {
+pub(crate) fn accept(driver: &mut dyn Driver, listener: Descriptor, token: u64) -> Descriptor {
     loop {
         match driver.accept(listener) {
             Ok((socket, _)) => return socket,
@@ -123,7 +123,7 @@ pub fn accept(driver: &mut dyn Driver, listener: Descriptor, token: u64) -> Desc
 }
 
 /// Two ends of a TCP connection: the connecting one, the accepted one. Neither is registered.
-pub fn tcp_pair(driver: &mut dyn Driver) -> (Descriptor, Descriptor) {
+pub(crate) fn tcp_pair(driver: &mut dyn Driver) -> (Descriptor, Descriptor) {
     const TOKEN: u64 = u64::MAX - 7;
     let (listener, address) = listener(driver, TOKEN);
     let client = driver.open(Domain::Inet, Kind::Stream).expect("opens");
@@ -136,12 +136,12 @@ pub fn tcp_pair(driver: &mut dyn Driver) -> (Descriptor, Descriptor) {
     (client, server)
 }
 
-pub fn send(driver: &mut dyn Driver, stream: Descriptor, bytes: &[u8]) -> Sent {
+pub(crate) fn send(driver: &mut dyn Driver, stream: Descriptor, bytes: &[u8]) -> Sent {
     driver.send(stream, &[IoSlice::new(bytes)]).expect("sends")
 }
 
 /// Bytes pulled once, and whether more may be there.
-pub fn receive(
+pub(crate) fn receive(
     driver: &mut dyn Driver,
     stream: Descriptor,
     most: usize,
@@ -152,7 +152,11 @@ pub fn receive(
 }
 
 /// Pulls until nothing is left: all bytes, and whether the end came.
-pub fn drain(driver: &mut dyn Driver, stream: Descriptor, at_once: usize) -> (Vec<u8>, bool) {
+pub(crate) fn drain(
+    driver: &mut dyn Driver,
+    stream: Descriptor,
+    at_once: usize,
+) -> (Vec<u8>, bool) {
     let mut bytes = Vec::new();
     loop {
         match receive(driver, stream, at_once) {
@@ -172,7 +176,7 @@ pub fn drain(driver: &mut dyn Driver, stream: Descriptor, at_once: usize) -> (Ve
 }
 
 /// Waits and pulls until the end of the stream, which is registered under `token`.
-pub fn read_to_end(driver: &mut dyn Driver, stream: Descriptor, token: u64) -> Vec<u8> {
+pub(crate) fn read_to_end(driver: &mut dyn Driver, stream: Descriptor, token: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
     loop {
         wait_for(driver, token, Readiness::READABLE);
@@ -185,6 +189,6 @@ pub fn read_to_end(driver: &mut dyn Driver, stream: Descriptor, token: u64) -> V
 }
 
 /// What errno an error carries.
-pub fn errno<T>(result: std::io::Result<T>) -> Option<i32> {
+pub(crate) fn errno<T>(result: std::io::Result<T>) -> Option<i32> {
     result.err().expect("must fail").raw_os_error()
 }
