@@ -187,7 +187,6 @@ impl DnsName {
     }
 
     /// `host` followed by `domain`, as a search list builds it. `None` if that is too long.
-    #[allow(dead_code)] // the resolver walks it
     pub(crate) fn joined(host: &HostName, domain: &HostName) -> Option<DnsName> {
         DnsName::from_labels(
             host.text

@@ -81,14 +81,12 @@ impl Nsswitch {
         self.steps.iter().map(|step| &step.module)
     }
 
-    #[allow(dead_code)] // the resolver walks it
     pub(crate) fn step(&self, index: usize) -> Option<&Step> {
         self.steps.get(index)
     }
 }
 
 impl Step {
-    #[allow(dead_code)] // the resolver walks it
     pub(crate) fn action(&self, status: Status) -> Action {
         self.actions[status as usize]
     }

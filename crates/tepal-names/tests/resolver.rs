@@ -1,0 +1,671 @@
+//! What the resolver does with names, servers, time and memory.
+
+mod common;
+
+use std::cell::RefCell;
+use std::collections::HashSet;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use common::{
+    A, AAAA, Asked, PTR, Reaction, World, address_record, alias, cookie_option, opt, record, soa,
+    wire_name,
+};
+use tepal_names::config::{Hosts, Nsswitch};
+use tepal_names::error::{LookupErrorKind, Over, ServerOutcome};
+use tepal_names::resolver::{Origin, Settings, Started};
+use tepal_names::{Family, RecordType};
+
+fn good(asked: &Asked) -> Vec<Reaction> {
+    vec![Reaction::Say(1, asked.good().bytes())]
+}
+
+fn no_name(asked: &Asked) -> Vec<Reaction> {
+    vec![Reaction::Say(1, asked.reply().code(3).authority(soa("", 60, 60)).bytes())]
+}
+
+const ONE: &str = "nameserver 192.0.2.53";
+
+#[test]
+fn both_families_are_asked_at_once_on_sockets_of_their_own() {
+    let mut world = World::new(ONE, good);
+    let found = world.addresses("host.test", Family::Unspecified);
+    assert_eq!(found, ["2001:db8::1", "192.0.2.80"]);
+    let types: Vec<_> = world.asked.iter().map(|asked| asked.record_type).collect();
+    assert_eq!(types, [A, AAAA]);
+    assert_eq!(world.asked[0].at, world.asked[1].at);
+    assert_eq!(world.most_sockets, 2);
+}
+
+#[test]
+fn single_request_asks_one_after_the_other_and_no_aaaa_asks_once() {
+    let mut world = World::new("nameserver 192.0.2.53\noptions single-request", good);
+    assert_eq!(world.addresses("host.test", Family::Unspecified).len(), 2);
+    assert_eq!(world.most_sockets, 1);
+    let mut world = World::new("nameserver 192.0.2.53\noptions no-aaaa", good);
+    assert_eq!(world.addresses("host.test", Family::Unspecified), ["192.0.2.80"]);
+    assert_eq!(world.asked.len(), 1);
+}
+
+#[test]
+fn the_search_list_is_walked_as_glibc_walks_it() {
+    let cases: &[(&str, &str, &[&str])] = &[
+        ("search a.test b.test", "host", &["host.a.test", "host.b.test", "host"]),
+        ("search a.test b.test", "host.x", &["host.x", "host.x.a.test", "host.x.b.test"]),
+        ("search a.test", "host.", &["host"]),
+        ("search a.test\noptions ndots:2", "host.x", &["host.x.a.test", "host.x"]),
+        ("search a.test\noptions ndots:0", "host", &["host", "host.a.test"]),
+        ("search a.test\noptions no-tld-query", "host", &["host.a.test"]),
+        ("search .", "host", &["host"]),
+        ("", "host", &["host"]),
+    ];
+    for (conf, host, names) in cases {
+        let mut world = World::new(&format!("{ONE}\n{conf}"), no_name);
+        let error = world.lookup(host, Family::V4).unwrap_err();
+        assert_eq!(error.kind, LookupErrorKind::NotFound);
+        assert_eq!(world.names(), *names, "{conf} {host}");
+    }
+}
+
+#[test]
+fn the_search_stops_at_the_first_domain_that_knows_the_name() {
+    let mut world = World::new("nameserver 192.0.2.53\nsearch a.test b.test c.test", |asked| {
+        match asked.name.as_str() {
+            "host.b.test" => good(asked),
+            "host.a.test" => vec![Reaction::Say(1, asked.reply().bytes())],
+            _ => no_name(asked),
+        }
+    });
+    let answer = world.lookup("host", Family::V4).unwrap().into_host().unwrap();
+    assert_eq!(&*answer.canonical, "host.b.test");
+    assert_eq!(world.names(), ["host.a.test", "host.b.test"]);
+    // A name that exists somewhere without addresses is "no data", not "not found".
+    let error = world.lookup("other", Family::V6);
+    assert_eq!(error.unwrap_err().kind, LookupErrorKind::NotFound);
+}
+
+#[test]
+fn dead_servers_are_not_asked_again_for_each_search_domain() {
+    let mut world =
+        World::new("nameserver 192.0.2.53\nsearch a.test b.test\noptions timeout:1", |_| vec![]);
+    let error = world.lookup("host", Family::V4).unwrap_err();
+    assert_eq!(error.kind, LookupErrorKind::ServersFailed);
+    assert_eq!(world.names(), ["host.a.test"]);
+}
+
+#[test]
+fn answers_are_kept_for_their_ttl_and_shared() {
+    let mut world = World::new(ONE, good);
+    world.addresses("host.test", Family::V4);
+    world.now = world.now + Duration::from_secs(299);
+    assert_eq!(world.addresses("HOST.test.", Family::V4), ["192.0.2.80"]);
+    assert_eq!(world.asked.len(), 1);
+    world.now = world.now + Duration::from_secs(1);
+    world.addresses("host.test", Family::V4);
+    assert_eq!(world.asked.len(), 2);
+}
+
+#[test]
+fn no_ttl_outlives_a_day_and_negative_answers_live_by_their_soa() {
+    let mut world = World::new(ONE, |asked| match asked.name.as_str() {
+        "long.test" => {
+            let record = address_record("long.test", i32::MAX as u32, [1, 1, 1, 1].into());
+            vec![Reaction::Say(1, asked.reply().answer(record).bytes())]
+        }
+        "huge.test" => {
+            let record = address_record("huge.test", u32::MAX, [1, 1, 1, 1].into());
+            vec![Reaction::Say(1, asked.reply().answer(record).bytes())]
+        }
+        "none.test" => vec![Reaction::Say(1, asked.reply().code(3).bytes())],
+        "stranger.test" => {
+            vec![Reaction::Say(1, asked.reply().code(3).authority(soa("other", 60, 60)).bytes())]
+        }
+        _ => {
+            let soa = soa("test", 100, 30);
+            vec![Reaction::Say(1, asked.reply().code(3).authority(soa).bytes())]
+        }
+    });
+    let count = |world: &mut World<'_>, name: &str, later: u64| {
+        let _first = world.lookup(name, Family::V4);
+        let before = world.asked.len();
+        world.now = world.now + Duration::from_secs(later);
+        let _second = world.lookup(name, Family::V4);
+        world.asked.len() - before
+    };
+    assert_eq!(count(&mut world, "long.test", 86_399), 0);
+    world.resolver.clear_cache();
+    assert_eq!(count(&mut world, "long.test", 86_400), 1);
+    assert_eq!(count(&mut world, "huge.test", 0), 1, "2^31 and more count as 0");
+    assert_eq!(count(&mut world, "missing.test", 29), 0);
+    assert_eq!(count(&mut world, "missing2.test", 30), 1, "the lesser of TTL and minimum");
+    assert_eq!(count(&mut world, "none.test", 0), 1, "without an SOA nothing is kept");
+    assert_eq!(count(&mut world, "stranger.test", 0), 1, "nor with a stranger's");
+}
+
+#[test]
+fn only_what_was_asked_is_kept() {
+    let mut world = World::new(ONE, |asked| {
+        if asked.name.starts_with("victim") {
+            return good(asked);
+        }
+        let evil = IpAddr::from([6, 6, 6, 6]);
+        let reply = if asked.name == "alias.test" {
+            asked.reply().answer(alias("alias.test", "victim.test")).answer(address_record(
+                "victim.test",
+                300,
+                evil,
+            ))
+        } else {
+            asked.good()
+        };
+        let reply = reply
+            .answer(address_record("victim2.test", 300, evil))
+            .authority(address_record("victim3.test", 300, evil))
+            .additional(address_record("victim4.test", 300, evil));
+        vec![Reaction::Say(1, reply.bytes())]
+    });
+    world.addresses("host.test", Family::V4);
+    assert_eq!(world.addresses("alias.test", Family::V4), ["6.6.6.6"]);
+    assert_eq!(world.resolver.cached_count(), 2);
+    for name in ["victim.test", "victim2.test", "victim3.test", "victim4.test"] {
+        assert_eq!(world.addresses(name, Family::V4), ["192.0.2.80"], "{name}");
+    }
+}
+
+#[test]
+fn the_cache_has_an_end() {
+    let settings = Settings { cache_size: 16, ..Settings::default() };
+    let mut world = World::with(settings, ONE, good);
+    for index in 0..100 {
+        world.addresses(&format!("host{index}.test"), Family::V4);
+        assert!(world.resolver.cached_count() <= 16);
+    }
+}
+
+#[test]
+fn equal_lookups_share_one_query_and_each_has_its_answer() {
+    let mut world = World::new(ONE, good);
+    for _ in 0..100 {
+        let deadline = world.now + Duration::from_secs(5);
+        let started = world.resolver.lookup_host("host.test", Family::V4, deadline, world.now);
+        assert!(matches!(started, Started::Pending(_)));
+    }
+    let all = world.run();
+    assert_eq!(all.len(), 100);
+    assert!(all.iter().all(|each| each.result.is_ok()));
+    assert_eq!(world.asked.len(), 1);
+}
+
+#[test]
+fn a_joined_lookup_keeps_its_own_deadline() {
+    let mut world = World::new(ONE, |asked| vec![Reaction::Say(3_000, asked.good().bytes())]);
+    let start = world.now;
+    for seconds in [1, 5] {
+        let deadline = start + Duration::from_secs(seconds);
+        world.resolver.lookup_host("host.test", Family::V4, deadline, start);
+    }
+    let all = world.run();
+    assert_eq!(all[0].at.since(start), Duration::from_secs(1));
+    assert_eq!(all[0].result.as_ref().unwrap_err().kind, LookupErrorKind::DeadlinePassed);
+    assert_eq!(all[1].at.since(start), Duration::from_secs(3));
+    assert!(all[1].result.is_ok());
+}
+
+#[test]
+fn a_cancelled_lookup_closes_its_sockets_and_is_never_heard_of_again() {
+    let mut world = World::new(ONE, |_| vec![]);
+    let deadline = world.now + Duration::from_secs(5);
+    let Started::Pending(id) =
+        world.resolver.lookup_host("host.test", Family::Unspecified, deadline, world.now)
+    else {
+        panic!("it needs packets");
+    };
+    world.transmit();
+    assert_eq!(world.open_sockets(), 2);
+    world.resolver.cancel(id);
+    assert!(world.run().is_empty());
+    world.resolver.cancel(id);
+}
+
+#[test]
+fn timeouts_follow_resolv_conf_and_servers_take_turns() {
+    let conf = "nameserver 192.0.2.1\nnameserver 192.0.2.2\noptions timeout:2 attempts:2";
+    let mut world = World::new(conf, |_| vec![]);
+    let start = world.now;
+    let error = world.lookup("host.test", Family::V4).unwrap_err();
+    let turns: Vec<_> = world
+        .asked
+        .iter()
+        .map(|asked| (asked.server.ip().to_string(), asked.at.since(start).as_secs()))
+        .collect();
+    // glibc: the time-out for the first server, then doubled per server over their number.
+    let expected = [("192.0.2.1", 0), ("192.0.2.2", 2), ("192.0.2.1", 4), ("192.0.2.2", 6)];
+    assert_eq!(turns, expected.map(|(server, at)| (server.to_owned(), at)));
+    assert_eq!(world.now.since(start).as_secs(), 8);
+    assert_eq!(error.servers.len(), 4);
+    assert!(error.kind.is_temporary());
+}
+
+#[test]
+fn a_short_deadline_is_shared_among_the_servers() {
+    let conf = "nameserver 192.0.2.1\nnameserver 192.0.2.2\nnameserver 192.0.2.3";
+    let mut world = World::new(conf, |asked| match asked.server.ip().to_string().as_str() {
+        "192.0.2.3" => good(asked),
+        _ => vec![],
+    });
+    let start = world.now;
+    let deadline = start + Duration::from_secs(3);
+    world.resolver.lookup_host("host.test", Family::V4, deadline, start);
+    assert!(world.only().is_ok());
+    assert_eq!(world.now.since(start).as_millis(), 2001);
+}
+
+#[test]
+fn a_slow_server_is_still_heard_while_the_next_is_asked() {
+    let conf = "nameserver 192.0.2.1\nnameserver 192.0.2.2\noptions timeout:1";
+    let mut world = World::new(conf, |asked| match asked.server.ip().to_string().as_str() {
+        "192.0.2.1" => vec![Reaction::Say(1_200, asked.good().bytes())],
+        _ => vec![],
+    });
+    let start = world.now;
+    assert!(world.lookup("host.test", Family::V4).is_ok());
+    assert_eq!(world.now.since(start).as_millis(), 1_200);
+}
+
+#[test]
+fn the_next_server_answers_for_one_that_fails_and_rotation_begins_elsewhere() {
+    let conf = "nameserver 192.0.2.1\nnameserver 192.0.2.2";
+    let fails_first = |asked: &Asked| match asked.server.ip().to_string().as_str() {
+        "192.0.2.1" => vec![Reaction::Say(1, asked.reply().code(2).bytes())],
+        _ => good(asked),
+    };
+    let mut world = World::new(conf, fails_first);
+    assert!(world.lookup("host.test", Family::V4).is_ok());
+    assert_eq!(world.asked.len(), 2);
+
+    let mut world = World::new(&format!("{conf}\noptions rotate"), good);
+    for index in 0..4 {
+        world.addresses(&format!("host{index}.test"), Family::V4);
+    }
+    let servers: Vec<_> = world.asked.iter().map(|asked| asked.server.ip().to_string()).collect();
+    assert_eq!(servers, ["192.0.2.1", "192.0.2.2", "192.0.2.1", "192.0.2.2"]);
+}
+
+#[test]
+fn one_family_is_not_held_up_for_long_by_the_other() {
+    let mut world =
+        World::new(ONE, |asked| if asked.record_type == A { good(asked) } else { vec![] });
+    let start = world.now;
+    let answer = world.lookup("host.test", Family::Unspecified).unwrap().into_host().unwrap();
+    assert_eq!(answer.addresses.len(), 1);
+    assert_eq!(answer.missing.unwrap().kind, LookupErrorKind::DeadlinePassed);
+    assert!(world.now.since(start) <= Duration::from_millis(5_001));
+}
+
+#[test]
+fn names_that_need_no_server_reach_none() {
+    let mut world = World::new(ONE, |asked| panic!("asked for {}", asked.name));
+    for (host, address, origin) in [
+        ("127.1", "127.0.0.1", Origin::Literal),
+        ("0x7f.1", "127.0.0.1", Origin::Literal),
+        ("fe80::1%3", "fe80::1%3", Origin::Literal),
+        ("localhost", "::1", Origin::Localhost),
+        ("LOCALHOST.", "::1", Origin::Localhost),
+        ("a.b.localhost", "::1", Origin::Localhost),
+    ] {
+        let answer = world.lookup(host, Family::Unspecified).unwrap().into_host().unwrap();
+        assert_eq!(answer.addresses[0].to_string(), address, "{host}");
+        assert_eq!(answer.origin, origin, "{host}");
+    }
+    for (host, kind) in [
+        ("x.onion", LookupErrorKind::NeverResolved),
+        ("ONION", LookupErrorKind::NeverResolved),
+        ("fe80::1%nope", LookupErrorKind::UnknownZone),
+    ] {
+        assert_eq!(world.lookup(host, Family::Unspecified).unwrap_err().kind, kind, "{host}");
+    }
+    let started = world.resolver.lookup_records("a.onion", RecordType::TXT, world.now, world.now);
+    assert!(matches!(started, Started::Finished(Err(_))));
+    let other = world.lookup("127.0.0.1", Family::V6).unwrap_err();
+    assert_eq!(other.kind, LookupErrorKind::OtherFamily);
+    for host in ["", "a..b", &"x".repeat(64), "a b"] {
+        let error = world.lookup(host, Family::V4).unwrap_err();
+        assert!(matches!(error.kind, LookupErrorKind::InvalidName(_)), "{host}");
+    }
+}
+
+#[test]
+fn hosts_come_first_and_are_read_anew_when_they_change() {
+    let mut world = World::new(ONE, good);
+    world.resolver.set_hosts(Hosts::parse("10.0.0.1 host.test alias\n10.0.0.2 host.test\n"));
+    assert_eq!(world.addresses("Host.Test", Family::Unspecified), ["10.0.0.1", "10.0.0.2"]);
+    let answer = world.lookup("alias", Family::V4).unwrap().into_host().unwrap();
+    assert_eq!((&*answer.canonical, answer.origin), ("host.test", Origin::Hosts));
+    world.resolver.set_hosts(Hosts::parse(""));
+    assert_eq!(world.addresses("host.test", Family::V4), ["192.0.2.80"]);
+
+    let settings = Settings { hosts: false, ..Settings::default() };
+    let mut world = World::with(settings, ONE, good);
+    world.resolver.set_hosts(Hosts::parse("10.0.0.1 host.test\n"));
+    assert_eq!(world.addresses("host.test", Family::V4), ["192.0.2.80"]);
+}
+
+#[test]
+fn nsswitch_decides_and_a_name_of_another_module_fails_with_a_hint() {
+    let mut world = World::new(ONE, no_name);
+    let mut fail = |line: &str, host: &str| {
+        world.resolver.set_nsswitch(Nsswitch::parse(line));
+        let before = world.asked.len();
+        let error = world.lookup(host, Family::V4).unwrap_err();
+        let hint = error.to_string().contains("SystemResolver");
+        (error.kind, hint, world.asked.len() > before)
+    };
+    use LookupErrorKind::{NotFound, OtherModule};
+    let mdns = "hosts: files mdns4_minimal [NOTFOUND=return] dns";
+    assert_eq!(fail(mdns, "printer.local"), (OtherModule, true, false));
+    assert_eq!(fail(mdns, "host1.test"), (NotFound, true, true));
+    assert_eq!(fail("hosts: files ldap", "host2.test"), (OtherModule, true, false));
+    assert_eq!(fail("hosts: files", "host3.test"), (NotFound, false, false));
+    assert_eq!(fail("hosts: files dns", "host4.test"), (NotFound, false, true));
+    let resolved = "hosts: mymachines resolve [!UNAVAIL=return] files myhostname dns";
+    assert_eq!(fail(resolved, "host5.test"), (NotFound, true, true));
+    assert_eq!(fail("hosts: files [NOTFOUND=return] dns", "host6.test"), (NotFound, false, false));
+}
+
+#[test]
+fn dns_before_files_and_back_on_failure() {
+    let mut world = World::new(ONE, |asked| match asked.name.as_str() {
+        "both.test" => good(asked),
+        "broken.test" => vec![Reaction::Say(1, asked.reply().code(2).bytes())],
+        _ => no_name(asked),
+    });
+    world.resolver.set_nsswitch(Nsswitch::parse("hosts: dns files"));
+    world.resolver.set_hosts(Hosts::parse("10.0.0.1 both.test broken.test only.test\n"));
+    assert_eq!(world.addresses("both.test", Family::V4), ["192.0.2.80"]);
+    assert_eq!(world.addresses("broken.test", Family::V4), ["10.0.0.1"]);
+    assert_eq!(world.addresses("only.test", Family::V4), ["10.0.0.1"]);
+    world.resolver.set_nsswitch(Nsswitch::parse("hosts: dns [TRYAGAIN=return] files"));
+    let error = world.lookup("broken.test", Family::V4).unwrap_err();
+    assert_eq!(error.kind, LookupErrorKind::ServersFailed);
+    assert_eq!(error.servers[0].outcome, ServerOutcome::Code(2));
+}
+
+#[test]
+fn the_machines_own_name_is_known_where_nsswitch_says_so() {
+    let mut world = World::new(ONE, no_name);
+    world.resolver.set_hostname(Some("MyBox"), vec![]);
+    assert!(world.lookup("mybox", Family::V4).is_err());
+    world.resolver.set_nsswitch(Nsswitch::parse("hosts: files myhostname dns"));
+    assert_eq!(world.addresses("mybox", Family::Unspecified), ["127.0.0.2", "::1"]);
+    let own = IpAddr::from([192, 0, 2, 7]);
+    world.resolver.set_hostname(Some("mybox"), vec![own.into()]);
+    assert_eq!(world.addresses("mybox", Family::Unspecified), ["192.0.2.7"]);
+    let Started::Finished(names) = world.resolver.lookup_address(own, world.now, world.now) else {
+        panic!("no packet is needed");
+    };
+    assert_eq!(&*names.unwrap().into_names().unwrap().names[0], "mybox");
+}
+
+#[test]
+fn addresses_have_names_that_could_be_hosts() {
+    let mut world = World::new(ONE, |asked| {
+        assert_eq!(asked.record_type, PTR);
+        let evil = [&[7][..], b"$(evil)", &[0]].concat();
+        let reply = match asked.name.as_str() {
+            "80.2.0.192.in-addr.arpa" => asked
+                .reply()
+                .answer(record(&asked.name, PTR, 9, &evil))
+                .answer(record(&asked.name, PTR, 9, &wire_name("Host.test"))),
+            "1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa" => {
+                asked.reply().answer(record(&asked.name, PTR, 9, &wire_name("six.test")))
+            }
+            _ => asked.reply().answer(record(&asked.name, PTR, 9, &evil)),
+        };
+        vec![Reaction::Say(1, reply.bytes())]
+    });
+    let mut names = |address: &str| {
+        let deadline = world.now + Duration::from_secs(9);
+        let address = address.parse().unwrap();
+        match world.resolver.lookup_address(address, deadline, world.now) {
+            Started::Finished(result) => result,
+            Started::Pending(_) => world.only(),
+        }
+        .map(|answer| answer.into_names().unwrap().names.join(" "))
+    };
+    assert_eq!(names("192.0.2.80").unwrap(), "host.test");
+    assert_eq!(names("2001:db8::1").unwrap(), "six.test");
+    assert!(names("192.0.2.66").is_err());
+    assert_eq!(names("127.0.0.1").unwrap(), "localhost");
+}
+
+#[test]
+fn records_of_every_kind_are_shown_as_a_zone_file_has_them() {
+    let cases: &[(&str, &[u8], &str)] = &[
+        ("A", &[192, 0, 2, 1], "192.0.2.1"),
+        ("AAAA", &[0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1], "2001:db8::1"),
+        ("NS", b"\x02ns\x04test\x00", "ns.test."),
+        ("CNAME", b"\x01c\x04test\x00", "c.test."),
+        ("MX", b"\x00\x0a\x02mx\x04test\x00", "10 mx.test."),
+        ("TXT", b"\x05hello\x04a\"b\\\x01\xff", r#""hello" "a\"b\\" "\255""#),
+        ("SRV", b"\x00\x01\x00\x02\x14\x66\x01s\x04test\x00", "1 2 5222 s.test."),
+        ("SOA", b"\x01n\x00\x01m\x00\x00\x00\x00\x01\x00\x00\x00\x02\x00\x00\x00\x03\x00\x00\x00\x04\xff\xff\xff\xff", "n. m. 1 2 3 4 4294967295"),
+        ("PTR", b"\x01p\x00", "p."),
+        ("HTTPS", b"\x00\x01\x00\x00\x01\x00\x06\x02h2\x02h3\x00\x03\x00\x02\x20\xfb\x00\x04\x00\x04\x7f\x00\x00\x01", r#"1 . alpn="h2,h3" port=8443 ipv4hint=127.0.0.1"#),
+        ("TYPE65280", &[1, 0xab], "\\# 2 01ab"),
+    ];
+    for (name, data, shown) in cases {
+        let record_type: RecordType = name.parse().unwrap();
+        let mut world = World::new(ONE, |asked| {
+            let reply = asked.reply().answer(record(&asked.name, record_type.0, 60, data));
+            vec![Reaction::Say(1, reply.bytes())]
+        });
+        let deadline = world.now + Duration::from_secs(9);
+        world.resolver.lookup_records("host.test", record_type, deadline, world.now);
+        let answer = world.only().unwrap().into_records().unwrap();
+        let line = answer.records[0].to_string();
+        assert_eq!(line, format!("host.test. 60 IN {name} {shown}"));
+    }
+}
+
+#[test]
+fn trust_ad_asks_for_and_believes_the_servers_vouching() {
+    for (conf, trusted) in [(ONE.to_owned(), false), (format!("{ONE}\noptions trust-ad"), true)] {
+        let mut world =
+            World::new(&conf, |asked| vec![Reaction::Say(1, asked.good().flag(0x20).bytes())]);
+        let deadline = world.now + Duration::from_secs(9);
+        world.resolver.lookup_records("host.test", RecordType::A, deadline, world.now);
+        assert_eq!(world.only().unwrap().into_records().unwrap().authenticated, trusted);
+        assert_eq!(world.asked[0].authentic_data, trusted);
+    }
+}
+
+#[test]
+fn ids_and_cases_of_many_queries_are_spread_evenly() {
+    let mut world = World::new(ONE, good);
+    for index in 0..10_000 {
+        world.addresses(&format!("abcdefghij.h{index}.test"), Family::V4);
+    }
+    // Chi square over 256 buckets of ids: the mean is 255, its deviation 22.6; 400 is 6 away.
+    let mut buckets = [0f64; 256];
+    for asked in &world.asked {
+        buckets[usize::from(asked.id >> 8)] += 1.0;
+    }
+    let expected = world.asked.len() as f64 / 256.0;
+    let chi: f64 = buckets.iter().map(|count| (count - expected).powi(2) / expected).sum();
+    assert!(chi < 400.0, "{chi}");
+    assert!(world.asked.iter().map(|asked| asked.id).collect::<HashSet<_>>().len() > 8_900);
+    for letter in 1..11 {
+        let upper =
+            world.asked.iter().filter(|asked| asked.question[letter].is_ascii_uppercase()).count();
+        assert!((4_700..5_300).contains(&upper), "letter {letter}: {upper}");
+    }
+}
+
+#[test]
+fn a_flood_of_every_wrong_id_is_never_believed() {
+    let evil = IpAddr::from([6, 6, 6, 6]);
+    let mut world = World::new(ONE, |asked| match asked.over {
+        Over::Udp => (0..=u16::MAX)
+            .map(|offset| {
+                // Ids from far away upward, the right one among them, in lower case.
+                let mut reply =
+                    asked.reply().id(asked.id.wrapping_add(32_768).wrapping_add(offset));
+                reply.question = asked.question.to_ascii_lowercase();
+                Reaction::Say(1, reply.answer(address_record(&asked.name, 300, evil)).bytes())
+            })
+            .collect(),
+        Over::Tcp => good(asked),
+    });
+    assert_eq!(world.addresses("host.test", Family::V4), ["192.0.2.80"]);
+    assert_eq!(world.asked[1].over, Over::Tcp);
+}
+
+#[test]
+fn a_server_without_edns_or_case_is_remembered() {
+    let mut world = World::new(ONE, |asked| {
+        if asked.edns {
+            return vec![Reaction::Say(1, asked.reply().code(1).bytes())];
+        }
+        let mut reply = asked.good();
+        reply.question.make_ascii_lowercase();
+        vec![Reaction::Say(1, reply.bytes())]
+    });
+    world.addresses("host1.test", Family::V4);
+    let learning = world.asked.len();
+    assert!(learning > 1);
+    world.addresses("host2.test", Family::V4);
+    assert_eq!(world.asked.len(), learning + 1);
+    let last = world.asked.last().unwrap();
+    assert!(!last.edns && last.over == Over::Udp);
+    assert_eq!(last.question, last.question.to_ascii_lowercase());
+}
+
+#[test]
+fn a_server_that_drops_edns_is_asked_without_in_the_second_round() {
+    let mut world = World::new(ONE, |asked| if asked.edns { vec![] } else { good(asked) });
+    assert!(world.lookup("host.test", Family::V4).is_ok());
+    assert_eq!(world.asked.len(), 2);
+}
+
+#[test]
+fn cookies_are_returned_and_their_absence_is_not_believed() {
+    let forge = RefCell::new(false);
+    let mut world = World::new(ONE, |asked| {
+        let cookie = asked.cookie.clone().expect("EDNS is on");
+        let mut full = cookie[..8].to_vec();
+        full.extend([9; 8]);
+        if *forge.borrow() && asked.over == Over::Udp {
+            return vec![Reaction::Say(1, asked.good().bytes())];
+        }
+        vec![Reaction::Say(1, asked.good().additional(opt(0, &cookie_option(&full))).bytes())]
+    });
+    world.addresses("host1.test", Family::V4);
+    world.addresses("host2.test", Family::V4);
+    assert_eq!(world.asked[0].cookie.as_ref().unwrap().len(), 8);
+    assert_eq!(world.asked[1].cookie.as_ref().unwrap()[8..], [9; 8]);
+    *forge.borrow_mut() = true;
+    world.addresses("host3.test", Family::V4);
+    assert_eq!(world.asked.last().unwrap().over, Over::Tcp);
+}
+
+#[test]
+fn other_servers_mean_another_cache() {
+    let mut world = World::new(ONE, good);
+    world.addresses("host.test", Family::V4);
+    let conf =
+        |text: &str| tepal_names::config::ResolvConf::parse(text, &<_>::default(), &<_>::default());
+    world.resolver.set_resolv_conf(conf("nameserver 192.0.2.53\noptions rotate"));
+    world.addresses("host.test", Family::V4);
+    assert_eq!(world.asked.len(), 1);
+    world.resolver.set_resolv_conf(conf("nameserver 192.0.2.99"));
+    world.addresses("host.test", Family::V4);
+    assert_eq!(world.asked[1].server.to_string(), "192.0.2.99:53");
+}
+
+#[test]
+fn five_thousand_lookups_with_losses_end_in_time_with_512_sockets() {
+    let mut dice = common::Dice(99);
+    let conf = "nameserver 192.0.2.1\nnameserver 192.0.2.2\noptions timeout:1";
+    let mut world = World::new(conf, move |asked| match dice.roll(100) {
+        0..5 => vec![],
+        5..10 if asked.over == Over::Udp => {
+            vec![Reaction::Say(5, asked.reply().flag(0x0200).bytes())]
+        }
+        10..12 => {
+            let garbage = (0..100).map(|_| dice.roll(256) as u8).collect();
+            vec![Reaction::Raw(3, garbage), Reaction::Say(20, asked.good().bytes())]
+        }
+        _ => vec![Reaction::Say(1 + dice.roll(50), asked.good().bytes())],
+    });
+    let start = world.now;
+    let deadline = start + Duration::from_secs(15);
+    for index in 0..5_000 {
+        let host = format!("host{index}.test");
+        world.resolver.lookup_host(&host, Family::Unspecified, deadline, start);
+        assert!(world.resolver.socket_count() <= 512);
+    }
+    let all = world.run();
+    assert_eq!(all.len(), 5_000);
+    assert!(all.iter().all(|each| each.at <= deadline));
+    assert!(world.most_sockets <= 512, "{}", world.most_sockets);
+    let failed = all.iter().filter(|each| each.result.is_err()).count();
+    assert!(failed < 10, "{failed} failed");
+}
+
+#[test]
+fn a_lookup_that_never_gets_a_socket_ends_by_its_deadline() {
+    let settings = Settings { max_sockets: 1, ..Settings::default() };
+    let mut world = World::with(settings, ONE, |_| vec![]);
+    let deadline = world.now + Duration::from_secs(2);
+    for index in 0..50 {
+        world.resolver.lookup_host(&format!("h{index}.test"), Family::V4, deadline, world.now);
+    }
+    let all = world.run();
+    assert_eq!(all.len(), 50);
+    assert!(all.iter().all(|each| each.at <= deadline && each.result.is_err()));
+    assert_eq!(world.most_sockets, 1);
+}
+
+#[test]
+fn any_traffic_ends_every_lookup_by_its_deadline() {
+    for seed in 1..400 {
+        let mut dice = common::Dice(seed * 0x9e37_79b9);
+        let mut server_dice = common::Dice(seed * 0x85eb_ca6b);
+        let settings = Settings { max_sockets: 1 + dice.roll(6) as usize, ..Settings::default() };
+        let conf = "nameserver 192.0.2.1\nnameserver 192.0.2.2\nsearch a.test b.test\n\
+                    options timeout:1 attempts:2";
+        let mut world = World::with(settings, conf, move |asked| {
+            (0..server_dice.roll(4))
+                .map(|_| {
+                    let delay = server_dice.roll(2_500);
+                    let mut bytes = match server_dice.roll(4) {
+                        0 => asked.reply().code(server_dice.roll(8) as u16),
+                        1 => asked.reply().flag(0x0200),
+                        2 => asked.reply().answer(alias(&asked.name, "next.test")),
+                        _ => asked.good(),
+                    }
+                    .bytes();
+                    for _ in 0..server_dice.roll(3) {
+                        let at = server_dice.roll(bytes.len() as u64) as usize;
+                        bytes[at] ^= 1 << server_dice.roll(8);
+                    }
+                    match server_dice.roll(6) {
+                        0 => Reaction::Fail(delay, tepal_names::error::Fault::Refused),
+                        1 => Reaction::Raw(delay, bytes),
+                        _ => Reaction::Say(delay, bytes),
+                    }
+                })
+                .collect()
+        });
+        world.piece = 1 + dice.roll(9) as usize;
+        let start = world.now;
+        for index in 0..20 {
+            let deadline = start + Duration::from_millis(dice.roll(8_000));
+            let host = format!("h{}", index % 7);
+            world.resolver.lookup_host(&host, Family::Unspecified, deadline, start);
+        }
+        for finished in world.run() {
+            assert!(finished.at.since(start) <= Duration::from_secs(8));
+        }
+    }
+}
