@@ -13,6 +13,7 @@ mod driver;
 mod engine;
 mod entry;
 mod event;
+pub mod faults;
 mod options;
 mod process;
 mod selector;
