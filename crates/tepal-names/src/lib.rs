@@ -6,11 +6,13 @@
 //! * [`parse_literal`]: IP literals, which never meet a resolver.
 //! * [`Resolver`]: names and addresses to answers, by hosts file, nsswitch.conf and name servers.
 //! * [`order_addresses`]: the order of RFC 6724.
+//! * [`addrinfo`]: `getaddrinfo` and `getnameinfo` over them, as glibc has them.
 //! * [`strategy`]: which address is tried when, one by one or as a race.
 //! * [`config`]: the system's files, from text.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod addrinfo;
 mod cache;
 pub mod config;
 pub mod error;

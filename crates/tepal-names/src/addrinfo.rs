@@ -1,0 +1,480 @@
+//! `getaddrinfo` and `getnameinfo` (RFC 3493, getaddrinfo(3)) with the meaning they have in
+//! glibc: families, types, flags, service names, scoped literals and error codes.
+//!
+//! A call is a *plan*: made from the arguments, which may already be an error; it says what is to
+//! be looked up, if anything; and it is finished with the answer.
+//!
+//! ```
+//! use std::net::IpAddr;
+//! use tepal_names::addrinfo::{AddrInfoPlan, Hints, SocketType};
+//! use tepal_names::config::{Policy, Services};
+//! use tepal_names::Interfaces;
+//!
+//! let hints = Hints { socket_type: SocketType::STREAM, ..Hints::default() };
+//! let services = Services::default();
+//! let plan = AddrInfoPlan::new(Some("127.1"), Some("https"), hints, &services, &Interfaces::default())?;
+//! assert_eq!(plan.lookup(), None); // a literal needs no resolver
+//! let infos = plan.finish(None, &Policy::default(), |_destination| None)?;
+//! assert_eq!(infos[0].address, "127.0.0.1:443".parse().unwrap());
+//! # Ok::<(), tepal_names::addrinfo::AddrInfoError>(())
+//! ```
+//!
+//! Deliberate departures from glibc: a port above 65535 is an error instead of being cut to 16
+//! bits, an address is listed once even if the hosts file has it twice, `localhost` is known
+//! without a hosts file, and IPv4 addresses on this machine's own network keep the server's order
+//! (glibc sorts them by the bits that they share with ours, beyond what RFC 6724 says).
+
+mod nameinfo;
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use crate::config::{Policy, Services, Transport};
+use crate::error::{LookupError, LookupErrorKind};
+use crate::order::{Candidate, Source, order_addresses};
+use crate::resolver::HostAnswer;
+use crate::{Family, HostAddr, Interfaces, parse_literal};
+
+pub use nameinfo::{NameInfo, NameInfoFlags, NameInfoPlan};
+
+/// What is wanted. The default wants everything: three entries per address.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Hints {
+    /// The flags.
+    pub flags: Flags,
+    /// The family. Callers with a number that is none of these answer
+    /// [`AddrInfoError::Family`] themselves.
+    pub family: Family,
+    /// The socket type, or [`SocketType::ANY`].
+    pub socket_type: SocketType,
+    /// The protocol's IANA number; 0 for any.
+    pub protocol: i32,
+}
+
+/// The flags of getaddrinfo, by glibc's numbers.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Flags(pub u32);
+
+impl Flags {
+    /// `AI_PASSIVE`: without a host, the address to listen on.
+    pub const PASSIVE: Flags = Flags(0x0001);
+    /// `AI_CANONNAME`: the first entry has the canonical name.
+    pub const CANONNAME: Flags = Flags(0x0002);
+    /// `AI_NUMERICHOST`: the host is a literal.
+    pub const NUMERICHOST: Flags = Flags(0x0004);
+    /// `AI_V4MAPPED`: IPv4 addresses in mapped form if there is no IPv6 one.
+    pub const V4MAPPED: Flags = Flags(0x0008);
+    /// `AI_ALL`: with `V4MAPPED`, also if there is one.
+    pub const ALL: Flags = Flags(0x0010);
+    /// `AI_ADDRCONFIG`: only families that the machine has; see [`Flags::restrict`].
+    pub const ADDRCONFIG: Flags = Flags(0x0020);
+    /// `AI_NUMERICSERV`: the service is a number.
+    pub const NUMERICSERV: Flags = Flags(0x0400);
+    // AI_IDN, AI_CANONIDN and two obsolete ones: names are always converted.
+    const KNOWN: u32 = 0x0001 | 0x0002 | 0x0004 | 0x0008 | 0x0010 | 0x0020 | 0x0400 | 0x03c0;
+
+    /// Whether every flag of `other` is set.
+    pub fn has(self, other: Flags) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// What `AI_ADDRCONFIG` makes of a family, given which families of addresses other than
+    /// `127.0.0.1` and `::1` the machine's interfaces have.
+    ///
+    /// # Errors
+    ///
+    /// [`AddrInfoError::NoName`] if the family is wanted that the machine lacks.
+    pub fn restrict(
+        self,
+        family: Family,
+        has_v4: bool,
+        has_v6: bool,
+    ) -> Result<Family, AddrInfoError> {
+        if !self.has(Flags::ADDRCONFIG) {
+            return Ok(family);
+        }
+        match family {
+            Family::Unspecified if has_v4 && !has_v6 => Ok(Family::V4),
+            Family::Unspecified if has_v6 && !has_v4 => Ok(Family::V6),
+            Family::V4 if !has_v4 => Err(AddrInfoError::NoName),
+            Family::V6 if !has_v6 => Err(AddrInfoError::NoName),
+            family => Ok(family),
+        }
+    }
+}
+
+impl std::ops::BitOr for Flags {
+    type Output = Flags;
+
+    fn bitor(self, other: Flags) -> Flags {
+        Flags(self.0 | other.0)
+    }
+}
+
+/// A socket type, by Linux's numbers.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
+pub struct SocketType(pub i32);
+
+impl SocketType {
+    /// No type in particular.
+    pub const ANY: SocketType = SocketType(0);
+    /// `SOCK_STREAM`.
+    pub const STREAM: SocketType = SocketType(1);
+    /// `SOCK_DGRAM`.
+    pub const DATAGRAM: SocketType = SocketType(2);
+    /// `SOCK_RAW`.
+    pub const RAW: SocketType = SocketType(3);
+    /// `SOCK_SEQPACKET`.
+    pub const SEQUENCED: SocketType = SocketType(5);
+    /// `SOCK_DCCP`.
+    pub const DCCP: SocketType = SocketType(6);
+}
+
+/// One entry of the result.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AddrInfo {
+    /// The socket type.
+    pub socket_type: SocketType,
+    /// The protocol's number.
+    pub protocol: i32,
+    /// The canonical name, on the first entry if it was asked for.
+    pub canonical_name: Option<Box<str>>,
+    /// The address; its family is the entry's.
+    pub address: SocketAddr,
+}
+
+/// The error codes of getaddrinfo and getnameinfo.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum AddrInfoError {
+    /// `EAI_BADFLAGS`.
+    BadFlags,
+    /// `EAI_NONAME`.
+    NoName,
+    /// `EAI_AGAIN`.
+    Again,
+    /// `EAI_FAIL`.
+    Fail,
+    /// `EAI_NODATA`.
+    NoData,
+    /// `EAI_FAMILY`.
+    Family,
+    /// `EAI_SOCKTYPE`.
+    SocketType,
+    /// `EAI_SERVICE`.
+    Service,
+    /// `EAI_ADDRFAMILY`.
+    AddressFamily,
+}
+
+impl AddrInfoError {
+    /// glibc's number.
+    pub fn code(self) -> i32 {
+        match self {
+            AddrInfoError::BadFlags => -1,
+            AddrInfoError::NoName => -2,
+            AddrInfoError::Again => -3,
+            AddrInfoError::Fail => -4,
+            AddrInfoError::NoData => -5,
+            AddrInfoError::Family => -6,
+            AddrInfoError::SocketType => -7,
+            AddrInfoError::Service => -8,
+            AddrInfoError::AddressFamily => -9,
+        }
+    }
+}
+
+impl From<&LookupError> for AddrInfoError {
+    fn from(error: &LookupError) -> AddrInfoError {
+        match error.kind {
+            LookupErrorKind::NoData => AddrInfoError::NoData,
+            LookupErrorKind::OtherFamily => AddrInfoError::AddressFamily,
+            LookupErrorKind::ServersFailed | LookupErrorKind::DeadlinePassed => {
+                AddrInfoError::Again
+            }
+            LookupErrorKind::AliasLoop => AddrInfoError::Fail,
+            LookupErrorKind::InvalidName(_)
+            | LookupErrorKind::UnknownZone
+            | LookupErrorKind::NotFound
+            | LookupErrorKind::NeverResolved
+            | LookupErrorKind::OtherModule => AddrInfoError::NoName,
+        }
+    }
+}
+
+/// glibc's words: programs compare them.
+impl fmt::Display for AddrInfoError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            AddrInfoError::BadFlags => "Bad value for ai_flags",
+            AddrInfoError::NoName => "Name or service not known",
+            AddrInfoError::Again => "Temporary failure in name resolution",
+            AddrInfoError::Fail => "Non-recoverable failure in name resolution",
+            AddrInfoError::NoData => "No address associated with hostname",
+            AddrInfoError::Family => "ai_family not supported",
+            AddrInfoError::SocketType => "ai_socktype not supported",
+            AddrInfoError::Service => "Servname not supported for ai_socktype",
+            AddrInfoError::AddressFamily => "Address family for hostname not supported",
+        })
+    }
+}
+
+impl std::error::Error for AddrInfoError {}
+
+/// A call of getaddrinfo, its arguments understood.
+#[derive(Clone, Debug)]
+pub struct AddrInfoPlan {
+    hints: Hints,
+    // Type, protocol and port of the entries that each address gets; not empty.
+    ways: Vec<Way>,
+    target: Target,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Way {
+    socket_type: SocketType,
+    protocol: i32,
+    port: u16,
+}
+
+#[derive(Clone, Debug)]
+enum Target {
+    Addresses { addresses: Vec<HostAddr>, name: Option<Box<str>> },
+    Lookup(Box<str>),
+}
+
+/// glibc's table of socket types and protocols.
+struct Kind {
+    socket_type: SocketType,
+    protocol: i32,
+    // Taken where neither type nor protocol is asked for.
+    common: bool,
+    // `None`: any protocol, and no services.
+    transport: Option<Transport>,
+}
+
+#[rustfmt::skip]
+const KINDS: [Kind; 7] = [
+    Kind { socket_type: SocketType::STREAM, protocol: 6, common: true, transport: Some(Transport::Tcp) },
+    Kind { socket_type: SocketType::DATAGRAM, protocol: 17, common: true, transport: Some(Transport::Udp) },
+    Kind { socket_type: SocketType::DCCP, protocol: 33, common: false, transport: Some(Transport::Dccp) },
+    Kind { socket_type: SocketType::DATAGRAM, protocol: 136, common: false, transport: Some(Transport::UdpLite) },
+    Kind { socket_type: SocketType::STREAM, protocol: 132, common: false, transport: Some(Transport::Sctp) },
+    Kind { socket_type: SocketType::SEQUENCED, protocol: 132, common: false, transport: Some(Transport::Sctp) },
+    Kind { socket_type: SocketType::RAW, protocol: 0, common: true, transport: None },
+];
+
+impl Kind {
+    fn suits(&self, hints: &Hints) -> bool {
+        (hints.socket_type == SocketType::ANY || hints.socket_type == self.socket_type)
+            && (hints.protocol == 0 || self.transport.is_none() || hints.protocol == self.protocol)
+    }
+
+    fn way(&self, hints: &Hints, port: u16) -> Way {
+        let protocol = if self.transport.is_none() { hints.protocol } else { self.protocol };
+        Way { socket_type: self.socket_type, protocol, port }
+    }
+}
+
+impl AddrInfoPlan {
+    /// Understands the arguments. The text `*` means none, as does an empty service.
+    ///
+    /// With `AI_ADDRCONFIG`, call [`Flags::restrict`] for the family first.
+    ///
+    /// # Errors
+    ///
+    /// The code that glibc gives for arguments that need no look-up to be wrong.
+    pub fn new(
+        host: Option<&str>,
+        service: Option<&str>,
+        hints: Hints,
+        services: &Services,
+        interfaces: &Interfaces,
+    ) -> Result<AddrInfoPlan, AddrInfoError> {
+        let host = host.filter(|host| *host != "*");
+        let service = service.filter(|service| *service != "*");
+        if host.is_none() && service.is_none() {
+            return Err(AddrInfoError::NoName);
+        }
+        if hints.flags.0 & !Flags::KNOWN != 0 || hints.flags.has(Flags::CANONNAME) && host.is_none()
+        {
+            return Err(AddrInfoError::BadFlags);
+        }
+        let ways = ways(service.filter(|service| !service.is_empty()), &hints, services)?;
+        let target = match host {
+            None => Target::Addresses { addresses: local_addresses(&hints), name: None },
+            Some(host) => target(host, &hints, interfaces)?,
+        };
+        Ok(AddrInfoPlan { hints, ways, target })
+    }
+
+    /// What is to be looked up by [`Resolver::lookup_host`](crate::Resolver::lookup_host);
+    /// `None` if the host is none or a literal.
+    pub fn lookup(&self) -> Option<(&str, Family)> {
+        match &self.target {
+            Target::Addresses { .. } => None,
+            // Both families, since IPv4 may have to stand in for IPv6.
+            Target::Lookup(host) if self.is_mapping() => Some((host, Family::Unspecified)),
+            Target::Lookup(host) => Some((host, self.hints.family)),
+        }
+    }
+
+    /// Makes the entries from what the look-up found (`None` if there was none to make).
+    ///
+    /// `source` tells the address that the kernel would send from to reach a destination, found
+    /// by connecting a UDP socket, which sends nothing; it is called only if there is something
+    /// to be ordered.
+    ///
+    /// # Errors
+    ///
+    /// [`AddrInfoError::NoData`] if no address suits, [`AddrInfoError::NoName`] if an answer was
+    /// needed and not given. A failed look-up is turned into its code by
+    /// `AddrInfoError::from(&error)`.
+    pub fn finish(
+        self,
+        answer: Option<&HostAnswer>,
+        policy: &Policy,
+        mut source: impl FnMut(HostAddr) -> Option<Source>,
+    ) -> Result<Vec<AddrInfo>, AddrInfoError> {
+        let is_mapping = self.is_mapping();
+        let (mut addresses, name) = match self.target {
+            Target::Addresses { addresses, name } => (addresses, name),
+            Target::Lookup(_) => {
+                let answer = answer.ok_or(AddrInfoError::NoName)?;
+                let mut addresses = answer.addresses.clone();
+                if is_mapping {
+                    let has_v6 = addresses.iter().any(|address| address.ip.is_ipv6());
+                    if has_v6 && !self.hints.flags.has(Flags::ALL) {
+                        addresses.retain(|address| address.ip.is_ipv6());
+                    }
+                    addresses.iter_mut().for_each(|address| *address = map(*address));
+                } else {
+                    addresses.retain(|address| self.hints.family.includes(address.ip));
+                }
+                (addresses, Some(answer.canonical.clone()))
+            }
+        };
+        if addresses.is_empty() {
+            return Err(AddrInfoError::NoData);
+        }
+        if addresses.len() > 1 {
+            let mut candidates: Vec<Candidate> = addresses
+                .iter()
+                .map(|&destination| Candidate { destination, source: source(destination) })
+                .collect();
+            order_addresses(policy, &mut candidates);
+            addresses = candidates.iter().map(|candidate| candidate.destination).collect();
+        }
+        let mut name = name.filter(|_| self.hints.flags.has(Flags::CANONNAME));
+        let mut infos = Vec::with_capacity(addresses.len() * self.ways.len());
+        for address in addresses {
+            for way in &self.ways {
+                infos.push(AddrInfo {
+                    socket_type: way.socket_type,
+                    protocol: way.protocol,
+                    canonical_name: name.take(),
+                    address: address.with_port(way.port),
+                });
+            }
+        }
+        Ok(infos)
+    }
+
+    fn is_mapping(&self) -> bool {
+        self.hints.family == Family::V6 && self.hints.flags.has(Flags::V4MAPPED)
+    }
+}
+
+fn ways(
+    service: Option<&str>,
+    hints: &Hints,
+    services: &Services,
+) -> Result<Vec<Way>, AddrInfoError> {
+    let is_any = hints.socket_type == SocketType::ANY && hints.protocol == 0;
+    let first = if is_any {
+        None
+    } else {
+        let kind = KINDS.iter().find(|kind| kind.suits(hints));
+        Some(kind.ok_or(if hints.socket_type == SocketType::ANY {
+            AddrInfoError::Service
+        } else {
+            AddrInfoError::SocketType
+        })?)
+    };
+    let number = service.map(parse_port);
+    if number == Some(None) && hints.flags.has(Flags::NUMERICSERV) {
+        return Err(AddrInfoError::NoName);
+    }
+    if service.is_some() && first.is_some_and(|kind| kind.transport.is_none()) {
+        return Err(AddrInfoError::Service);
+    }
+    let port = match (service, number) {
+        (Some(name), Some(None)) => {
+            let named: Vec<Way> = match first {
+                Some(kind) => named_way(kind, name, hints, services).into_iter().collect(),
+                None => {
+                    KINDS.iter().filter_map(|kind| named_way(kind, name, hints, services)).collect()
+                }
+            };
+            return if named.is_empty() { Err(AddrInfoError::Service) } else { Ok(named) };
+        }
+        (_, Some(Some(port))) => u16::try_from(port).map_err(|_| AddrInfoError::Service)?,
+        _ => 0,
+    };
+    Ok(match first {
+        Some(kind) => vec![kind.way(hints, port)],
+        None => KINDS.iter().filter(|k| k.common).map(|kind| kind.way(hints, port)).collect(),
+    })
+}
+
+fn named_way(kind: &Kind, name: &str, hints: &Hints, services: &Services) -> Option<Way> {
+    Some(kind.way(hints, services.port(name, kind.transport?)?))
+}
+
+/// strtoul(3) over the whole text, as far as it is a port: `None` means a name.
+fn parse_port(service: &str) -> Option<u64> {
+    let digits = service.trim_ascii_start();
+    let digits = digits.strip_prefix('+').unwrap_or(digits);
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    Some(digits.parse().unwrap_or(u64::MAX))
+}
+
+fn local_addresses(hints: &Hints) -> Vec<HostAddr> {
+    let passive = hints.flags.has(Flags::PASSIVE);
+    let v6 = if passive { Ipv6Addr::UNSPECIFIED } else { Ipv6Addr::LOCALHOST };
+    let v4 = if passive { Ipv4Addr::UNSPECIFIED } else { Ipv4Addr::LOCALHOST };
+    [IpAddr::V6(v6), IpAddr::V4(v4)]
+        .into_iter()
+        .filter(|ip| hints.family.includes(*ip))
+        .map(HostAddr::from)
+        .collect()
+}
+
+fn target(host: &str, hints: &Hints, interfaces: &Interfaces) -> Result<Target, AddrInfoError> {
+    let literal = parse_literal(host, interfaces).map_err(|_| AddrInfoError::NoName)?;
+    let Some(address) = literal else {
+        if hints.flags.has(Flags::NUMERICHOST) {
+            return Err(AddrInfoError::NoName);
+        }
+        return Ok(Target::Lookup(host.into()));
+    };
+    let address = match (hints.family, address.ip) {
+        (Family::V6, IpAddr::V4(_)) if hints.flags.has(Flags::V4MAPPED) => map(address),
+        (Family::V4, IpAddr::V6(v6)) => match v6.to_ipv4_mapped() {
+            // Only an address that is IPv4 in disguise can be asked for as IPv4.
+            Some(v4) => HostAddr::from(IpAddr::V4(v4)),
+            None => return Err(AddrInfoError::AddressFamily),
+        },
+        (family, ip) if !family.includes(ip) => return Err(AddrInfoError::AddressFamily),
+        _ => address,
+    };
+    Ok(Target::Addresses { addresses: vec![address], name: Some(host.into()) })
+}
+
+fn map(address: HostAddr) -> HostAddr {
+    match address.ip {
+        IpAddr::V4(v4) => HostAddr::from(IpAddr::V6(v4.to_ipv6_mapped())),
+        IpAddr::V6(_) => address,
+    }
+}
