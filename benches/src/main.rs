@@ -1,0 +1,69 @@
+//! Measurements side by side in one run: CPU time per request of echo servers, and per GiB of relays.
+//!
+//! `tepal-bench --help` lists the commands. One program holds the runner, the servers and the load;
+//! the runner starts itself again for the others, so that each is a process of its own.
+
+#![forbid(unsafe_code)]
+
+mod bulk;
+mod cpu;
+mod echo;
+mod load;
+mod options;
+mod program;
+mod relay;
+mod relays;
+mod servers;
+mod statistics;
+mod syscalls;
+mod table;
+
+use std::process::ExitCode;
+
+use options::{Failure, Options};
+
+const HELP: &str = "\
+usage: tepal-bench COMMAND [OPTIONS]
+
+  echo       CPU time per request of echo servers
+               --connections 64,1024  --sizes 64,1024,16384,65536  --pairs 11  --seconds 0.5
+               --servers bare-epoll,tokio   the first is what the others are compared with
+               --syscalls                   count system calls per request instead (needs strace)
+  relay      CPU time per GiB of relays
+               --mib 1024  --pairs 11  --relays bare-copy,bare-splice,tokio,socat
+  all        both, with their defaults and with the options of both
+
+  --write FILE   also puts each table between its markers in FILE
+
+started by the runner:
+  serve NAME | serve-relay NAME TARGET | load ADDRESS PID | bulk
+";
+
+fn main() -> ExitCode {
+    let mut words = std::env::args().skip(1);
+    let command = words.next().unwrap_or_default();
+    let result = match command.as_str() {
+        "" | "help" | "--help" | "-h" => {
+            print!("{HELP}");
+            Ok(())
+        }
+        "echo" => Options::parse(words, echo::OPTIONS).and_then(|o| echo::run(&o)),
+        "relay" => Options::parse(words, relay::OPTIONS).and_then(|o| relay::run(&o)),
+        "all" => Options::parse(words, &[echo::OPTIONS, relay::OPTIONS].concat())
+            .and_then(|o| echo::run(&o).and_then(|()| relay::run(&o))),
+        "serve" => servers::serve(&words.next().unwrap_or_default()),
+        "serve-relay" => {
+            relays::serve(&words.next().unwrap_or_default(), &words.next().unwrap_or_default())
+        }
+        "load" => Options::parse(words, load::OPTIONS).and_then(|o| load::run(&o)),
+        "bulk" => Options::parse(words, bulk::OPTIONS).and_then(|o| bulk::run(&o)),
+        other => Err(Failure::usage(format!("there is no command {other:?}; try --help"))),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("tepal-bench {command}: {failure}");
+            ExitCode::from(failure.code())
+        }
+    }
+}

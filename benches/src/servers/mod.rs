@@ -1,0 +1,29 @@
+//! The echo servers that are compared. Each listens on a port of 127.0.0.1 that the kernel chooses,
+//! reads with 64 KiB at most, sets `TCP_NODELAY`, and runs until it is ended.
+
+mod bare_epoll;
+mod tokio_echo;
+
+use crate::options::Failure;
+use crate::program;
+
+/// How much one read may bring, the same for all servers and relays.
+pub(crate) const READ_SIZE: usize = 64 << 10;
+
+/// Their names, the one that the others are compared with first.
+pub(crate) const NAMES: &[&str] = &["bare-epoll", "bare-epoll-edge", "tokio"];
+
+/// What `echo` compares unless told otherwise.
+pub(crate) const DEFAULT: &str = "bare-epoll,tokio";
+
+/// `serve NAME`
+pub(crate) fn serve(name: &str) -> Result<(), Failure> {
+    program::enter()?;
+    match name {
+        "bare-epoll" => bare_epoll::serve(bare_epoll::Trigger::Level),
+        "bare-epoll-edge" => bare_epoll::serve(bare_epoll::Trigger::Edge),
+        "tokio" => tokio_echo::serve(),
+        // A further server is a module here, a name in NAMES and a line in this match.
+        other => Err(Failure::usage(format!("there is no server {other:?}: {}", NAMES.join(", ")))),
+    }
+}
