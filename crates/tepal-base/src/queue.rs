@@ -99,6 +99,42 @@ impl ByteQueue {
         }
     }
 
+    /// Moves the first `count` bytes behind those of `other`.
+    ///
+    /// Whole segments change hands without a copy, and if `other` is empty and all bytes move, so
+    /// does everything at once. Only a segment that is cut by `count` is copied in part.
+    ///
+    /// # Panics
+    ///
+    /// If the queue holds fewer bytes.
+    pub fn move_to(&mut self, count: usize, other: &mut ByteQueue, pool: &mut Pool) {
+        assert!(count <= self.len, "moved {count} bytes of {}", self.len);
+        if count == self.len && other.is_empty() {
+            std::mem::swap(self, other);
+            return;
+        }
+        let mut left = count;
+        while left > 0 {
+            // A short segment is cheaper to copy behind what is gathered there than to keep apart.
+            let whole = self.gone == 0
+                && self
+                    .segments
+                    .front()
+                    .is_some_and(|first| (pool.block_len() / 4..=left).contains(&first.len()));
+            if let Some(segment) = whole.then(|| self.segments.pop_front()).flatten() {
+                self.len -= segment.len();
+                left -= segment.len();
+                other.push(segment);
+                continue;
+            }
+            let Some(piece) = self.pieces().next() else { return };
+            let now = piece.len().min(left);
+            other.extend(&piece[..now], pool);
+            self.consume(now, pool);
+            left -= now;
+        }
+    }
+
     /// Drops everything.
     ///
     /// Releasing a host's segment may run user code: take the queue out of what is borrowed first.
@@ -192,6 +228,23 @@ mod tests {
                 assert_eq!(sent, expected, "block {block}, taken {taken}");
                 assert!(queue.is_empty() && queue.pieces().next().is_none());
             }
+        }
+    }
+
+    #[test]
+    fn bytes_moved_to_another_queue_keep_their_order_wherever_they_are_cut() {
+        for cut in 0..=60 {
+            let mut pool = Pool::new(16, 2);
+            let (mut from, mut to) = (ByteQueue::new(), ByteQueue::new());
+            (0..30u8).for_each(|n| from.extend(&[n], &mut pool));
+            from.push(Segment::from((30..60).collect::<Vec<u8>>()));
+            let first = cut / 2;
+            from.move_to(first, &mut to, &mut pool);
+            from.move_to(cut - first, &mut to, &mut pool);
+            assert_eq!((to.len(), from.len()), (cut, 60 - cut));
+            let mut all = to.to_vec();
+            all.extend(from.to_vec());
+            assert_eq!(all, (0..60).collect::<Vec<u8>>());
         }
     }
 
