@@ -1,0 +1,250 @@
+use std::any::Any;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Chain, Floor, Phase};
+use crate::link::{InMark, Link, OutMark};
+use crate::spec::{Keepsakes, LayerSpec, Site};
+use crate::{Error, ErrorKind, How, LayerId, Notice, Pauses, Turn};
+
+/// What becomes of bytes that were received and not consumed when a layer is pushed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum Residual {
+    /// If there are any the connection fails: what a peer (or somebody in between) sent in plain
+    /// text behind a STARTTLS must not be taken for what TLS protects.
+    #[default]
+    Reject,
+    /// They are dropped.
+    Discard,
+    /// They are the first input of the new layer: a PROXY header and a ClientHello in one segment.
+    Feed,
+}
+
+/// What becomes of the connection if the peer does not answer a layer's close in time.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum Late {
+    /// The connection fails with [`CloseTimeout`](ErrorKind::CloseTimeout).
+    #[default]
+    Close,
+    /// The layer is dropped, and what is below it goes on.
+    Keep,
+}
+
+// A layer that is to stand below another one, once what was written before has passed.
+pub(super) struct Waiting {
+    floor: Floor,
+    above: LayerId,
+}
+
+impl Waiting {
+    pub(super) fn id(&self) -> LayerId {
+        self.floor.id
+    }
+
+    pub(super) fn above(&self) -> LayerId {
+        self.above
+    }
+}
+
+impl Chain {
+    /// Puts a layer in, above the bytes already written: on top, or directly below the layer
+    /// named.
+    ///
+    /// The bytes already received and not consumed are treated as `residual` says. Call it
+    /// between [`took`](Chain::took) and the next [`poll_event`](Chain::poll_event), so that the
+    /// protocol's count has been applied. [`Notice::Added`] follows, and [`Notice::Ready`] after
+    /// the handshake.
+    ///
+    /// # Errors
+    ///
+    /// What the spec finds wrong; [`NoSuchLayer`](ErrorKind::NoSuchLayer);
+    /// [`Closing`](ErrorKind::Closing) while the connection closes or a pop is under way (wait for
+    /// its [`Notice::Removed`]). Nothing has changed then. Residual bytes that are to be rejected
+    /// are no error here: they fail the connection, and the next event says so.
+    pub fn push(
+        &mut self,
+        spec: &Arc<dyn LayerSpec>,
+        below: Option<&str>,
+        residual: Residual,
+        keepsakes: &mut Keepsakes,
+        turn: Turn<'_>,
+    ) -> Result<(), Error> {
+        self.check_changeable()?;
+        let index = match below {
+            None => self.floors.len(),
+            Some(name) => self.find(name)?,
+        };
+        let mut site = Site {
+            side: self.place.side,
+            host: self.place.host.clone(),
+            peer: self.place.peer,
+            local: self.place.local,
+            now: turn.now,
+            keepsake: keepsakes.slot(spec),
+        };
+        let layer = spec.build(&mut site).map_err(|error| error.in_layer(spec.name()))?;
+        let floor = self.make_floor(layer)?;
+        if !self.judge_residual(index, residual, turn) {
+            return Ok(());
+        }
+        let busy = self.links.iter().skip(index + 1).any(|link| !link.outbound.is_idle());
+        if busy {
+            // Bytes above were written before: the layer has to wait until they have passed.
+            let top = self.links.len() - 1;
+            self.links[index].inbound.pauses.set(Pauses::CHANGE, true);
+            self.links[top].outbound.mark(OutMark::Insert(floor.id));
+            self.waiting.push(Waiting { above: self.floors[index].id, floor });
+            self.dirty = self.all();
+        } else {
+            self.insert(index, floor, turn);
+        }
+        Ok(())
+    }
+
+    /// Takes a layer out gracefully: the topmost one, or the one named.
+    ///
+    /// What was written before leaves through it, then it says goodbye (TLS: close_notify) and
+    /// waits for the peer's. What is written from now on waits until then, and goes to the layer
+    /// below. What the peer sends after its goodbye comes after [`Notice::Removed`]. If the peer
+    /// does not answer in `timeout`, `late` decides.
+    ///
+    /// # Errors
+    ///
+    /// [`NoSuchLayer`](ErrorKind::NoSuchLayer); [`Closing`](ErrorKind::Closing) while the
+    /// connection closes, its writing side has ended, or another pop is under way.
+    pub fn pop(
+        &mut self,
+        name: Option<&str>,
+        timeout: Duration,
+        late: Late,
+        turn: Turn<'_>,
+    ) -> Result<(), Error> {
+        self.check_changeable()?;
+        let index = match name {
+            None => self.floors.len().checked_sub(1).ok_or_else(no_such_layer)?,
+            Some(name) => self.find(name)?,
+        };
+        let floor = &mut self.floors[index];
+        floor.late = late;
+        floor.limit = Some(turn.now + timeout);
+        let mark = OutMark::Finish(floor.id);
+        let top = self.links.len() - 1;
+        self.links[top].outbound.mark(mark);
+        self.dirty = self.all();
+        self.find_deadline();
+        Ok(())
+    }
+
+    /// Gives an order to the layer named, such as [`LinesMode`](crate::LinesMode).
+    ///
+    /// # Errors
+    ///
+    /// [`NoSuchLayer`](ErrorKind::NoSuchLayer), or what the layer says.
+    pub fn command(&mut self, name: &str, command: &dyn Any) -> Result<(), Error> {
+        let index = self.find(name)?;
+        let floor = &mut self.floors[index];
+        floor.layer.handle_command(command).map_err(|error| error.in_layer(floor.name))?;
+        floor.need = 0;
+        self.dirty |= 1 << index;
+        Ok(())
+    }
+
+    fn check_changeable(&self) -> Result<(), Error> {
+        self.check_writable()?;
+        let finishing = |mark: &OutMark| matches!(mark, OutMark::Finish(_) | OutMark::Insert(_));
+        if self.links.iter().any(|link| link.outbound.has_mark(finishing)) {
+            let message = "another layer is being put in or taken out";
+            return Err(Error::misuse(ErrorKind::Closing, message));
+        }
+        Ok(())
+    }
+
+    // The topmost layer of that name.
+    fn find(&self, name: &str) -> Result<usize, Error> {
+        self.floors.iter().rposition(|floor| floor.name == name).ok_or_else(no_such_layer)
+    }
+
+    fn judge_residual(&mut self, index: usize, residual: Residual, turn: Turn<'_>) -> bool {
+        let links = self.links.iter_mut().skip(index);
+        match residual {
+            Residual::Feed => {}
+            Residual::Discard => links.for_each(|link| link.inbound.clear(turn.workspace)),
+            Residual::Reject => {
+                let count: usize = links.map(|link| link.inbound.len()).sum();
+                if count > 0 {
+                    let message = format!("{count} bytes had come before the layer was pushed");
+                    for link in self.links.iter_mut().skip(index) {
+                        link.inbound.clear(turn.workspace);
+                    }
+                    self.fail_top(Error::remote(ErrorKind::ResidualRejected, message));
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    fn insert(&mut self, index: usize, floor: Floor, turn: Turn<'_>) {
+        let mut link = Link::default();
+        link.inbound.mark(InMark::Notice(Box::new(Notice::Added { layer: floor.name })));
+        let was_top = index == self.floors.len();
+        let below = &mut self.links[index].inbound;
+        if was_top {
+            link.inbound.pauses = below.pauses;
+            self.offered = 0;
+            below.seen = false;
+        }
+        below.pauses = Pauses::NONE;
+        self.framed |= floor.keeps_writes;
+        self.links.insert(index + 1, link);
+        self.floors.insert(index, floor);
+        self.start_handshake(turn);
+        self.dirty = self.all();
+    }
+
+    /// The mark of a waiting layer is at layer `at`: puts it in if that is the layer it waits for.
+    pub(super) fn insert_waiting(&mut self, new: LayerId, at: LayerId, turn: Turn<'_>) -> bool {
+        let waits = |waiting: &Waiting| waiting.floor.id == new && waiting.above == at;
+        let Some(place) = self.waiting.iter().position(waits) else { return false };
+        let Some(index) = self.floors.iter().position(|floor| floor.id == at) else { return false };
+        let waiting = self.waiting.remove(place);
+        self.insert(index, waiting.floor, turn);
+        true
+    }
+
+    // The layer below which a new one was to stand is gone: the new one stands at the wire.
+    pub(super) fn insert_stranded(&mut self, new: LayerId, turn: Turn<'_>) {
+        if let Some(place) = self.waiting.iter().position(|waiting| waiting.floor.id == new) {
+            let waiting = self.waiting.remove(place);
+            self.insert(0, waiting.floor, turn);
+        }
+    }
+
+    /// Takes a layer out and joins what is below it to what is above.
+    pub(super) fn remove(&mut self, index: usize, how: How, turn: Turn<'_>) {
+        let floor = self.floors.remove(index);
+        let mut above = self.links.remove(index + 1);
+        let below = &mut self.links[index];
+        let notice = Notice::Removed { layer: floor.name, how };
+        above.inbound.mark(InMark::Notice(Box::new(notice)));
+        above.inbound.take_all(&mut below.inbound, turn.workspace);
+        above.outbound.drop_mark(|mark| matches!(mark, OutMark::Finish(id) if *id == floor.id));
+        below.outbound.take_all(&mut above.outbound, turn.workspace);
+        below.inbound = above.inbound;
+        self.framed = self.floors.iter().any(|floor| floor.keeps_writes);
+        self.start_handshake(turn);
+        self.dirty = self.all();
+        self.check_stranded(turn);
+    }
+
+    // Closed before its handshake was done, with nothing written: there is nothing to say.
+    pub(super) fn abandon(&mut self, index: usize, turn: Turn<'_>) {
+        if self.phase == Phase::Closing {
+            self.remove(index, How::Unconfirmed, turn);
+        }
+    }
+}
+
+fn no_such_layer() -> Error {
+    Error::misuse(ErrorKind::NoSuchLayer, "the connection has no such layer")
+}

@@ -1,0 +1,465 @@
+//! The chain: layers, the links between them, and the pump that moves bytes through.
+//!
+//! `links[i]` is below `floors[i]` and `links[i + 1]` above it; the first link is the wire's and
+//! the last one the protocol's. Everything that happens to a link marks the layers next to it as
+//! dirty, and the pump steps dirty layers, lowest first, until none is left or the budget is
+//! spent. A layer that asked for room and got none is dirtied again by whoever makes room.
+
+mod change;
+mod close;
+mod pump;
+mod top;
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::time::Duration;
+
+use tepal_base::{ByteQueue, Instant, Segment};
+
+use crate::link::{InMark, Link, OutMark};
+use crate::spec::{Keepsakes, Place, Site, Stack};
+use crate::{Error, ErrorKind, Event, Layer, LayerId, Pauses, Turn};
+
+pub use change::{Late, Residual};
+
+/// How much a chain holds, and how long it waits. Each has a default that can be defended.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes per direction that a link takes before the layer that fills it has to wait. 64 KiB:
+    /// four TLS records, and as much as a socket's buffer commonly takes at once.
+    pub link: usize,
+    /// Bytes that the protocol may leave unread before the connection fails with
+    /// [`InputStalled`](ErrorKind::InputStalled). 256 KiB, as the largest single read.
+    pub input: usize,
+    /// Time for each layer's handshake, from the moment the layer below it is ready. 30 s.
+    pub handshake: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { link: 64 << 10, input: 256 << 10, handshake: Duration::from_secs(30) }
+    }
+}
+
+/// Layers stacked over a wire that somebody else owns.
+///
+/// The owner of the wire feeds it what arrives ([`receive`](Chain::receive),
+/// [`receive_eof`](Chain::receive_eof)), sends what it finds in [`output`](Chain::output), asks
+/// [`poll_event`](Chain::poll_event) until there is none, and calls
+/// [`handle_timeout`](Chain::handle_timeout) at [`deadline`](Chain::deadline). It reads from the
+/// wire only while [`wants_read`](Chain::wants_read).
+///
+/// Nothing here calls back. The owner runs the protocol's code between two calls, and applies what
+/// the protocol asked for with the methods below before it polls again.
+///
+/// ```
+/// use tepal_base::Instant;
+/// use tepal_layers::{Chain, Event, Lines, Place, Side, Stack, Turn, Workspace};
+///
+/// # fn main() -> Result<(), tepal_layers::Error> {
+/// let workspace = Workspace::default();
+/// let turn = Turn::new(Instant::ZERO, &workspace);
+/// let stack = Stack::new().with(Lines::new(1024));
+/// let mut chain = Chain::new(&stack, &Place::new(Side::Client), turn)?;
+///
+/// let mut wire = *b"one\ntwo\nthr";
+/// chain.receive(turn, &mut wire);
+/// let mut lines = Vec::new();
+/// while let Some(event) = chain.poll_event(turn) {
+///     if let Event::Data = event {
+///         lines.push(chain.data().to_vec());
+///         chain.took(chain.data().len(), turn);
+///     }
+/// }
+/// assert_eq!(lines, [b"one", b"two"]);
+///
+/// chain.write(b"hello", turn)?;
+/// assert!(chain.poll_event(turn).is_none()); // moves what was written
+/// assert_eq!(chain.output().to_vec(), b"hello\n");
+/// # Ok(())
+/// # }
+/// ```
+pub struct Chain {
+    floors: Vec<Floor>,
+    links: Vec<Link>,
+    // Bit i: floors[i] has something to do.
+    dirty: u32,
+    // What the pump may still move before it returns to its caller.
+    budget: usize,
+    limits: Limits,
+    // The earliest of all deadlines, found at the end of each pumping.
+    deadline: Option<Instant>,
+    // Events of the chain itself, not in the order of bytes.
+    events: VecDeque<Event>,
+    waiting: Vec<change::Waiting>,
+    next_id: u32,
+    place: Place,
+    // The protocol is not called with fewer bytes.
+    low: usize,
+    // Bytes at the top that the protocol has seen and left.
+    offered: usize,
+    failed: Option<Error>,
+    phase: Phase,
+    // A layer keeps writes apart, so the top marks them.
+    framed: bool,
+    announced: bool,
+    received_eof: bool,
+    wrote_eof: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Phase {
+    Open,
+    Closing,
+    Closed,
+    Failed,
+}
+
+struct Floor {
+    layer: Box<dyn Layer>,
+    id: LayerId,
+    name: &'static str,
+    // Bytes that the layer wants to see at least.
+    need: usize,
+    keeps_writes: bool,
+    ready: bool,
+    finishing: bool,
+    // Failed, or cut off by a failure below: not stepped again.
+    dead: bool,
+    // The layer asked for the way up or down in its last step, and it was closed.
+    refused_up: bool,
+    refused_down: bool,
+    // The layer's own deadline, and the chain's for its handshake or close.
+    deadline: Option<Instant>,
+    limit: Option<Instant>,
+    late: Late,
+}
+
+/// More layers than this would be a mistake, and the dirty bits have to fit a word.
+const MOST_LAYERS: usize = 32;
+
+impl Chain {
+    /// Builds the layers of a stack, with the default limits and no keepsake.
+    ///
+    /// # Errors
+    ///
+    /// What a spec finds wrong with itself here.
+    pub fn new(stack: &Stack, place: &Place, turn: Turn<'_>) -> Result<Chain, Error> {
+        Chain::with(stack, place, Limits::default(), &mut Keepsakes::default(), turn)
+    }
+
+    /// Builds the layers of a stack.
+    ///
+    /// Nothing has been sent when it returns; the first [`poll_event`](Chain::poll_event) starts
+    /// the handshakes.
+    ///
+    /// # Errors
+    ///
+    /// What a spec finds wrong with itself here, or that there are more than 32.
+    pub fn with(
+        stack: &Stack,
+        place: &Place,
+        limits: Limits,
+        keepsakes: &mut Keepsakes,
+        turn: Turn<'_>,
+    ) -> Result<Chain, Error> {
+        let mut chain = Chain {
+            floors: Vec::with_capacity(stack.specs().len()),
+            links: vec![Link::default()],
+            dirty: 0,
+            budget: usize::MAX,
+            limits,
+            deadline: None,
+            events: VecDeque::new(),
+            waiting: Vec::new(),
+            next_id: 0,
+            place: place.clone(),
+            low: 0,
+            offered: 0,
+            failed: None,
+            phase: Phase::Open,
+            framed: false,
+            announced: false,
+            received_eof: false,
+            wrote_eof: false,
+        };
+        let mut host = place.host.clone();
+        for spec in stack.specs() {
+            let mut site = Site {
+                side: place.side,
+                host: host.clone(),
+                peer: place.peer,
+                local: place.local,
+                now: turn.now,
+                keepsake: keepsakes.slot(spec),
+            };
+            let layer = spec.build(&mut site).map_err(|error| error.in_layer(spec.name()))?;
+            let floor = chain.make_floor(layer)?;
+            chain.framed |= floor.keeps_writes;
+            chain.floors.push(floor);
+            chain.links.push(Link::default());
+            host = spec.target().map(|(host, _)| host.clone()).or(host);
+        }
+        chain.start_handshake(turn);
+        chain.dirty = chain.all();
+        Ok(chain)
+    }
+
+    /// Feeds bytes from the wire. They may be changed in place; none is kept where it is.
+    pub fn receive(&mut self, turn: Turn<'_>, bytes: &mut [u8]) {
+        if bytes.is_empty() || self.failed.is_some() || self.phase == Phase::Closed {
+            return;
+        }
+        let mut taken = 0;
+        if let Some(lowest) = self.floors.first() {
+            let waiting = self.links[0].inbound.len() + bytes.len();
+            if lowest.need <= waiting && !lowest.dead {
+                self.dirty |= 1;
+                taken = self.pump(turn, bytes);
+            }
+        }
+        let rest = bytes.get(taken..).unwrap_or_default();
+        if !rest.is_empty() {
+            let inbound = &mut self.links[0].inbound;
+            inbound.extend(rest, turn.workspace);
+            if !self.floors.is_empty() {
+                inbound.shrink(turn.workspace);
+            }
+        }
+    }
+
+    /// Tells that the wire's peer has ended its side (FIN).
+    pub fn receive_eof(&mut self, turn: Turn<'_>) {
+        if !self.received_eof && self.failed.is_none() {
+            self.received_eof = true;
+            self.links[0].inbound.mark(InMark::Eof);
+            self.dirty |= u32::from(!self.floors.is_empty());
+            self.pump(turn, &mut []);
+        }
+    }
+
+    /// Tells that the wire is broken. What was received before still reaches the protocol, then
+    /// [`Event::Failed`] with this error does.
+    pub fn receive_error(&mut self, error: Error, turn: Turn<'_>) {
+        if self.failed.is_none() {
+            self.failed = Some(error.clone());
+            self.links[0].inbound.mark(InMark::Fault(error));
+            self.dirty |= u32::from(!self.floors.is_empty());
+            self.pump(turn, &mut []);
+        }
+    }
+
+    /// Queues a copy of the bytes: with framing layers, one frame.
+    ///
+    /// # Errors
+    ///
+    /// [`Closing`](ErrorKind::Closing) after `close`, `write_eof` or a failure; nothing is queued.
+    pub fn write(&mut self, bytes: &[u8], turn: Turn<'_>) -> Result<(), Error> {
+        self.check_writable()?;
+        let top = self.links.len() - 1;
+        self.links[top].outbound.queue.extend(bytes, &mut turn.workspace.pool());
+        self.written();
+        Ok(())
+    }
+
+    /// Queues bytes without a copy: with framing layers, one frame.
+    ///
+    /// # Errors
+    ///
+    /// As [`write`](Chain::write); the segment is then dropped.
+    pub fn write_segment(&mut self, segment: Segment) -> Result<(), Error> {
+        self.check_writable()?;
+        let top = self.links.len() - 1;
+        self.links[top].outbound.queue.push(segment);
+        self.written();
+        Ok(())
+    }
+
+    /// Queues all of a queue without a copy: with framing layers, as one frame (see
+    /// [`keeps_writes`](Chain::keeps_writes)).
+    ///
+    /// # Errors
+    ///
+    /// As [`write`](Chain::write); the queue then keeps its bytes.
+    pub fn write_queue(&mut self, queue: &mut ByteQueue, turn: Turn<'_>) -> Result<(), Error> {
+        self.check_writable()?;
+        let top = self.links.len() - 1;
+        let count = queue.len();
+        queue.move_to(count, &mut self.links[top].outbound.queue, &mut turn.workspace.pool());
+        self.written();
+        Ok(())
+    }
+
+    fn check_writable(&self) -> Result<(), Error> {
+        match &self.failed {
+            Some(error) => Err(error.clone()),
+            None if self.phase != Phase::Open => {
+                Err(Error::misuse(ErrorKind::Closing, "the connection is closing"))
+            }
+            None if self.wrote_eof => {
+                Err(Error::misuse(ErrorKind::Closing, "the writing side has been ended"))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn written(&mut self) {
+        let top = self.links.len() - 1;
+        if self.framed {
+            self.links[top].outbound.mark(OutMark::Frame);
+        }
+        self.dirty |= (1 << top) >> 1;
+    }
+
+    /// Bytes for the wire, in order. Send any number of them, then say so with
+    /// [`sent`](Chain::sent).
+    #[inline]
+    pub fn output(&self) -> &ByteQueue {
+        &self.links[0].outbound.queue
+    }
+
+    /// Tells that the wire has taken the first `count` bytes of the output.
+    pub fn sent(&mut self, count: usize, turn: Turn<'_>) {
+        let link = &mut self.links[0];
+        link.outbound.consume(count.min(link.outbound.len()), turn.workspace);
+        if link.outbound.len() < self.limits.link / 2
+            && let Some(floor) = self.floors.first()
+        {
+            self.dirty |= u32::from(floor.refused_down);
+        }
+        self.check_wire();
+    }
+
+    /// Stops data and EOF from being told, also what is buffered in any layer, until
+    /// [`resume_reading`](Chain::resume_reading).
+    pub fn pause_reading(&mut self) {
+        let top = self.links.len() - 1;
+        self.links[top].inbound.pauses.set(Pauses::PROTOCOL, true);
+    }
+
+    /// Ends [`pause_reading`](Chain::pause_reading). Poll for events afterwards.
+    pub fn resume_reading(&mut self) {
+        let top = self.links.len() - 1;
+        self.links[top].inbound.pauses.set(Pauses::PROTOCOL, false);
+        self.dirty |= (1 << top) >> 1;
+    }
+
+    /// Sets how much the pump may move until the next call of this: bytes plus 64 per step of a
+    /// layer. The owner sets it once per connection and turn, so that one connection cannot stall
+    /// the others. Unlimited at first.
+    pub fn set_budget(&mut self, budget: usize) {
+        self.budget = budget;
+    }
+
+    /// Whether the budget ran out before the work did: poll again in the next turn.
+    #[inline]
+    pub fn has_work(&self) -> bool {
+        self.dirty != 0
+    }
+
+    /// Whether the wire is to be read: nobody above has paused what arrives there.
+    #[inline]
+    pub fn wants_read(&self) -> bool {
+        let inbound = &self.links[0].inbound;
+        inbound.pauses.is_empty()
+            && !self.received_eof
+            && self.failed.is_none()
+            && self.phase != Phase::Closed
+            && (!self.floors.is_empty()
+                || inbound.len() < self.low.max(self.offered) + self.limits.link)
+    }
+
+    /// Why the wire is not to be read, if it is not.
+    pub fn read_pauses(&self) -> Pauses {
+        self.links[0].inbound.pauses
+    }
+
+    /// When to call [`handle_timeout`](Chain::handle_timeout), if nothing happens before.
+    #[inline]
+    pub fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// Bytes written and not yet taken by the wire, in all layers. O(1) in the bytes.
+    #[inline]
+    pub fn write_len(&self) -> usize {
+        self.links.iter().map(|link| link.outbound.len()).sum()
+    }
+
+    /// Bytes received and not yet taken by the protocol, in all layers. O(1) in the bytes.
+    pub fn read_len(&self) -> usize {
+        self.links.iter().map(|link| link.inbound.len()).sum()
+    }
+
+    /// Whether each write is kept apart, because a layer makes a frame of it.
+    pub fn keeps_writes(&self) -> bool {
+        self.framed
+    }
+
+    /// The layers' names, from the wire upward.
+    pub fn layers(&self) -> impl Iterator<Item = &'static str> {
+        self.floors.iter().map(|floor| floor.name)
+    }
+
+    /// Whether no layer is left, so that a wire with this chain is a plain one.
+    pub fn is_plain(&self) -> bool {
+        self.floors.is_empty() && self.waiting.is_empty()
+    }
+
+    /// The layer whose handshake is under way: the lowest that is not ready.
+    pub fn handshaking(&self) -> Option<&'static str> {
+        self.floors.iter().find(|floor| !floor.ready).map(|floor| floor.name)
+    }
+
+    /// Why the chain failed, if it did.
+    pub fn error(&self) -> Option<&Error> {
+        self.failed.as_ref()
+    }
+
+    fn all(&self) -> u32 {
+        ((1u64 << self.floors.len()) - 1) as u32
+    }
+
+    fn make_floor(&mut self, layer: Box<dyn Layer>) -> Result<Floor, Error> {
+        if self.floors.len() >= MOST_LAYERS {
+            return Err(Error::local(ErrorKind::InvalidSetting, "a chain has at most 32 layers"));
+        }
+        let id = LayerId(self.next_id);
+        self.next_id += 1;
+        Ok(Floor {
+            id,
+            name: layer.name(),
+            need: 0,
+            keeps_writes: layer.keeps_writes(),
+            ready: false,
+            finishing: false,
+            dead: false,
+            refused_up: false,
+            refused_down: false,
+            deadline: None,
+            limit: None,
+            late: Late::Close,
+            layer,
+        })
+    }
+
+    // The lowest layer that is not ready has from now on its time.
+    fn start_handshake(&mut self, turn: Turn<'_>) {
+        if let Some(floor) = self.floors.iter_mut().find(|floor| !floor.ready)
+            && floor.limit.is_none()
+        {
+            floor.limit = Some(turn.now + self.limits.handshake);
+        }
+    }
+}
+
+impl fmt::Debug for Chain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Chain")
+            .field("layers", &self.layers().collect::<Vec<_>>())
+            .field("phase", &self.phase)
+            .field("read_len", &self.read_len())
+            .field("write_len", &self.write_len())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,273 @@
+use tepal_base::Instant;
+
+use super::{Chain, Phase};
+use crate::link::{InMark, OutMark};
+use crate::{Error, ErrorKind, How, Io, Pauses, Status, Turn};
+
+/// What one step costs at least, in bytes of the budget: about the time of copying as many.
+const STEP_COST: usize = 64;
+
+impl Chain {
+    /// Steps layers while one is dirty and the budget lasts. `lent` is the wire's buffer; returns
+    /// how many bytes of it are dealt with.
+    pub(super) fn pump(&mut self, turn: Turn<'_>, lent: &mut [u8]) -> usize {
+        let mut taken = 0;
+        while self.dirty != 0 && self.budget > 0 {
+            let index = self.dirty.trailing_zeros() as usize;
+            self.dirty &= !(1 << index);
+            let lent = if index == 0 { lent.get_mut(taken..) } else { None };
+            taken += self.step(index, turn, lent.unwrap_or_default());
+        }
+        self.check_wire();
+        self.find_deadline();
+        taken
+    }
+
+    /// Acts on deadlines that have passed. Harmless to call early. Poll for events afterwards.
+    pub fn handle_timeout(&mut self, turn: Turn<'_>) {
+        let past = |deadline: Option<Instant>| deadline.is_some_and(|at| at <= turn.now);
+        let mut index = 0;
+        while let Some(floor) = self.floors.get_mut(index) {
+            if past(floor.deadline) {
+                floor.deadline = None;
+                self.dirty |= 1 << index;
+            }
+            if past(floor.limit) && !floor.dead {
+                floor.limit = None;
+                if self.expire(index, turn) {
+                    continue;
+                }
+            }
+            index += 1;
+        }
+        self.pump(turn, &mut []);
+    }
+
+    // One step of one layer, and what follows from it for its neighbours.
+    fn step(&mut self, index: usize, turn: Turn<'_>, lent: &mut [u8]) -> usize {
+        let Some(floor) = self.floors.get_mut(index) else { return 0 };
+        let top = self.links.len() - 1;
+        let (lower, upper) = self.links.split_at_mut(index + 1);
+        let (below, above) = (&mut lower[index], &mut upper[0]);
+        if floor.dead {
+            return lent.len(); // nobody will ever look at them
+        }
+        let gated = below.inbound.pauses.contains(Pauses::CHANGE);
+        let mut appended = 0;
+        if !lent.is_empty() && (gated || !below.inbound.is_empty() || below.inbound.has_marks()) {
+            // Bytes are there already, so these have to stand behind them: all, or what the layer
+            // lacks, so that the rest can be used where it is.
+            appended = match floor.need.saturating_sub(below.inbound.len()) {
+                0 => lent.len(),
+                _ if gated => lent.len(),
+                lacking => lacking.min(lent.len()),
+            };
+            below.inbound.extend(&lent[..appended], turn.workspace);
+        }
+        let lent = &mut lent[appended..];
+        let lent_len = lent.len();
+        let in_len = below.inbound.len();
+        let (up_len, up_marks) = (above.inbound.len(), above.inbound.mark_count());
+        let (out_len, down_len) = (above.outbound.len(), below.outbound.len());
+        let up_limit = match index + 1 == top {
+            true => self.limits.link + self.offered.max(self.low),
+            false => self.limits.link,
+        };
+        let mut nothing = crate::link::Inbound::default();
+        let mut io = Io::new(
+            (if gated { &mut nothing } else { &mut below.inbound }, &mut below.outbound),
+            (&mut above.inbound, &mut above.outbound),
+            lent,
+            &mut floor.need,
+            (up_limit, self.limits.link),
+            (floor.name, floor.ready, floor.finishing, self.phase == Phase::Closing),
+            turn,
+        );
+        let result = floor.layer.step(&mut io);
+        let (taken, held, ready) = (io.from_below.taken(), io.from_below.held, io.ready);
+        floor.refused_up = io.to_above.refused;
+        floor.refused_down = io.to_below.refused;
+        floor.deadline = floor.layer.deadline();
+        let became_ready = ready && !floor.ready;
+        floor.ready = ready;
+
+        // The neighbours.
+        let blocked = floor.refused_up && (!below.inbound.is_empty() || taken < lent_len);
+        let was_paused = !below.inbound.pauses.is_empty();
+        below.inbound.pauses.set(Pauses::BLOCKED, blocked);
+        below.inbound.pauses.set(Pauses::HELD, held);
+        let freed_below = below.inbound.len() < in_len || was_paused;
+        if below.inbound.is_empty() && !below.inbound.has_marks() {
+            below.inbound.release(turn.workspace);
+        }
+        let sent_down = below.outbound.len() > down_len;
+        let took_out = out_len.saturating_sub(above.outbound.len());
+        let took_in = taken + in_len.saturating_sub(below.inbound.len());
+        self.budget = self.budget.saturating_sub(STEP_COST + took_in + took_out);
+        let pushed_up = above.inbound.len() != up_len || above.inbound.mark_count() != up_marks;
+        let refused = (floor.refused_up, held);
+        if pushed_up && index + 1 < top {
+            let enough = above.inbound.len() >= self.floors[index + 1].need;
+            if enough || above.inbound.has_marks() {
+                self.dirty |= 1 << (index + 1);
+            }
+        }
+        if index > 0 {
+            let lower = &self.floors[index - 1];
+            if sent_down || (freed_below && lower.refused_up) {
+                self.dirty |= 1 << (index - 1);
+            }
+            if sent_down && lower.keeps_writes {
+                self.frame_output(index);
+            }
+        }
+        if took_out > 0
+            && let Some(upper) = self.floors.get(index + 1)
+            && upper.refused_down
+        {
+            self.dirty |= 1 << (index + 1);
+        }
+        // What was lent is used where it is as soon as nothing stands before it; and a layer that
+        // got what it lacked may lack more.
+        if appended > 0 && taken < lent_len && refused == (false, false) {
+            self.dirty |= 1 << index;
+        }
+        if became_ready {
+            self.floors[index].limit = None;
+            self.start_handshake(turn);
+        }
+        match result {
+            Ok(Status::Open) => self.settle(index, turn),
+            Ok(Status::Done(how)) => self.remove(index, how, turn),
+            Err(error) => self.fail(index, error),
+        }
+        appended + taken
+    }
+
+    // What a layer without an idea of frames sent in one step is one frame to the one below.
+    fn frame_output(&mut self, index: usize) {
+        let partial = matches!(self.links[index + 1].outbound.next_mark(), Some(OutMark::Frame));
+        let below = &mut self.links[index].outbound;
+        if !partial && !below.ends_with_mark() {
+            below.mark(OutMark::Frame);
+        }
+    }
+
+    // Moves marks past a layer that has seen all it could before them.
+    fn settle(&mut self, index: usize, turn: Turn<'_>) {
+        let floor = &mut self.floors[index];
+        let (lower, upper) = self.links.split_at_mut(index + 1);
+        let (below, above) = (&mut lower[index], &mut upper[0]);
+        let bit = 1u32 << index;
+        let stuck = !floor.refused_up && below.inbound.pauses.is_empty();
+        if below.inbound.has_marks() && stuck {
+            self.dirty |= bit | (bit << 1) | (bit >> 1);
+            match below.inbound.take_mark() {
+                // Read as a stream: the frame's end means nothing here.
+                None | Some(InMark::Frame) => {}
+                Some(InMark::Notice(notice)) => above.inbound.mark(InMark::Notice(notice)),
+                Some(InMark::Eof) => {
+                    let rest = below.inbound.len();
+                    below.inbound.consume(rest);
+                    if !above.inbound.has_eof() {
+                        above.inbound.mark(InMark::Eof);
+                    }
+                }
+                Some(InMark::Fault(error)) => {
+                    floor.dead = true;
+                    above.inbound.mark(InMark::Fault(error));
+                }
+            }
+        }
+        self.mask_dirty();
+        self.settle_writes(index, turn);
+    }
+
+    fn settle_writes(&mut self, index: usize, turn: Turn<'_>) {
+        let floor = &mut self.floors[index];
+        let (lower, upper) = self.links.split_at_mut(index + 1);
+        let (below, above) = (&mut lower[index], &mut upper[0]);
+        let Some(mark) = above.outbound.mark_at_front() else { return };
+        match *mark {
+            OutMark::Frame if floor.refused_down || !floor.ready => return,
+            OutMark::Eof if !floor.ready => return,
+            OutMark::Finish(id) if id == floor.id => {
+                if !floor.finishing {
+                    floor.finishing = true;
+                    self.dirty |= 1 << index;
+                    if !floor.ready {
+                        self.abandon(index, turn);
+                    }
+                }
+                return;
+            }
+            _ => {}
+        }
+        let id = floor.id;
+        match above.outbound.take_mark() {
+            None | Some(OutMark::Frame) => {}
+            Some(OutMark::Insert(new)) => {
+                if !self.insert_waiting(new, id, turn) {
+                    self.links[index].outbound.mark(OutMark::Insert(new));
+                }
+            }
+            Some(mark) => below.outbound.mark(mark),
+        }
+        self.dirty |= 1 << index;
+        if index > 0 {
+            self.dirty |= 1 << (index - 1);
+        }
+    }
+
+    fn mask_dirty(&mut self) {
+        self.dirty &= self.all();
+    }
+
+    /// The layer is dead: what it has pushed up still arrives, then its error does.
+    pub(super) fn fail(&mut self, index: usize, error: Error) {
+        let floor = &mut self.floors[index];
+        floor.dead = true;
+        floor.deadline = None;
+        floor.limit = None;
+        let error = error.in_layer(floor.name);
+        self.links[index + 1].inbound.mark(InMark::Fault(error.clone()));
+        self.failed.get_or_insert(error);
+        self.dirty |= 1 << (index + 1);
+        self.mask_dirty();
+    }
+
+    /// The whole chain fails, for a reason that no layer gave.
+    pub(super) fn fail_top(&mut self, error: Error) {
+        if self.failed.is_none() {
+            self.failed = Some(error.clone());
+        }
+        let top = self.links.len() - 1;
+        self.links[top].inbound.mark(InMark::Fault(error));
+    }
+
+    // A layer's time is up; returns whether it is gone.
+    fn expire(&mut self, index: usize, turn: Turn<'_>) -> bool {
+        let floor = &self.floors[index];
+        if !floor.ready {
+            let message = "the handshake did not end in time";
+            self.fail(index, Error::remote(ErrorKind::HandshakeTimeout, message));
+            return false;
+        }
+        if floor.late == super::Late::Keep {
+            self.remove(index, How::TimedOut, turn);
+            return true;
+        }
+        let message = "the peer did not answer the close in time";
+        self.fail(index, Error::remote(ErrorKind::CloseTimeout, message));
+        false
+    }
+
+    pub(super) fn find_deadline(&mut self) {
+        self.deadline = None;
+        for floor in self.floors.iter().filter(|floor| !floor.dead) {
+            for at in [floor.deadline, floor.limit].into_iter().flatten() {
+                self.deadline = Some(self.deadline.map_or(at, |earlier| earlier.min(at)));
+            }
+        }
+    }
+}

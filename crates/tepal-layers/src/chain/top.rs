@@ -1,0 +1,151 @@
+use super::{Chain, Phase};
+use crate::link::InMark;
+use crate::{Error, ErrorKind, Event, Turn};
+
+impl Chain {
+    /// The next thing to tell the protocol, if there is any. Moves what can be moved first.
+    ///
+    /// When it returns `None` without [`has_work`](Chain::has_work), every byte that can move has
+    /// moved: send the [`output`](Chain::output).
+    pub fn poll_event(&mut self, turn: Turn<'_>) -> Option<Event> {
+        loop {
+            if let Some(event) = self.ready_event(turn) {
+                return Some(event);
+            }
+            if self.dirty == 0 || self.budget == 0 {
+                return None;
+            }
+            self.pump(turn, &mut []);
+        }
+    }
+
+    /// The bytes of [`Event::Data`]: one frame above a framing layer, else all there are.
+    #[inline]
+    pub fn data(&self) -> &[u8] {
+        self.links.last().map(|link| link.inbound.visible()).unwrap_or_default()
+    }
+
+    /// Tells how many bytes of [`data`](Chain::data) the protocol has used.
+    ///
+    /// The rest stays, heads the next data, and is offered again at once if the count is above
+    /// zero, else when more bytes have come. A frame is used whole or not at all. A wrong count,
+    /// or a full input buffer of which nothing is used, fails the connection with
+    /// [`WrongCount`](ErrorKind::WrongCount) or [`InputStalled`](ErrorKind::InputStalled).
+    pub fn took(&mut self, count: usize, turn: Turn<'_>) {
+        let top = self.links.len() - 1;
+        let inbound = &mut self.links[top].inbound;
+        let visible = inbound.visible_len();
+        let is_frame = matches!(inbound.next_mark(), Some(InMark::Frame));
+        if count > visible || (is_frame && count != 0 && count != visible) {
+            let message = match is_frame {
+                true => format!("the protocol used {count} bytes of a frame of {visible}"),
+                false => format!("the protocol used {count} bytes of {visible}"),
+            };
+            return self.fail_top(Error::local(ErrorKind::WrongCount, message));
+        }
+        inbound.consume(count);
+        if is_frame {
+            let used = count == visible;
+            inbound.seen = !used;
+            if used {
+                inbound.take_mark();
+            }
+        } else {
+            self.offered = if count > 0 { 0 } else { visible };
+        }
+        if count < visible && count == 0 && inbound.len() >= self.limits.input {
+            let message = "the input buffer is full and the protocol takes nothing out of it";
+            return self.fail_top(Error::local(ErrorKind::InputStalled, message));
+        }
+        if inbound.is_empty() && !inbound.has_marks() {
+            inbound.release(turn.workspace);
+        } else if !is_frame {
+            inbound.shrink(turn.workspace);
+        }
+        if let Some(floor) = self.floors.last() {
+            self.dirty |= u32::from(floor.refused_up) << (top - 1);
+        }
+    }
+
+    /// Tells the protocol nothing below `count` bytes, except at the end. 0 and 1 mean any.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidSetting`](ErrorKind::InvalidSetting) above the input limit, which would stall.
+    pub fn set_read_low(&mut self, count: usize) -> Result<(), Error> {
+        if count > self.limits.input {
+            let message = "the low mark of reading is above the input limit";
+            return Err(Error::local(ErrorKind::InvalidSetting, message));
+        }
+        self.low = count;
+        let top = self.links.len() - 1;
+        self.dirty |= (1 << top) >> 1;
+        Ok(())
+    }
+
+    fn ready_event(&mut self, turn: Turn<'_>) -> Option<Event> {
+        if self.phase == Phase::Failed {
+            return None;
+        }
+        if let Some(event) = self.events.pop_front() {
+            return Some(event);
+        }
+        let top = self.links.len() - 1;
+        if self.phase != Phase::Open {
+            self.discard_input(top, turn);
+        }
+        let inbound = &mut self.links[top].inbound;
+        let visible = inbound.visible_len();
+        if visible == 0 && matches!(inbound.next_mark(), Some(InMark::Notice(_))) {
+            return self.take_event(top);
+        }
+        if !self.announced && self.floors.iter().all(|floor| floor.ready) {
+            self.announced = true;
+            return Some(Event::Established);
+        }
+        if !inbound.pauses.is_empty() {
+            return None;
+        }
+        match inbound.next_mark() {
+            Some(InMark::Frame) => (!inbound.seen).then_some(Event::Data),
+            None => (visible > self.offered && visible >= self.low).then_some(Event::Data),
+            // The last chance for what the protocol has left because of the low mark.
+            Some(InMark::Notice(_) | InMark::Eof | InMark::Fault(_)) if visible > self.offered => {
+                Some(Event::Data)
+            }
+            Some(_) => self.take_event(top),
+        }
+    }
+
+    fn take_event(&mut self, top: usize) -> Option<Event> {
+        let mark = self.links[top].inbound.take_mark()?;
+        if let Some(floor) = self.floors.last() {
+            self.dirty |= u32::from(floor.refused_up) << (top - 1);
+        }
+        match mark {
+            InMark::Notice(notice) => Some(Event::Layer(*notice)),
+            InMark::Eof => Some(Event::Eof),
+            InMark::Fault(error) => {
+                self.phase = Phase::Failed;
+                self.failed = Some(error.clone());
+                Some(Event::Failed(error))
+            }
+            InMark::Frame => None,
+        }
+    }
+
+    // After `close` nobody wants what still comes; what layers and the wire tell stays.
+    fn discard_input(&mut self, top: usize, turn: Turn<'_>) {
+        let inbound = &mut self.links[top].inbound;
+        if inbound.is_empty() && !inbound.has_marks() {
+            return;
+        }
+        inbound.clear(turn.workspace);
+        while matches!(inbound.next_mark(), Some(InMark::Eof)) {
+            inbound.take_mark();
+        }
+        if let Some(floor) = self.floors.last() {
+            self.dirty |= u32::from(floor.refused_up) << (top - 1);
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! Connections as stacks: sans-IO layers, the links between them and the pump that moves bytes.
+//!
+//! ```text
+//!            protocol                      above
+//!   data, notices ^   | writes
+//!  ---------------+---v---------  link n
+//!            [ lines   ]          layer
+//!  -----------------------------  link
+//!            [ tls     ]          layer
+//!  ---------------+---+---------  link 0
+//!   bytes read    ^   v bytes to send
+//!              wire                        below
+//! ```
+//!
+//! A [`Stack`] is a list of [`LayerSpec`]s, from the wire upward. A [`Chain`] is built from it for
+//! one connection attempt: it takes what the wire delivers and what the protocol wants, and gives
+//! what the wire is to send, what the protocol is to hear, and one deadline. It does no I/O and
+//! reads no clock, so it runs over any wire: the loop's sockets, a test's vectors, another chain.
+//!
+//! Layers are swapped while the connection runs: see [`Chain::push`] and [`Chain::pop`]. A layer
+//! of your own implements [`Layer`].
+
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+mod chain;
+#[cfg(feature = "kit")]
+pub mod check;
+mod error;
+mod event;
+mod framing;
+mod io;
+mod layer;
+mod link;
+mod rate;
+mod scan;
+mod spec;
+mod unread;
+mod workspace;
+
+pub use chain::{Chain, Late, Limits, Residual};
+pub use error::{Error, ErrorKind, Fault, SocksReply};
+pub use event::{Event, How, Info, Notice, ProxyInfo, TlsInfo};
+pub use framing::{ByteOrder, Delimiter, LengthPrefixed, Lines, LinesMode, Netstrings};
+pub use io::{FromAbove, FromBelow, Io, ToAbove, ToBelow};
+pub use layer::{Layer, LayerId, Status, WriteEof};
+pub use link::Pauses;
+pub use rate::{Group, RateLimit};
+pub use spec::{Host, Keepsakes, LayerSpec, Place, Side, Site, Stack};
+pub use unread::Unread;
+pub use workspace::{Turn, Workspace};

@@ -1,0 +1,402 @@
+//! What stands between two neighbours: a queue for each direction, with marks at positions in it,
+//! and for each direction the reasons for which it is paused.
+
+use std::collections::VecDeque;
+use std::fmt;
+
+use tepal_base::ByteQueue;
+
+use crate::{Error, LayerId, Notice, Workspace};
+
+/// Why one direction of a link stands still; empty when it does not.
+///
+/// A reason is set and cleared by its owner only, so nobody resumes what another one paused, and
+/// an object between two links can tell a pause from its left from one from its right.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+pub struct Pauses(u8);
+
+impl Pauses {
+    /// No reason.
+    pub const NONE: Pauses = Pauses(0);
+    /// The protocol (the user above the stack) asked for it.
+    pub const PROTOCOL: Pauses = Pauses(1);
+    /// What is queued has reached its limit.
+    pub const FULL: Pauses = Pauses(2);
+    /// The layer that reads here cannot pass on what it would make of more.
+    pub const BLOCKED: Pauses = Pauses(4);
+    /// The layer that reads here wants no more for now (a rate limit without tokens).
+    pub const HELD: Pauses = Pauses(8);
+    /// A layer is about to be inserted here.
+    pub const CHANGE: Pauses = Pauses(16);
+
+    /// Whether there is no reason.
+    #[inline]
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Whether all reasons of `other` are there.
+    #[inline]
+    pub const fn contains(self, other: Pauses) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    #[inline]
+    pub(crate) fn set(&mut self, reason: Pauses, on: bool) {
+        if on {
+            self.0 |= reason.0;
+        } else {
+            self.0 &= !reason.0;
+        }
+    }
+}
+
+impl fmt::Debug for Pauses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = ["PROTOCOL", "FULL", "BLOCKED", "HELD", "CHANGE"];
+        let mut set = f.debug_set();
+        for (bit, name) in names.iter().enumerate() {
+            if self.0 & 1 << bit != 0 {
+                set.entry(&format_args!("{name}"));
+            }
+        }
+        set.finish()
+    }
+}
+
+/// A place in the inbound bytes, and what is there.
+#[derive(Debug)]
+pub(crate) enum InMark {
+    /// The bytes since the mark before are one frame.
+    Frame,
+    /// Something for the protocol, in order with the bytes.
+    Notice(Box<Notice>),
+    /// The last byte came before.
+    Eof,
+    /// The same, with a reason.
+    Fault(Error),
+}
+
+/// A place in the outbound bytes, and what is there.
+#[derive(Debug)]
+pub(crate) enum OutMark {
+    /// The bytes since the mark before are one frame.
+    Frame,
+    /// The owner writes no more.
+    Eof,
+    /// Above this, the layer's life ends.
+    Finish(LayerId),
+    /// Here a waiting layer is put in, above the bytes before and below those behind.
+    Insert(LayerId),
+}
+
+/// Bytes on their way up, contiguous.
+#[derive(Default)]
+pub(crate) struct Inbound {
+    // The bytes are buffer[start..]; everything before `start` is gone.
+    buffer: Vec<u8>,
+    start: usize,
+    // Positions count bytes since the link was made; a mark at p stands before byte p.
+    marks: VecDeque<(u64, InMark)>,
+    // The position of buffer[start].
+    position: u64,
+    pub(crate) pauses: Pauses,
+    // The protocol has seen the first frame and left it.
+    pub(crate) seen: bool,
+}
+
+impl Inbound {
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.buffer.len() - self.start
+    }
+
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.buffer.len() == self.start
+    }
+
+    /// How many bytes there are before the next mark.
+    #[inline]
+    pub(crate) fn visible_len(&self) -> usize {
+        match self.marks.front() {
+            None => self.len(),
+            Some((position, _)) => (position - self.position) as usize,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn visible(&self) -> &[u8] {
+        let end = self.start + self.visible_len();
+        self.buffer.get(self.start..end).unwrap_or_default()
+    }
+
+    #[inline]
+    pub(crate) fn visible_mut(&mut self) -> &mut [u8] {
+        let end = self.start + self.visible_len();
+        self.buffer.get_mut(self.start..end).unwrap_or_default()
+    }
+
+    /// The mark that ends the visible bytes.
+    #[inline]
+    pub(crate) fn next_mark(&self) -> Option<&InMark> {
+        self.marks.front().map(|(_, mark)| mark)
+    }
+
+    /// Takes the next mark away, however many bytes are before it.
+    pub(crate) fn take_mark(&mut self) -> Option<InMark> {
+        self.marks.pop_front().map(|(_, mark)| mark)
+    }
+
+    #[inline]
+    pub(crate) fn has_marks(&self) -> bool {
+        !self.marks.is_empty()
+    }
+
+    #[inline]
+    pub(crate) fn mark_count(&self) -> usize {
+        self.marks.len()
+    }
+
+    pub(crate) fn has_eof(&self) -> bool {
+        self.marks.iter().any(|(_, mark)| matches!(mark, InMark::Eof))
+    }
+
+    #[inline]
+    pub(crate) fn extend(&mut self, bytes: &[u8], workspace: &Workspace) {
+        if self.buffer.capacity() == 0 && !bytes.is_empty() {
+            self.buffer = workspace.take(bytes.len());
+        } else if self.start >= self.len()
+            && self.start > 0
+            && self.buffer.capacity() - self.buffer.len() < bytes.len()
+        {
+            // No more is moved than has been consumed, so each byte moves O(1) times.
+            self.buffer.drain(..self.start);
+            self.start = 0;
+        }
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    #[inline]
+    pub(crate) fn mark(&mut self, mark: InMark) {
+        self.marks.push_back((self.position + self.len() as u64, mark));
+    }
+
+    #[inline]
+    pub(crate) fn consume(&mut self, count: usize) {
+        debug_assert!(count <= self.visible_len());
+        self.start += count.min(self.len());
+        self.position += count as u64;
+    }
+
+    /// Gives unused memory back. Called between steps, so that idle links hold none.
+    #[inline]
+    pub(crate) fn release(&mut self, workspace: &Workspace) {
+        if self.start == self.buffer.len() && self.buffer.capacity() > 0 {
+            self.start = 0;
+            workspace.give(std::mem::take(&mut self.buffer));
+        }
+    }
+
+    /// Moves a few bytes out of a large block, so that a slow peer holds little memory.
+    pub(crate) fn shrink(&mut self, workspace: &Workspace) {
+        if self.buffer.capacity() > 4096 && self.len() < self.buffer.capacity() / 8 {
+            let small = self.buffer.get(self.start..).unwrap_or_default().to_vec();
+            self.start = 0;
+            workspace.give(std::mem::replace(&mut self.buffer, small));
+        }
+    }
+
+    /// Drops the bytes; marks other than frames stay, in order.
+    pub(crate) fn clear(&mut self, workspace: &Workspace) {
+        self.position += self.len() as u64;
+        self.start = self.buffer.len();
+        let position = self.position;
+        self.marks.retain(|(_, mark)| !matches!(mark, InMark::Frame));
+        self.marks.iter_mut().for_each(|(at, _)| *at = position);
+        self.release(workspace);
+    }
+
+    /// Takes everything of `from` behind what is here: at most `count` bytes of it, up to its
+    /// next mark, which stays. Memory changes hands if nothing is here.
+    pub(crate) fn take_visible(&mut self, from: &mut Inbound, count: usize, ws: &Workspace) {
+        let count = count.min(from.visible_len());
+        if count == from.len() && self.is_empty() {
+            std::mem::swap(&mut self.buffer, &mut from.buffer);
+            std::mem::swap(&mut self.start, &mut from.start);
+            from.position += count as u64;
+            return;
+        }
+        let end = from.start + count;
+        self.extend(from.buffer.get(from.start..end).unwrap_or_default(), ws);
+        from.consume(count);
+    }
+
+    /// Takes everything of `from`, marks included.
+    pub(crate) fn take_all(&mut self, from: &mut Inbound, workspace: &Workspace) {
+        loop {
+            self.take_visible(from, usize::MAX, workspace);
+            match from.take_mark() {
+                None => break,
+                Some(mark) => self.mark(mark),
+            }
+        }
+        from.release(workspace);
+    }
+}
+
+/// Bytes on their way down.
+#[derive(Default)]
+pub(crate) struct Outbound {
+    pub(crate) queue: ByteQueue,
+    marks: VecDeque<(u64, OutMark)>,
+    // The position of the first byte queued.
+    position: u64,
+    pub(crate) pauses: Pauses,
+}
+
+impl Outbound {
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    #[inline]
+    pub(crate) fn is_idle(&self) -> bool {
+        self.queue.is_empty() && self.marks.is_empty()
+    }
+
+    #[inline]
+    pub(crate) fn visible_len(&self) -> usize {
+        match self.marks.front() {
+            None => self.queue.len(),
+            Some((position, _)) => (position - self.position) as usize,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn next_mark(&self) -> Option<&OutMark> {
+        self.marks.front().map(|(_, mark)| mark)
+    }
+
+    /// The mark that stands before the first byte queued.
+    #[inline]
+    pub(crate) fn mark_at_front(&self) -> Option<&OutMark> {
+        self.marks.front().and_then(|(at, mark)| (*at == self.position).then_some(mark))
+    }
+
+    pub(crate) fn take_mark(&mut self) -> Option<OutMark> {
+        self.marks.pop_front().map(|(_, mark)| mark)
+    }
+
+    #[inline]
+    pub(crate) fn mark(&mut self, mark: OutMark) {
+        self.marks.push_back((self.position + self.queue.len() as u64, mark));
+    }
+
+    /// Whether a mark stands behind the last byte.
+    pub(crate) fn ends_with_mark(&self) -> bool {
+        let end = self.position + self.queue.len() as u64;
+        self.marks.back().is_some_and(|(at, _)| *at == end)
+    }
+
+    pub(crate) fn drop_mark(&mut self, test: impl Fn(&OutMark) -> bool) {
+        self.marks.retain(|(_, mark)| !test(mark));
+    }
+
+    pub(crate) fn has_mark(&self, test: impl Fn(&OutMark) -> bool) -> bool {
+        self.marks.iter().any(|(_, mark)| test(mark))
+    }
+
+    #[inline]
+    pub(crate) fn consume(&mut self, count: usize, workspace: &Workspace) {
+        self.queue.consume(count, &mut workspace.pool());
+        self.position += count as u64;
+    }
+
+    pub(crate) fn take_visible(&mut self, from: &mut Outbound, count: usize, ws: &Workspace) {
+        let count = count.min(from.visible_len());
+        from.queue.move_to(count, &mut self.queue, &mut ws.pool());
+        from.position += count as u64;
+    }
+
+    pub(crate) fn take_all(&mut self, from: &mut Outbound, workspace: &Workspace) {
+        loop {
+            self.take_visible(from, usize::MAX, workspace);
+            match from.take_mark() {
+                None => break,
+                Some(mark) => self.mark(mark),
+            }
+        }
+    }
+}
+
+/// Both directions.
+#[derive(Default)]
+pub(crate) struct Link {
+    pub(crate) inbound: Inbound,
+    pub(crate) outbound: Outbound,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_and_marks_keep_their_order_through_a_move() {
+        let ws = Workspace::default();
+        let mut a = Inbound::default();
+        a.extend(b"ab", &ws);
+        a.mark(InMark::Frame);
+        a.extend(b"cde", &ws);
+        a.mark(InMark::Eof);
+        a.consume(1);
+        let mut b = Inbound::default();
+        b.extend(b"-", &ws);
+        b.take_all(&mut a, &ws);
+        assert_eq!(b.visible(), b"-b");
+        b.consume(2);
+        assert!(matches!(b.take_mark(), Some(InMark::Frame)));
+        assert_eq!(b.visible(), b"cde");
+        assert!(matches!(b.next_mark(), Some(InMark::Eof)));
+        assert!(a.is_empty() && !a.has_marks());
+    }
+
+    #[test]
+    fn a_growing_message_moves_each_byte_a_constant_number_of_times() {
+        let ws = Workspace::default();
+        let mut inbound = Inbound::default();
+        let mut moved = 0;
+        for _ in 0..16 * 1024 {
+            let before = inbound.buffer.capacity();
+            inbound.extend(&[7; 1024], &ws);
+            if inbound.buffer.capacity() != before {
+                moved += inbound.len();
+            }
+        }
+        assert!(moved < 3 * inbound.len(), "moved {moved} bytes");
+    }
+
+    #[test]
+    fn what_is_cleared_takes_its_frames_along_but_no_end() {
+        let ws = Workspace::default();
+        let mut inbound = Inbound::default();
+        inbound.extend(b"ab", &ws);
+        inbound.mark(InMark::Frame);
+        inbound.extend(b"c", &ws);
+        inbound.mark(InMark::Eof);
+        inbound.clear(&ws);
+        assert_eq!(inbound.visible_len(), 0);
+        assert!(matches!(inbound.take_mark(), Some(InMark::Eof)));
+    }
+
+    #[test]
+    fn pauses_of_different_owners_do_not_lift_each_other() {
+        let mut pauses = Pauses::NONE;
+        pauses.set(Pauses::PROTOCOL, true);
+        pauses.set(Pauses::FULL, true);
+        pauses.set(Pauses::FULL, false);
+        assert!(pauses.contains(Pauses::PROTOCOL) && !pauses.is_empty());
+        assert_eq!(format!("{pauses:?}"), "{PROTOCOL}");
+    }
+}
