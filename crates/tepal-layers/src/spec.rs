@@ -175,8 +175,11 @@ impl fmt::Debug for Stack {
 /// The owner of the connection keeps it for the transport's life and hands it to each chain.
 #[derive(Default)]
 pub struct Keepsakes {
-    slots: Vec<(Arc<dyn LayerSpec>, Option<Box<dyn Any + Send>>)>,
+    slots: Vec<Slot>,
 }
+
+/// Which spec's, and what.
+type Slot = (Arc<dyn LayerSpec>, Option<Box<dyn Any + Send>>);
 
 impl Keepsakes {
     /// The slot of a spec; empty at first.

@@ -33,7 +33,8 @@ fn frames(stack: &Stack, input: &[u8]) -> (Vec<Vec<u8>>, Option<ErrorKind>) {
 #[test]
 fn lines_come_one_by_one_without_their_ends() {
     let lines = stack(Lines::new(5));
-    let cases: &[(&[u8], &[&[u8]], Option<ErrorKind>)] = &[
+    type LineCase<'a> = (&'a [u8], &'a [&'a [u8]], Option<ErrorKind>);
+    let cases: &[LineCase<'_>] = &[
         (b"", &[], None),
         (b"\n", &[b""], None),
         (b"\n\n\n", &[b"", b"", b""], None),
