@@ -12,6 +12,7 @@ mod address;
 mod driver;
 mod engine;
 mod entry;
+mod errors;
 mod event;
 pub mod faults;
 mod options;
@@ -28,6 +29,7 @@ pub use driver::{
     Connect, Descriptor, Domain, Driver, Kind, OpenDescriptor, Received, ReceivedFrom, Sent, Wait,
 };
 pub use engine::{driver_names, open_driver};
+pub use errors::is_exhaustion;
 pub use event::{Event, Interest, Readiness, Wake, Waker};
 pub use options::{Half, SocketOption};
 pub use process::{Child, Command, ExitStatus, Stdio};

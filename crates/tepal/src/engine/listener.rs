@@ -1,0 +1,331 @@
+use std::io;
+use std::time::Duration;
+
+use tepal_driver::{Address, Descriptor, Domain, Interest};
+
+use super::objects::{Object, ObjectKey};
+use super::{Engine, Flow, Host, Step, TimerKey, flow_of};
+use crate::transport::Stream;
+
+/// The name of a listening socket.
+pub type ListenerKey<H> = ObjectKey<H>;
+
+/// A listening socket.
+pub(crate) struct Listener<H: Host> {
+    descriptor: Descriptor,
+    // None while it is called.
+    acceptor: Option<H::Acceptor>,
+    readable: bool,
+    queued: bool,
+    paused: bool,
+    // Connections accepted here that still exist, and how many there may be.
+    open: usize,
+    most: usize,
+    // Armed while accepting is suspended after an error.
+    timer: Option<TimerKey<H>>,
+    suspended: bool,
+}
+
+/// Why a listener could not take a connection.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum AcceptFault {
+    /// The process or the system is out of something; the listener tries again after
+    /// a tenth of a second.
+    Exhausted(io::Error),
+    /// The connection was taken and could not be set up; it was closed.
+    Setup(io::Error),
+    /// The listening socket is broken: nothing more will be accepted.
+    Broken(io::Error),
+}
+
+/// How long a listener waits after running out of descriptors or memory. Short enough to recover
+/// well within a second, long enough not to spin.
+pub(crate) const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+/// How many connections one listener accepts in one turn, so that a flood of them does not hold up
+/// those that exist.
+const ACCEPTS_PER_TURN: usize = 64;
+
+impl<H: Host> Listener<H> {
+    pub(super) fn descriptor(&self) -> Descriptor {
+        self.descriptor
+    }
+
+    /// An event says that connections wait. Whether to queue a step.
+    pub(super) fn note_readable(&mut self) -> bool {
+        self.readable = true;
+        self.queue_if_due()
+    }
+
+    fn queue_if_due(&mut self) -> bool {
+        let due = self.readable
+            && !self.queued
+            && !self.paused
+            && !self.suspended
+            && self.open < self.most;
+        self.queued |= due;
+        due
+    }
+}
+
+impl<H: Host> Engine<H> {
+    /// Accepts connections on a listening socket; each gets a protocol of `acceptor`'s. At most
+    /// `most` connections exist at once; further ones wait in the kernel's backlog.
+    ///
+    /// # Errors
+    ///
+    /// The driver's; the descriptor is closed then.
+    pub fn listener(
+        &self,
+        descriptor: Descriptor,
+        acceptor: H::Acceptor,
+        most: usize,
+    ) -> io::Result<ListenerKey<H>> {
+        let core = self.core();
+        let listener = Listener {
+            descriptor,
+            acceptor: Some(acceptor),
+            readable: false,
+            queued: false,
+            paused: false,
+            open: 0,
+            most,
+            timer: None,
+            suspended: false,
+        };
+        let key = core.objects.borrow_mut().insert(Object::Listener(Box::new(listener)));
+        let registered =
+            core.driver.borrow_mut().register(descriptor, key.to_bits(), Interest::READ);
+        if let Err(error) = registered {
+            self.listener_close(key);
+            return Err(error);
+        }
+        Ok(key)
+    }
+
+    /// Stops accepting and closes the listening socket. Connections go on. Whether it was open.
+    pub fn listener_close(&self, key: ListenerKey<H>) -> bool {
+        if !matches!(self.core().objects.borrow().get(key), Some(Object::Listener(_))) {
+            return false;
+        }
+        let gone = self.core().objects.borrow_mut().remove(key);
+        if let Some(object) = gone {
+            if let Object::Listener(listener) = &object
+                && let Some(timer) = listener.timer
+            {
+                self.timer_remove(timer);
+            }
+            self.close_object(object);
+        }
+        true
+    }
+
+    /// Suspends or resumes accepting.
+    pub fn listener_pause(&self, key: ListenerKey<H>, paused: bool) {
+        let mut objects = self.core().objects.borrow_mut();
+        let Some(Object::Listener(listener)) = objects.get_mut(key) else { return };
+        listener.paused = paused;
+        if listener.queue_if_due() {
+            self.push_step(key, Step::Read);
+        }
+    }
+
+    /// The address that a listener is bound to.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's; `NotFound` if the listener is closed.
+    pub fn listener_address(&self, key: ListenerKey<H>) -> io::Result<Address> {
+        match self.core().objects.borrow().get(key) {
+            Some(Object::Listener(listener)) => {
+                self.core().driver.borrow_mut().local_address(listener.descriptor)
+            }
+            _ => Err(io::Error::new(io::ErrorKind::NotFound, "the listener is closed")),
+        }
+    }
+
+    /// The descriptor of a listener.
+    pub fn listener_descriptor(&self, key: ListenerKey<H>) -> Option<Descriptor> {
+        match self.core().objects.borrow().get(key) {
+            Some(Object::Listener(listener)) => Some(listener.descriptor),
+            _ => None,
+        }
+    }
+
+    /// A connection of this listener is gone.
+    pub(crate) fn listener_release(&self, key: ListenerKey<H>) {
+        let mut objects = self.core().objects.borrow_mut();
+        if let Some(Object::Listener(listener)) = objects.get_mut(key) {
+            listener.open -= 1;
+            if listener.queue_if_due() {
+                self.push_step(key, Step::Read);
+            }
+        }
+        drop(objects);
+        self.host().connection_released(self, key);
+    }
+
+    /// The connections that were accepted on a listener and still exist, also after it was closed.
+    pub fn listener_streams(&self, key: ListenerKey<H>) -> Vec<ObjectKey<H>> {
+        let objects = self.core().objects.borrow();
+        let of_this = |object: &Object<H>| match object {
+            Object::Stream(stream) => stream.listener() == Some(key),
+            _ => false,
+        };
+        objects.iter().filter(|(_, object)| of_this(object)).map(|(key, _)| key).collect()
+    }
+
+    pub(super) fn listener_step(&self, key: ListenerKey<H>, step: Step) -> Flow {
+        let core = self.core();
+        for _ in 0..ACCEPTS_PER_TURN {
+            let mut objects = core.objects.borrow_mut();
+            let Some(Object::Listener(listener)) = objects.get_mut(key) else {
+                return Flow::Continue(());
+            };
+            if step == Step::Timeout {
+                listener.suspended = false;
+            } else {
+                listener.queued = false;
+            }
+            if !listener.readable
+                || listener.paused
+                || listener.suspended
+                || listener.open >= listener.most
+            {
+                return Flow::Continue(());
+            }
+            let accepted = core.driver.borrow_mut().accept(listener.descriptor);
+            let (descriptor, peer) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    let fault = Self::note_accept_error(listener, error);
+                    drop(objects);
+                    return self.accept_fault(key, fault);
+                }
+            };
+            listener.open += 1;
+            drop(objects);
+            self.take_connection(key, descriptor, &peer)?;
+        }
+        let mut objects = core.objects.borrow_mut();
+        if let Some(Object::Listener(listener)) = objects.get_mut(key)
+            && listener.queue_if_due()
+        {
+            self.push_step(key, Step::Read);
+        }
+        Flow::Continue(())
+    }
+
+    fn note_accept_error(listener: &mut Listener<H>, error: io::Error) -> Option<AcceptFault> {
+        match error.kind() {
+            io::ErrorKind::WouldBlock => {
+                listener.readable = false;
+                None
+            }
+            // Network errors of the connection that was about to be taken (accept(2)); others wait.
+            io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::NetworkDown
+            | io::ErrorKind::NetworkUnreachable
+            | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::TimedOut => Some(AcceptFault::Setup(error)),
+            _ if is_exhaustion(&error) => {
+                listener.suspended = true;
+                Some(AcceptFault::Exhausted(error))
+            }
+            _ => {
+                listener.readable = false;
+                Some(AcceptFault::Broken(error))
+            }
+        }
+    }
+
+    fn accept_fault(&self, key: ListenerKey<H>, fault: Option<AcceptFault>) -> Flow {
+        let Some(fault) = fault else { return Flow::Continue(()) };
+        let core = self.core();
+        match &fault {
+            AcceptFault::Exhausted(_) => {
+                let old = match core.objects.borrow().get(key) {
+                    Some(Object::Listener(listener)) => listener.timer,
+                    _ => return Flow::Continue(()),
+                };
+                let timer = self.arm_object(key, old, self.now() + ACCEPT_RETRY);
+                if let Some(Object::Listener(listener)) = core.objects.borrow_mut().get_mut(key) {
+                    listener.timer = Some(timer);
+                }
+            }
+            AcceptFault::Setup(_) => {
+                if let Some(Object::Listener(listener)) = core.objects.borrow_mut().get_mut(key)
+                    && listener.queue_if_due()
+                {
+                    self.push_step(key, Step::Read);
+                }
+            }
+            AcceptFault::Broken(_) => {}
+        }
+        let acceptor = match core.objects.borrow_mut().get_mut(key) {
+            Some(Object::Listener(listener)) => listener.acceptor.take(),
+            _ => None,
+        };
+        if let Some(mut acceptor) = acceptor {
+            self.host().accept_failed(self, &mut acceptor, fault);
+            self.put_acceptor(key, acceptor);
+        }
+        Flow::Continue(())
+    }
+
+    fn take_connection(&self, key: ListenerKey<H>, descriptor: Descriptor, peer: &Address) -> Flow {
+        let core = self.core();
+        let acceptor = match core.objects.borrow_mut().get_mut(key) {
+            Some(Object::Listener(listener)) => listener.acceptor.take(),
+            _ => None,
+        };
+        // The place is empty only while a callback of this very listener runs, and that cannot be.
+        let Some(mut acceptor) = acceptor else {
+            let _ = core.driver.borrow_mut().close(descriptor);
+            return Flow::Continue(());
+        };
+        let stream = core
+            .objects
+            .borrow_mut()
+            .insert(Object::Stream(Box::new(Stream::accepted(descriptor, key))));
+        let verdict = self.host().accepted(self, &mut acceptor, stream, peer);
+        self.put_acceptor(key, acceptor);
+        let flow = flow_of(&verdict);
+        match verdict {
+            Ok(protocol) => self.stream_begin(stream, protocol),
+            Err(_) => self.stream_discard(stream),
+        }
+        flow
+    }
+
+    fn put_acceptor(&self, key: ListenerKey<H>, acceptor: H::Acceptor) {
+        let mut objects = self.core().objects.borrow_mut();
+        let unused = match objects.get_mut(key) {
+            Some(Object::Listener(listener)) => listener.acceptor.replace(acceptor),
+            _ => Some(acceptor),
+        };
+        drop(objects);
+        drop(unused);
+    }
+}
+
+/// Whether an error says that the process or the system is out of descriptors or memory.
+fn is_exhaustion(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::OutOfMemory
+        || error.raw_os_error().is_some_and(tepal_driver::is_exhaustion)
+}
+
+/// The socket domain of an address.
+pub(super) fn domain_of(address: &Address) -> io::Result<Domain> {
+    match address {
+        Address::Ip(ip) if ip.is_ipv4() => Ok(Domain::Inet),
+        Address::Ip(_) => Ok(Domain::Inet6),
+        Address::Unix(_) => Ok(Domain::Unix),
+        _ => Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "a socket of this address family must be opened by the caller",
+        )),
+    }
+}

@@ -1,0 +1,365 @@
+//! The timer store.
+//!
+//! Deadlines are kept in a binary heap, the timers themselves in a slab. Cancelling and postponing
+//! touch the slab only, so both are O(1): the heap's entry stays behind and is recognised as stale
+//! when it comes to the top. Stale entries never outnumber live ones by more than a constant
+//! ([`SLACK`]), because the heap is swept once they do; so cancelling is O(1) amortised, and a
+//! store from which everything was cancelled is empty.
+//!
+//! A timer that is re-armed for later (an idle time-out, pushed back at every message) keeps its
+//! old heap entry, which is moved to the true deadline when it surfaces. That makes re-arming two
+//! stores, at the price of one extra push per *elapsed* interval.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use tepal_base::{Instant, Key, Slab};
+
+/// Timers by deadline; for equal deadlines, in the order in which they were armed.
+pub(crate) struct Timers<T> {
+    entries: Slab<Entry<T>>,
+    heap: BinaryHeap<Reverse<HeapEntry<T>>>,
+    // Heap entries whose timer is gone, disarmed, or armed anew for earlier.
+    stale: usize,
+    next_seq: u64,
+}
+
+/// The name of a timer.
+pub(crate) type TimerKey<T> = Key<Entry<T>>;
+
+pub(crate) struct Entry<T> {
+    // What to do; taken out while it runs.
+    work: Option<T>,
+    state: State,
+    // The sequence number of the heap entry that stands for this timer, if there is one.
+    queued: Option<u64>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    // Disarmed, or running, or never armed.
+    Stopped,
+    // Will fire at `deadline`. Invariant: `queued` names a heap entry for no later than that.
+    Armed { deadline: Instant, seq: u64 },
+    // The deadline has come; the turn's queue holds the key.
+    Due,
+}
+
+// Ordered by deadline, then by the order of arming.
+#[derive(Debug)]
+struct HeapEntry<T> {
+    deadline: Instant,
+    seq: u64,
+    key: TimerKey<T>,
+}
+
+/// How many stale entries a store may hold beyond the number of its timers: below this, sweeping
+/// costs more than it frees.
+const SLACK: usize = 64;
+
+impl<T> Timers<T> {
+    pub(crate) const fn new() -> Timers<T> {
+        Timers { entries: Slab::new(), heap: BinaryHeap::new(), stale: 0, next_seq: 0 }
+    }
+
+    /// A stopped timer.
+    pub(crate) fn insert(&mut self, work: T) -> TimerKey<T> {
+        self.entries.insert(Entry { work: Some(work), state: State::Stopped, queued: None })
+    }
+
+    /// Removes a timer, armed or not. The caller drops the work, which is user code.
+    pub(crate) fn remove(&mut self, key: TimerKey<T>) -> Option<Entry<T>> {
+        let entry = self.entries.remove(key)?;
+        if entry.queued.is_some() {
+            self.stale += 1;
+            self.sweep();
+        }
+        Some(entry)
+    }
+
+    /// Arms a timer, running or not, for `deadline`. `false` if it is gone.
+    pub(crate) fn arm(&mut self, key: TimerKey<T>, deadline: Instant) -> bool {
+        let seq = self.next_seq;
+        let Some(entry) = self.entries.get_mut(key) else { return false };
+        self.next_seq += 1;
+        let postponed = match entry.state {
+            State::Armed { deadline: old, .. } => entry.queued.is_some() && old <= deadline,
+            State::Stopped | State::Due => false,
+        };
+        entry.state = State::Armed { deadline, seq };
+        if postponed {
+            return true;
+        }
+        let was_queued = entry.queued.replace(seq).is_some();
+        self.heap.push(Reverse(HeapEntry { deadline, seq, key }));
+        if was_queued {
+            self.stale += 1;
+            self.sweep();
+        }
+        true
+    }
+
+    /// Stops a timer without removing it; also one that is due and has not run. Whether it ran on.
+    pub(crate) fn disarm(&mut self, key: TimerKey<T>) -> bool {
+        let Some(entry) = self.entries.get_mut(key) else { return false };
+        let active = entry.state != State::Stopped;
+        entry.state = State::Stopped;
+        if entry.queued.take().is_some() {
+            self.stale += 1;
+            self.sweep();
+        }
+        active
+    }
+
+    /// When the next timer is due.
+    pub(crate) fn next_deadline(&mut self) -> Option<Instant> {
+        self.surface()?;
+        self.heap.peek().map(|Reverse(top)| top.deadline)
+    }
+
+    /// The next timer whose deadline is not after `now`; it is then due.
+    pub(crate) fn pop_due(&mut self, now: Instant) -> Option<TimerKey<T>> {
+        self.surface()?;
+        let Reverse(top) = self.heap.peek()?;
+        if top.deadline > now {
+            return None;
+        }
+        let Reverse(top) = self.heap.pop()?;
+        let entry = self.entries.get_mut(top.key)?;
+        entry.state = State::Due;
+        entry.queued = None;
+        Some(top.key)
+    }
+
+    /// Takes the work of a due timer out, to run it. `None` if it was stopped or armed anew
+    /// meanwhile, or is gone.
+    pub(crate) fn start_due(&mut self, key: TimerKey<T>) -> Option<T> {
+        let entry = self.entries.get_mut(key)?;
+        if entry.state != State::Due {
+            return None;
+        }
+        entry.state = State::Stopped;
+        entry.work.take()
+    }
+
+    /// Puts the work back after it ran. Gives it back if the timer was removed meanwhile.
+    pub(crate) fn finish(&mut self, key: TimerKey<T>, work: T) -> Option<T> {
+        match self.entries.get_mut(key) {
+            Some(entry) => entry.work.replace(work),
+            None => Some(work),
+        }
+    }
+
+    /// Whether the timer is armed, or due and waiting for its turn.
+    pub(crate) fn is_active(&self, key: TimerKey<T>) -> bool {
+        self.entries.get(key).is_some_and(|entry| entry.state != State::Stopped)
+    }
+
+    /// The deadline of an armed timer.
+    pub(crate) fn deadline(&self, key: TimerKey<T>) -> Option<Instant> {
+        match self.entries.get(key)?.state {
+            State::Armed { deadline, .. } => Some(deadline),
+            State::Stopped | State::Due => None,
+        }
+    }
+
+    /// Removes every timer. The caller drops them.
+    pub(crate) fn take_all(&mut self) -> Vec<Entry<T>> {
+        self.heap.clear();
+        self.stale = 0;
+        self.entries.drain()
+    }
+
+    /// How many timers there are, armed or not.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    // Makes the heap's top a live entry with its true deadline. `None`: no timer is armed.
+    fn surface(&mut self) -> Option<()> {
+        loop {
+            let Reverse(top) = self.heap.peek()?;
+            let (key, seq) = (top.key, top.seq);
+            let armed = match self.entries.get(key) {
+                Some(Entry { state: State::Armed { deadline, seq: now }, queued, .. })
+                    if *queued == Some(seq) =>
+                {
+                    Some((*deadline, *now))
+                }
+                _ => None,
+            };
+            match armed {
+                Some((_, now)) if now == seq => return Some(()),
+                Some((deadline, now)) => {
+                    let mut top = self.heap.peek_mut()?;
+                    top.0 = HeapEntry { deadline, seq: now, key };
+                    drop(top);
+                    self.entries.get_mut(key)?.queued = Some(now);
+                }
+                None => {
+                    self.heap.pop();
+                    self.stale -= 1;
+                }
+            }
+        }
+    }
+
+    fn sweep(&mut self) {
+        if self.stale <= (self.heap.len() - self.stale) + SLACK {
+            return;
+        }
+        let entries = &self.entries;
+        self.heap.retain(|Reverse(top)| {
+            entries.get(top.key).is_some_and(|entry| entry.queued == Some(top.seq))
+        });
+        if self.heap.capacity() > 4 * SLACK {
+            self.heap.shrink_to(2 * self.heap.len());
+        }
+        self.stale = 0;
+    }
+}
+
+impl<T> PartialEq for HeapEntry<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.seq == other.seq
+    }
+}
+impl<T> Eq for HeapEntry<T> {}
+impl<T> PartialOrd for HeapEntry<T> {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl<T> Ord for HeapEntry<T> {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.deadline, self.seq).cmp(&(other.deadline, other.seq))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(nanos: u64) -> Instant {
+        Instant::from_nanos(nanos)
+    }
+
+    fn fire(timers: &mut Timers<u64>, now: u64) -> Vec<u64> {
+        let due: Vec<_> = std::iter::from_fn(|| timers.pop_due(at(now))).collect();
+        due.into_iter().filter_map(|key| timers.start_due(key)).collect()
+    }
+
+    #[test]
+    fn equal_deadlines_fire_in_the_order_of_arming() {
+        let mut timers = Timers::new();
+        let keys: Vec<_> = (0..10).map(|n| timers.insert(n)).collect();
+        for key in keys.iter().rev() {
+            timers.arm(*key, at(5));
+        }
+        assert!(fire(&mut timers, 4).is_empty());
+        assert_eq!(fire(&mut timers, 5), [9, 8, 7, 6, 5, 4, 3, 2, 1, 0]);
+    }
+
+    #[test]
+    fn a_postponed_timer_takes_its_new_place_among_equals() {
+        let mut timers = Timers::new();
+        let (a, b) = (timers.insert(1), timers.insert(2));
+        timers.arm(a, at(1));
+        timers.arm(b, at(5));
+        timers.arm(a, at(5));
+        assert_eq!(timers.next_deadline(), Some(at(5)));
+        assert_eq!(fire(&mut timers, 5), [2, 1]);
+    }
+
+    #[test]
+    fn a_million_armed_and_cancelled_timers_leave_nothing_behind() {
+        let mut timers = Timers::new();
+        let keys: Vec<_> = (0..1_000_000u64)
+            .map(|n| {
+                let key = timers.insert(n);
+                timers.arm(key, at(n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 20));
+                key
+            })
+            .collect();
+        for key in keys {
+            assert!(timers.remove(key).is_some());
+            assert!(timers.stale <= timers.heap.len() - timers.stale + SLACK);
+        }
+        assert_eq!((timers.len(), timers.next_deadline()), (0, None));
+        assert!(timers.heap.is_empty() && timers.heap.capacity() <= 4 * SLACK);
+    }
+
+    #[test]
+    fn a_million_re_arms_do_not_grow_the_store() {
+        let mut timers = Timers::new();
+        let key = timers.insert(0);
+        for n in 0..1_000_000u64 {
+            // Later, earlier, later: both paths.
+            timers.arm(key, at(if n % 3 == 1 { 1_000_000 - n / 2 } else { 1_000_000 + n }));
+        }
+        assert!(timers.heap.len() <= 2 * SLACK + 2);
+        assert_eq!(fire(&mut timers, u64::MAX), [0]);
+        assert_eq!(timers.next_deadline(), None);
+    }
+
+    #[test]
+    fn a_due_timer_can_still_be_stopped_or_armed_anew() {
+        let mut timers = Timers::new();
+        let (a, b) = (timers.insert(1), timers.insert(2));
+        timers.arm(a, at(1));
+        timers.arm(b, at(1));
+        let due: Vec<_> = std::iter::from_fn(|| timers.pop_due(at(1))).collect();
+        assert!(timers.is_active(a) && timers.disarm(a) && !timers.is_active(a));
+        assert!(timers.arm(b, at(9)));
+        assert!(due.iter().all(|key| timers.start_due(*key).is_none()));
+        assert_eq!(timers.next_deadline(), Some(at(9)));
+    }
+
+    #[test]
+    fn random_operations_agree_with_a_sorted_list() {
+        let mut seed = 42u64;
+        let mut random = move |below: u64| {
+            seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (seed >> 33) % below
+        };
+        let mut timers = Timers::new();
+        let mut keys: Vec<TimerKey<u64>> = Vec::new();
+        // (deadline, order of arming, name)
+        let mut model: Vec<(u64, u64, u64)> = Vec::new();
+        let (mut now, mut order) = (0, 0);
+        for name in 0..200u64 {
+            keys.push(timers.insert(name));
+        }
+        for _ in 0..50_000 {
+            let name = random(200);
+            let key = keys[name as usize];
+            match random(10) {
+                0 => {
+                    timers.disarm(key);
+                    model.retain(|entry| entry.2 != name);
+                }
+                1 => {
+                    now += random(30);
+                    let mut expected: Vec<_> =
+                        model.iter().filter(|entry| entry.0 <= now).copied().collect();
+                    expected.sort_unstable();
+                    model.retain(|entry| entry.0 > now);
+                    let fired = fire(&mut timers, now);
+                    assert_eq!(fired, expected.iter().map(|entry| entry.2).collect::<Vec<_>>());
+                    for name in fired {
+                        assert!(timers.finish(keys[name as usize], name).is_none());
+                    }
+                }
+                _ => {
+                    let deadline = now + random(100);
+                    timers.arm(key, at(deadline));
+                    model.retain(|entry| entry.2 != name);
+                    model.push((deadline, order, name));
+                    order += 1;
+                }
+            }
+            let first = model.iter().map(|entry| entry.0).min();
+            assert_eq!(timers.next_deadline(), first.map(at));
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! The run: turn after turn, each of them poll, queue, run, flush.
+
+use std::cell::Cell;
+use std::io;
+use std::ops::ControlFlow;
+
+use tepal_base::{Instant, Key};
+use tepal_driver::{Event, Readiness};
+
+use super::{Engine, Flow, Host, Object, ObjectKey, Occasion, State, Step, TimerWork, Work};
+
+/// While work is ready, how many turns may pass without a look at the kernel. A turn that only runs
+/// callbacks costs a tenth of a system call; eight of them make the look cheap and keep a
+/// descriptor waiting for at most eight turns.
+const TURNS_PER_POLL: u32 = 8;
+
+impl<H: Host> Engine<H> {
+    /// Runs until [`stop`](Engine::stop) or until a job breaks the run.
+    ///
+    /// # Errors
+    ///
+    /// `Misuse` as [`io::ErrorKind::ResourceBusy`] if the loop runs already, `BrokenPipe` if it is
+    /// closed; and what the driver's wait failed with, which leaves the loop runnable.
+    pub fn run(&self) -> io::Result<Flow> {
+        let core = self.core();
+        match core.state.get() {
+            State::Idle => core.state.set(State::Running),
+            State::Running => {
+                return Err(io::Error::new(
+                    io::ErrorKind::ResourceBusy,
+                    "this loop is running already",
+                ));
+            }
+            State::Closed => {
+                return Err(io::Error::new(io::ErrorKind::BrokenPipe, "this loop is closed"));
+            }
+        }
+        // Whatever ends the run, a panic included, leaves a loop that can run again.
+        let _idle = OnDrop(&core.state, State::Idle);
+        let _stop = OnDrop(&core.stopping, false);
+        loop {
+            self.poll()?;
+            let flow = self.run_ready();
+            let flow = match self.flush() {
+                ControlFlow::Break(()) => ControlFlow::Break(()),
+                ControlFlow::Continue(()) => flow,
+            };
+            core.turns.set(core.turns.get().wrapping_add(1));
+            if flow.is_break() || core.stopping.get() {
+                return Ok(flow);
+            }
+        }
+    }
+
+    // Looks at the kernel, unless ready work lets that wait, and queues what is due.
+    fn poll(&self) -> io::Result<()> {
+        let core = self.core();
+        self.take_remote(false);
+        let busy = core.stopping.get() || !core.ready.borrow().is_empty();
+        let since = core.turns_since_poll.get();
+        let deadline = match busy {
+            true if since < TURNS_PER_POLL => {
+                core.turns_since_poll.set(since + 1);
+                self.queue_due_timers();
+                return Ok(());
+            }
+            true => Some(Instant::ZERO),
+            false => core.timers.borrow_mut().next_deadline(),
+        };
+        core.turns_since_poll.set(0);
+        let result = self.wait(deadline);
+        self.take_remote(true);
+        self.take_signals();
+        self.queue_due_timers();
+        result
+    }
+
+    fn wait(&self, mut deadline: Option<Instant>) -> io::Result<()> {
+        let core = self.core();
+        if deadline != Some(Instant::ZERO) && !self.fall_asleep() {
+            deadline = Some(Instant::ZERO);
+        }
+        let mut wait = core.driver.borrow_mut().prepare(deadline);
+        if wait.blocks() {
+            core.host.wait(&mut *wait);
+        } else {
+            wait.wait();
+        }
+        let mut events = core.events.take();
+        let result = core.driver.borrow_mut().collect(wait, &mut events);
+        for event in events.drain(..) {
+            self.queue_event(event);
+        }
+        core.events.set(events);
+        result
+    }
+
+    fn queue_event(&self, event: Event) {
+        let core = self.core();
+        let key: ObjectKey<H> = Key::from_bits(event.token);
+        let mut objects = core.objects.borrow_mut();
+        // A token whose object is gone is stale, and harmless.
+        let Some(object) = objects.get_mut(key) else { return };
+        let readable = event
+            .readiness
+            .intersects(Readiness::READABLE | Readiness::READ_CLOSED | Readiness::ERROR);
+        let writable = event.readiness.intersects(Readiness::WRITABLE | Readiness::ERROR);
+        let mut ready = core.ready.borrow_mut();
+        let mut push = |step| {
+            ready.push(Work::Object(key, step));
+        };
+        match object {
+            Object::Stream(stream) => {
+                // Room first: a reply that waits goes out before more is read.
+                if writable && stream.note_writable() {
+                    push(Step::Write);
+                }
+                if readable && stream.note_readable() {
+                    push(Step::Read);
+                }
+            }
+            Object::Datagram(endpoint) => {
+                if writable && endpoint.note_writable() {
+                    push(Step::Write);
+                }
+                if readable && endpoint.note_readable() {
+                    push(Step::Read);
+                }
+            }
+            Object::Listener(listener) => {
+                if readable && listener.note_readable() {
+                    push(Step::Read);
+                }
+            }
+            Object::Watch(watch) => {
+                if let Some(step) = Self::watch_ready(watch, event.readiness) {
+                    push(step);
+                }
+            }
+            Object::Attempt(_) => push(Step::Write),
+            Object::Child(_) => push(Step::Read),
+        }
+    }
+
+    fn queue_due_timers(&self) {
+        let core = self.core();
+        let mut timers = core.timers.borrow_mut();
+        if timers.next_deadline().is_none() {
+            return;
+        }
+        let now = core.driver.borrow_mut().now();
+        let mut ready = core.ready.borrow_mut();
+        while let Some(key) = timers.pop_due(now) {
+            ready.push(Work::Timer(key));
+        }
+    }
+
+    // Runs exactly what the queue holds now.
+    fn run_ready(&self) -> Flow {
+        let core = self.core();
+        let end = core.ready.borrow().end();
+        loop {
+            let Some(work) = core.ready.borrow_mut().pop_before(end) else {
+                return Flow::Continue(());
+            };
+            self.run_work(work)?;
+        }
+    }
+
+    #[inline]
+    fn run_work(&self, work: Work<H>) -> Flow {
+        match work {
+            Work::Job(job) => self.host().run_job(self, job),
+            Work::Timer(key) => self.run_timer(key),
+            Work::Object(key, step) => self.run_step(key, step),
+            Work::Complete(completion, outcome) => self.host().complete(self, completion, *outcome),
+            Work::Signal(signal) => self.run_signal(signal),
+            Work::Trigger(id) => self.run_trigger(id),
+        }
+    }
+
+    fn run_step(&self, key: ObjectKey<H>, step: Step) -> Flow {
+        if let Step::Ready(interest) = step {
+            return self.run_watch(key, interest);
+        }
+        enum Is {
+            Stream,
+            Datagram,
+            Listener,
+            Attempt,
+            Child,
+        }
+        let is = match self.core().objects.borrow().get(key) {
+            Some(Object::Stream(_)) => Is::Stream,
+            Some(Object::Datagram(_)) => Is::Datagram,
+            Some(Object::Listener(_)) => Is::Listener,
+            Some(Object::Attempt(_)) => Is::Attempt,
+            Some(Object::Child(_)) => Is::Child,
+            Some(Object::Watch(_)) | None => return Flow::Continue(()),
+        };
+        match is {
+            Is::Stream => self.stream_step(key, step),
+            Is::Datagram => self.datagram_step(key, step),
+            Is::Listener => self.listener_step(key, step),
+            Is::Attempt => self.attempt_step(key, step),
+            Is::Child => self.child_step(key),
+        }
+    }
+
+    fn run_timer(&self, key: super::Keyed<TimerWork<H>>) -> Flow {
+        let core = self.core();
+        let Some(work) = core.timers.borrow_mut().start_due(key) else {
+            return Flow::Continue(());
+        };
+        match work {
+            TimerWork::Once(job) => {
+                let gone = core.timers.borrow_mut().remove(key);
+                drop(gone);
+                self.host().run_job(self, job)
+            }
+            TimerWork::Repeat(mut callback) => {
+                let flow = self.host().call(self, &mut callback, Occasion::Timer);
+                let unused = core.timers.borrow_mut().finish(key, TimerWork::Repeat(callback));
+                drop(unused);
+                flow
+            }
+            TimerWork::Object(object) => {
+                let unused = core.timers.borrow_mut().finish(key, TimerWork::Object(object));
+                drop(unused);
+                self.run_step(object, Step::Timeout)
+            }
+        }
+    }
+
+    fn run_trigger(&self, id: usize) -> Flow {
+        let core = self.core();
+        let taken = core.triggers.borrow_mut().get_mut(&id).and_then(Option::take);
+        let Some(mut callback) = taken else { return Flow::Continue(()) };
+        let flow = self.host().call(self, &mut callback, Occasion::Triggered);
+        let mut triggers = core.triggers.borrow_mut();
+        let unused = match triggers.get_mut(&id) {
+            Some(place) => place.replace(callback),
+            None => Some(callback),
+        };
+        drop(triggers);
+        drop(unused);
+        flow
+    }
+
+    /// Closes the loop: descriptors are closed, nothing is called, what waits is dropped. Returns
+    /// how many transports were open.
+    ///
+    /// # Errors
+    ///
+    /// `ResourceBusy` while the loop runs.
+    pub fn close(&self) -> io::Result<usize> {
+        let core = self.core();
+        match core.state.get() {
+            State::Running => {
+                return Err(io::Error::new(
+                    io::ErrorKind::ResourceBusy,
+                    "a running loop cannot be closed",
+                ));
+            }
+            State::Closed => return Ok(0),
+            State::Idle => core.state.set(State::Closed),
+        }
+        let mut open = 0;
+        // Dropping host values may queue or open more, hence until nothing is left.
+        loop {
+            let jobs = core.ready.borrow_mut().take_all();
+            let timers = core.timers.borrow_mut().take_all();
+            let objects = core.objects.borrow_mut().drain();
+            let remote = self.close_remote();
+            let signals = self.close_signals();
+            let triggers = std::mem::take(&mut *core.triggers.borrow_mut());
+            core.watched.borrow_mut().clear();
+            core.dirty.borrow_mut().clear();
+            if jobs.is_empty()
+                && timers.is_empty()
+                && objects.is_empty()
+                && remote.is_empty()
+                && signals.is_empty()
+                && triggers.is_empty()
+            {
+                return Ok(open);
+            }
+            for object in objects {
+                open += usize::from(matches!(object, Object::Stream(_) | Object::Datagram(_)));
+                self.close_object(object);
+            }
+            drop((jobs, timers, remote, signals, triggers));
+        }
+    }
+}
+
+// Sets a cell when it goes out of scope.
+struct OnDrop<'a, T: Copy>(&'a Cell<T>, T);
+
+impl<T: Copy> Drop for OnDrop<'_, T> {
+    fn drop(&mut self) {
+        self.0.set(self.1);
+    }
+}

@@ -1,0 +1,260 @@
+use std::cell::Cell;
+use std::fmt;
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tepal_base::JobId;
+use tepal_driver::Interest;
+
+use super::Loop;
+use super::host::RustHost;
+use crate::engine::{self, TimerKey, WatchKey};
+
+pub use crate::engine::Trigger;
+
+/// A callback queued by [`Loop::call_soon`]. Dropping it changes nothing.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    lp: Loop,
+    id: JobId,
+}
+
+/// A callback scheduled by [`Loop::call_later`] or [`Loop::call_at`]. Dropping it changes nothing.
+#[derive(Clone, Debug)]
+pub struct TimerHandle {
+    lp: Loop,
+    key: TimerKey<RustHost>,
+}
+
+/// A restartable timer, made by [`Loop::timer`]. Dropping the last clone removes it.
+#[derive(Clone)]
+pub struct Timer(Rc<TimerInner>);
+
+struct TimerInner {
+    lp: Loop,
+    key: Cell<Option<TimerKey<RustHost>>>,
+    interval: Cell<Duration>,
+}
+
+/// One descriptor, watched in both directions; made by [`Loop::watch`]. Dropping it ends the
+/// watching; the descriptor stays open.
+#[derive(Debug)]
+pub struct Watcher {
+    lp: Loop,
+    key: WatchKey<RustHost>,
+    events: Interest,
+    started: bool,
+}
+
+/// A loop as other threads see it. `Send`, `Sync`, cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Remote(engine::Remote<RustHost>);
+
+impl Handle {
+    pub(super) fn new(lp: &Loop, id: JobId) -> Handle {
+        Handle { lp: lp.clone(), id }
+    }
+
+    /// Takes the callback back. Whether it had not run yet.
+    pub fn cancel(&self) -> bool {
+        let job = self.lp.engine().cancel_soon(self.id);
+        job.is_some()
+    }
+
+    /// Whether the callback still waits.
+    pub fn is_pending(&self) -> bool {
+        self.lp.engine().is_queued(self.id)
+    }
+}
+
+impl TimerHandle {
+    pub(super) fn new(lp: &Loop, key: TimerKey<RustHost>) -> TimerHandle {
+        TimerHandle { lp: lp.clone(), key }
+    }
+
+    /// Takes the callback back. Whether it had not run yet.
+    pub fn cancel(&self) -> bool {
+        self.lp.engine().timer_remove(self.key)
+    }
+
+    /// Whether the callback still waits.
+    pub fn is_pending(&self) -> bool {
+        self.lp.engine().timer_is_active(self.key)
+    }
+}
+
+impl Timer {
+    pub(super) fn new(
+        lp: &Loop,
+        interval: Duration,
+        mut callback: impl FnMut(&Loop, &Timer) + 'static,
+    ) -> Timer {
+        let inner = Rc::new(TimerInner {
+            lp: lp.clone(),
+            key: Cell::new(None),
+            interval: Cell::new(interval),
+        });
+        // Weak, or the timer would keep itself.
+        let weak = Rc::downgrade(&inner);
+        let key = lp.engine().timer(Box::new(move |lp, _| {
+            if let Some(inner) = weak.upgrade() {
+                callback(lp, &Timer(inner));
+            }
+        }));
+        inner.key.set(Some(key));
+        Timer(inner)
+    }
+
+    fn key(&self) -> TimerKey<RustHost> {
+        self.0.key.get().expect("set by `new` before the timer is given out")
+    }
+
+    /// Arms the timer for once, an interval from now. Does nothing while it is active.
+    pub fn start(&self) {
+        if !self.is_active() {
+            self.again();
+        }
+    }
+
+    /// Arms the timer anew for an interval from now, active or not.
+    pub fn again(&self) {
+        let deadline = self.0.lp.time() + self.0.interval.get();
+        self.0.lp.engine().timer_arm(self.key(), deadline);
+    }
+
+    /// Another name for [`again`](Timer::again).
+    pub fn restart(&self) {
+        self.again();
+    }
+
+    /// Disarms the timer. Whether it was active.
+    pub fn stop(&self) -> bool {
+        self.0.lp.engine().timer_disarm(self.key())
+    }
+
+    /// Sets the interval for later [`start`](Timer::start) and [`again`](Timer::again); a deadline
+    /// that runs stays.
+    pub fn set(&self, interval: Duration) {
+        self.0.interval.set(interval);
+    }
+
+    /// The interval.
+    pub fn interval(&self) -> Duration {
+        self.0.interval.get()
+    }
+
+    /// Whether the timer will fire.
+    pub fn is_active(&self) -> bool {
+        self.0.lp.engine().timer_is_active(self.key())
+    }
+}
+
+impl Drop for TimerInner {
+    fn drop(&mut self) {
+        if let Some(key) = self.key.get() {
+            self.lp.engine().timer_remove(key);
+        }
+    }
+}
+
+impl fmt::Debug for Timer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Timer")
+            .field("interval", &self.interval())
+            .field("active", &self.is_active())
+            .finish()
+    }
+}
+
+impl Watcher {
+    pub(super) fn new(lp: &Loop, key: WatchKey<RustHost>, events: Interest) -> Watcher {
+        Watcher { lp: lp.clone(), key, events, started: false }
+    }
+
+    /// Starts reporting. Does nothing if it has started.
+    ///
+    /// # Errors
+    ///
+    /// `EPERM` for a regular file, `EBADF` for a descriptor that its owner has closed.
+    pub fn start(&mut self) -> io::Result<()> {
+        self.lp.engine().watch_set(self.key, self.events)?;
+        self.started = true;
+        Ok(())
+    }
+
+    /// Stops reporting and stays.
+    ///
+    /// # Errors
+    ///
+    /// As for [`start`](Watcher::start).
+    pub fn stop(&mut self) -> io::Result<()> {
+        self.started = false;
+        self.lp.engine().watch_set(self.key, Interest::NONE)
+    }
+
+    /// Asks for other events, started or not.
+    ///
+    /// # Errors
+    ///
+    /// As for [`start`](Watcher::start).
+    pub fn set(&mut self, events: Interest) -> io::Result<()> {
+        self.events = events;
+        match self.started {
+            true => self.start(),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether it reports.
+    pub fn is_active(&self) -> bool {
+        self.started
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        self.lp.engine().watch_remove(self.key);
+    }
+}
+
+impl Remote {
+    pub(super) fn new(remote: engine::Remote<RustHost>) -> Remote {
+        Remote(remote)
+    }
+
+    /// Runs `callback` on the loop in its next turn; callbacks of one thread keep their order. Many
+    /// calls before the loop wakes cost one system call.
+    ///
+    /// Any thread. In a handler installed by `sigaction(2)` use [`Loop::trigger`] instead.
+    ///
+    /// # Errors
+    ///
+    /// `BrokenPipe` if the loop is closed; the callback is dropped.
+    pub fn call_soon_threadsafe(
+        &self,
+        callback: impl FnOnce(&Loop) + Send + 'static,
+    ) -> io::Result<()> {
+        self.0.call_soon_threadsafe(Box::new(callback)).map_err(|job| {
+            drop(job);
+            io::Error::new(io::ErrorKind::BrokenPipe, "the loop is closed")
+        })
+    }
+
+    // For a task's waker, which must not drop the task on this thread.
+    pub(super) fn hand_over(
+        &self,
+        job: super::host::RemoteJob,
+    ) -> Result<(), super::host::RemoteJob> {
+        self.0.call_soon_threadsafe(job)
+    }
+
+    /// Makes the loop end its run after a turn.
+    ///
+    /// # Errors
+    ///
+    /// `BrokenPipe` if the loop is closed.
+    pub fn stop(&self) -> io::Result<()> {
+        self.call_soon_threadsafe(|lp| lp.stop())
+    }
+}

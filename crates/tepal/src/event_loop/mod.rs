@@ -1,0 +1,427 @@
+mod handles;
+mod host;
+mod protocol;
+mod server;
+mod target;
+mod task;
+mod transport;
+
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::ops::{ControlFlow, Deref};
+use std::os::fd::RawFd;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tepal_base::Instant;
+use tepal_driver::{Address, Driver, Interest, Signal};
+
+pub use handles::{Handle, Remote, Timer, TimerHandle, Trigger, Watcher};
+pub use protocol::{DatagramProtocol, Protocol};
+pub use server::{Drain, Listen, Server};
+pub use target::{ConnectError, Connecting, Target};
+pub use task::{Elapsed, Sleep, Task, Timeout};
+pub use transport::{DatagramTransport, Transport};
+
+use crate::StreamOptions;
+use crate::engine::{Engine, Occasion, WeakEngine};
+use host::{Bound, BoundDatagram, Job, RustEngine, RustHost};
+use transport::ClosedCell;
+
+/// A loop, and the right to run and to close it.
+///
+/// It belongs to the thread that made it. Dereferences to [`Loop`], which holds the methods that
+/// callbacks use too. Dropping it closes the loop: descriptors are closed, queued callbacks are
+/// dropped, and nothing is called.
+///
+/// ```
+/// use std::time::Duration;
+/// use tepal::EventLoop;
+///
+/// # fn main() -> std::io::Result<()> {
+/// let event_loop = EventLoop::new()?;
+/// event_loop.call_later(Duration::from_millis(1), |lp| lp.stop());
+/// event_loop.run_forever()?;
+/// assert_eq!(event_loop.run_until_complete(async { 6 * 7 })?, 42);
+/// # Ok(())
+/// # }
+/// ```
+pub struct EventLoop(Loop);
+
+/// A loop as callbacks see it: cheap to clone, for this thread only.
+#[derive(Clone)]
+pub struct Loop(RustEngine);
+
+thread_local! {
+    // The loops of this thread, so that a waker used here finds its own without a lock.
+    static LOOPS: RefCell<HashMap<u64, WeakEngine<RustHost>>> = RefCell::new(HashMap::new());
+    static NEXT_LOOP: Cell<u64> = const { Cell::new(1) };
+}
+
+impl EventLoop {
+    /// A loop over the driver that `TEPAL_DRIVER` names, or the platform's default.
+    ///
+    /// # Errors
+    ///
+    /// An unknown name in `TEPAL_DRIVER`, and the kernel's errors (no descriptors left).
+    pub fn new() -> io::Result<EventLoop> {
+        Ok(EventLoop::with_driver(tepal_driver::open_driver(None)?))
+    }
+
+    /// A loop over a driver of the caller's: one by name
+    /// ([`tepal_driver::open_driver`]), or a simulated one.
+    pub fn with_driver(driver: Box<dyn Driver>) -> EventLoop {
+        let id = NEXT_LOOP.with(|next| next.replace(next.get() + 1));
+        let engine = Engine::new(RustHost::new(id), driver);
+        LOOPS.with_borrow_mut(|loops| loops.insert(id, engine.downgrade()));
+        EventLoop(Loop(engine))
+    }
+
+    /// Runs until [`Loop::stop`].
+    ///
+    /// # Errors
+    ///
+    /// `ResourceBusy` inside a callback of this loop, and what the kernel's wait failed with.
+    pub fn run_forever(&self) -> io::Result<()> {
+        self.0.0.run().map(|_: ControlFlow<()>| ())
+    }
+
+    /// Runs until `future` is done, and returns its value.
+    ///
+    /// # Errors
+    ///
+    /// `Interrupted` if [`Loop::stop`] came first, and those of
+    /// [`run_forever`](EventLoop::run_forever).
+    ///
+    /// # Panics
+    ///
+    /// With the future's own panic.
+    pub fn run_until_complete<F>(&self, future: F) -> io::Result<F::Output>
+    where
+        F: Future + 'static,
+        F::Output: 'static,
+    {
+        task::run_until_complete(self, future)
+    }
+
+    /// Closes the loop; see [`EventLoop`]. Returns how many transports were open.
+    ///
+    /// # Errors
+    ///
+    /// `ResourceBusy` inside a callback of this loop.
+    pub fn close(self) -> io::Result<usize> {
+        self.0.0.close()
+    }
+
+    /// Says what happens when a callback panics. By default the process's panic hook has printed
+    /// the panic and the loop goes on. The hook gets the payload; `Break` ends
+    /// [`run_forever`](EventLoop::run_forever) at once, with the rest of the turn still queued. To
+    /// unwind, let the hook keep the payload and call [`std::panic::resume_unwind`] after the run.
+    pub fn set_panic_hook(
+        &self,
+        hook: impl FnMut(Box<dyn Any + Send>) -> ControlFlow<()> + 'static,
+    ) {
+        self.0.0.host().set_panic_hook(Box::new(hook));
+    }
+
+    /// Says where troubles go that belong to no caller: a listener without descriptors, a
+    /// connection lost while it was accepted. By default to standard error.
+    pub fn set_trouble_hook(&self, hook: impl FnMut(&'static str, &io::Error) + 'static) {
+        self.0.0.host().set_trouble_hook(Box::new(hook));
+    }
+}
+
+impl Deref for EventLoop {
+    type Target = Loop;
+
+    fn deref(&self) -> &Loop {
+        &self.0
+    }
+}
+
+impl Drop for EventLoop {
+    fn drop(&mut self) {
+        LOOPS.with_borrow_mut(|loops| loops.remove(&self.0.0.host().id));
+        // Running: dropped inside a callback. The run ends, and the last handle frees the loop.
+        if self.0.0.close().is_err() {
+            self.0.stop();
+        }
+    }
+}
+
+impl Loop {
+    pub(crate) fn from_engine(engine: &RustEngine) -> Loop {
+        Loop(engine.clone())
+    }
+
+    pub(crate) fn engine(&self) -> &RustEngine {
+        &self.0
+    }
+
+    // The loop of this thread with this id.
+    fn on_this_thread(id: u64) -> Option<Loop> {
+        LOOPS.try_with(|loops| loops.borrow().get(&id)?.upgrade().map(Loop)).ok()?
+    }
+
+    /// Runs `callback` in the next turn.
+    pub fn call_soon(&self, callback: impl FnOnce(&Loop) + 'static) -> Handle {
+        Handle::new(self, self.0.call_soon(Job::Call(Box::new(callback))))
+    }
+
+    /// Runs `callback` once `delay` has passed: never early, and as soon as the turn in which it is
+    /// due allows. For equal deadlines, in the order of calls.
+    pub fn call_later(
+        &self,
+        delay: Duration,
+        callback: impl FnOnce(&Loop) + 'static,
+    ) -> TimerHandle {
+        self.call_at(self.time() + delay, callback)
+    }
+
+    /// Runs `callback` once the loop's clock has reached `deadline`.
+    pub fn call_at(
+        &self,
+        deadline: Instant,
+        callback: impl FnOnce(&Loop) + 'static,
+    ) -> TimerHandle {
+        TimerHandle::new(self, self.0.call_at(deadline, Job::Call(Box::new(callback))))
+    }
+
+    /// A restartable timer, created stopped.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tepal::EventLoop;
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let event_loop = EventLoop::new()?;
+    /// let mut left = 3;
+    /// let timer = event_loop.timer(Duration::from_micros(50), move |lp, timer| {
+    ///     left -= 1;
+    ///     if left > 0 { timer.again() } else { lp.stop() }
+    /// });
+    /// timer.start();
+    /// event_loop.run_forever()?;
+    /// assert!(!timer.is_active());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn timer(
+        &self,
+        interval: Duration,
+        callback: impl FnMut(&Loop, &Timer) + 'static,
+    ) -> Timer {
+        Timer::new(self, interval, callback)
+    }
+
+    /// A watcher of a descriptor of the caller's, created stopped. `callback` gets the events that
+    /// are ready, as long as they are (level-triggered).
+    ///
+    /// # Errors
+    ///
+    /// `AlreadyExists` if the descriptor has a watcher, `EBADF` if it is not open.
+    pub fn watch(
+        &self,
+        fd: RawFd,
+        events: Interest,
+        mut callback: impl FnMut(&Loop, Interest) + 'static,
+    ) -> io::Result<Watcher> {
+        let key = self.0.watch(
+            fd,
+            Box::new(move |lp, why| {
+                if let Occasion::Ready(events) = why {
+                    callback(lp, events);
+                }
+            }),
+        )?;
+        Ok(Watcher::new(self, key, events))
+    }
+
+    /// Runs `callback` between two others each time the signal arrives; many arrivals in one turn
+    /// may count as one. Replaces an earlier callback of this loop.
+    ///
+    /// Signals sent to one thread (`pthread_kill`) are not told apart from those sent to the
+    /// process. Handlers that were installed before are called too.
+    ///
+    /// # Errors
+    ///
+    /// `AddrInUse` if another loop listens for this signal, `InvalidInput` if it cannot be caught.
+    pub fn add_signal_handler(
+        &self,
+        signal: Signal,
+        mut callback: impl FnMut(&Loop, Signal) + 'static,
+    ) -> io::Result<()> {
+        let old = self.0.signal_add(signal, Box::new(move |lp, _| callback(lp, signal)))?;
+        drop(old);
+        Ok(())
+    }
+
+    /// Stops listening for a signal and restores what was installed before. Whether it was listened
+    /// for.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's.
+    pub fn remove_signal_handler(&self, signal: Signal) -> io::Result<bool> {
+        Ok(self.0.signal_remove(signal)?.is_some())
+    }
+
+    /// What a signal handler or another thread fires to run `callback` here, without a lock or an
+    /// allocation.
+    pub fn trigger(&self, mut callback: impl FnMut(&Loop) + 'static) -> Trigger {
+        let (_, trigger) = self.0.trigger(Box::new(move |lp, _| callback(lp)));
+        trigger
+    }
+
+    /// The loop as other threads see it.
+    pub fn remote(&self) -> Remote {
+        Remote::new(self.0.remote())
+    }
+
+    /// Runs a future on the loop. It starts in the next turn and goes on if the [`Task`] is
+    /// dropped.
+    pub fn spawn<F>(&self, future: F) -> Task<F::Output>
+    where
+        F: Future + 'static,
+        F::Output: 'static,
+    {
+        Task::spawn(self, future)
+    }
+
+    /// Waits for `span` inside a future.
+    pub fn sleep(&self, span: Duration) -> Sleep {
+        Sleep::new(self, self.time() + span)
+    }
+
+    /// Limits a future to `span`; `Err(Elapsed)` if it took longer, and the future is dropped.
+    pub fn timeout<F: Future>(&self, span: Duration, future: F) -> Timeout<F> {
+        Timeout::new(self.sleep(span), future)
+    }
+
+    /// Connects to `target`; the protocol is attached first. Its `connection_made` comes in the
+    /// next turn, before anything is sent. The transport may be written to at once.
+    pub fn connect(&self, protocol: impl Protocol, target: impl Into<Target>) -> Transport {
+        let target: Target = target.into();
+        let options = StreamOptions::default();
+        let closed = ClosedCell::default();
+        let protocol = Bound::new(Box::new(protocol), closed.clone());
+        let (peer, local, timeout) = (target.peer, target.local, target.connecting);
+        let key = self.0.stream_connect(peer, local, timeout, protocol, options);
+        Transport::new(self.clone(), key, closed)
+    }
+
+    /// Connects to `target`; the protocol is made once the connection stands, as PEP 3156 has it.
+    /// Dropping the future gives the attempt up.
+    pub fn create_connection<P: Protocol>(
+        &self,
+        factory: impl FnOnce() -> P + 'static,
+        target: impl Into<Target>,
+    ) -> Connecting {
+        Connecting::start(self, Box::new(move || Box::new(factory())), target.into())
+    }
+
+    /// Accepts connections; `factory` makes the protocol of each, and is told the peer's address.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's, by address; nothing is left open then.
+    pub fn listen<P: Protocol>(
+        &self,
+        factory: impl FnMut(&Address) -> P + 'static,
+        listen: impl Into<Listen>,
+    ) -> io::Result<Server> {
+        // One factory serves several listening sockets; it is never entered twice at once, because
+        // accepting is the loop's own step.
+        let factory = Rc::new(RefCell::new(factory));
+        let acceptor = move || -> host::Acceptor {
+            let factory = Rc::clone(&factory);
+            Box::new(move |peer| Box::new(factory.borrow_mut()(peer)))
+        };
+        Server::start(self, acceptor, listen.into())
+    }
+
+    /// Makes a stream transport of a connected descriptor: a socket, a pipe's end, a terminal.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's.
+    pub fn attach(
+        &self,
+        protocol: impl Protocol,
+        fd: std::os::fd::OwnedFd,
+    ) -> io::Result<Transport> {
+        let descriptor = self.0.with_driver(|driver| driver.adopt(fd))?;
+        let closed = ClosedCell::default();
+        let protocol = Bound::new(Box::new(protocol), closed.clone());
+        let key = self.0.stream(descriptor, protocol, StreamOptions::default());
+        Ok(Transport::new(self.clone(), key, closed))
+    }
+
+    /// Makes a datagram endpoint bound to `local`, connected to `peer`, or both.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` if neither is given; the kernel's.
+    pub fn datagram(
+        &self,
+        protocol: impl DatagramProtocol,
+        local: Option<Address>,
+        peer: Option<Address>,
+    ) -> io::Result<DatagramTransport> {
+        let Some(sample) = local.as_ref().or(peer.as_ref()) else {
+            let text = "a datagram endpoint needs a local address or a peer";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        };
+        let socket = self.0.open_socket(sample, tepal_driver::Kind::Datagram, local.as_ref())?;
+        if let Some(peer) = &peer {
+            let connected = self.0.with_driver(|driver| {
+                driver.connect(socket, peer).inspect_err(|_| drop(driver.close(socket)))
+            });
+            connected?;
+        }
+        let protocol = BoundDatagram(Box::new(protocol));
+        let key = self.0.datagram(socket, protocol, true)?;
+        Ok(DatagramTransport::new(self.clone(), key))
+    }
+
+    /// Ends [`EventLoop::run_forever`] after this turn.
+    pub fn stop(&self) {
+        self.0.stop();
+    }
+
+    /// The loop's clock: monotonic, never set back.
+    pub fn time(&self) -> Instant {
+        self.0.now()
+    }
+
+    /// Whether the loop runs now.
+    pub fn is_running(&self) -> bool {
+        self.0.is_running()
+    }
+
+    /// Whether the loop was closed.
+    pub fn is_closed(&self) -> bool {
+        self.0.is_closed()
+    }
+
+    /// The driver's name: `epoll`, `poll`, `sim`.
+    pub fn driver_name(&self) -> &'static str {
+        self.0.driver_name()
+    }
+}
+
+impl fmt::Debug for EventLoop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("EventLoop").field(&self.0.0).finish()
+    }
+}
+
+impl fmt::Debug for Loop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Loop").field(&self.0).finish()
+    }
+}

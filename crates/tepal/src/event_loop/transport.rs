@@ -1,0 +1,321 @@
+use std::cell::RefCell;
+use std::fmt;
+use std::io;
+use std::os::fd::RawFd;
+use std::rc::Rc;
+
+use tepal_base::Segment;
+use tepal_driver::{Address, Descriptor, Driver, SocketOption};
+
+use super::host::{Bound, BoundDatagram, RustHost};
+use super::{Loop, Protocol};
+use crate::engine::StreamKey;
+use crate::{Closed, Crossing, DatagramKey};
+
+/// A stream connection: what a [`Protocol`] writes to. Cheap to clone; dropping it closes nothing.
+///
+/// All methods may be called inside any callback, and after the end of the connection, when they
+/// do nothing. None of them calls a protocol.
+#[derive(Clone)]
+pub struct Transport {
+    lp: Loop,
+    key: StreamKey<RustHost>,
+    closed: ClosedCell,
+}
+
+/// How a connection ended, shared by its protocol and all its transports, because it outlives what
+/// the loop keeps.
+pub(super) type ClosedCell = Rc<RefCell<Option<Closed>>>;
+
+impl Transport {
+    pub(super) fn new(lp: Loop, key: StreamKey<RustHost>, closed: ClosedCell) -> Transport {
+        Transport { lp, key, closed }
+    }
+
+    pub(super) fn remember(&self, closed: &Closed) {
+        *self.closed.borrow_mut() = Some(closed.clone());
+    }
+
+    /// The loop.
+    pub fn event_loop(&self) -> &Loop {
+        &self.lp
+    }
+
+    /// Queues a copy of `bytes`; all writes of a turn leave together at its end. A write of 16 KiB
+    /// or more with nothing queued goes to the kernel at once, without a copy.
+    ///
+    /// Returns [`Crossing::High`] if the buffer rose above the high mark; the protocol hears of it
+    /// ([`Protocol::pause_writing`]) in the next turn. Bytes written after [`close`](Self::close)
+    /// are dropped.
+    pub fn write(&self, bytes: &[u8]) -> Crossing {
+        self.lp.engine().stream_write(self.key, bytes)
+    }
+
+    /// Queues bytes that need no copy: a `Vec<u8>`, a `String`, static bytes.
+    pub fn write_segment(&self, segment: impl Into<Segment>) -> Crossing {
+        self.lp.engine().stream_write_segment(self.key, segment.into())
+    }
+
+    /// Queues several pieces in order.
+    pub fn writelines<I>(&self, pieces: I) -> Crossing
+    where
+        I: IntoIterator,
+        I::Item: AsRef<[u8]>,
+    {
+        pieces.into_iter().fold(Crossing::None, |before, piece| match self.write(piece.as_ref()) {
+            Crossing::High => Crossing::High,
+            Crossing::None => before,
+        })
+    }
+
+    /// Ends our direction once all is sent; the peer sees the end of the stream.
+    ///
+    /// # Errors
+    ///
+    /// `NotConnected` after the end of the connection.
+    pub fn write_eof(&self) -> io::Result<()> {
+        self.lp.engine().stream_write_eof(self.key)
+    }
+
+    /// Closes once all is sent; reads no more. `connection_lost` follows in a later turn, at the
+    /// latest when the peer has taken nothing for five seconds.
+    pub fn close(&self) {
+        self.lp.engine().stream_close(self.key);
+    }
+
+    /// Closes at once: what is queued is dropped, and the peer gets a reset.
+    pub fn abort(&self) {
+        self.lp.engine().stream_abort(self.key);
+    }
+
+    /// Whether the connection is closing or closed.
+    pub fn is_closing(&self) -> bool {
+        self.lp.engine().stream_is_closing(self.key)
+    }
+
+    /// Whether bytes may flow.
+    pub fn is_established(&self) -> bool {
+        self.lp.engine().stream_is_established(self.key)
+    }
+
+    /// How the connection ended; `None` while it has not.
+    pub fn closed(&self) -> Option<Closed> {
+        self.lp.engine().stream_closed(self.key).or_else(|| self.closed.borrow().clone())
+    }
+
+    /// Stops `data_received` until [`resume_reading`](Self::resume_reading), also for bytes that
+    /// are buffered.
+    pub fn pause_reading(&self) {
+        self.lp.engine().stream_pause_reading(self.key, true);
+    }
+
+    /// Lets `data_received` go on, in a later turn.
+    pub fn resume_reading(&self) {
+        self.lp.engine().stream_pause_reading(self.key, false);
+    }
+
+    /// Another name for [`pause_reading`](Self::pause_reading).
+    pub fn pause_in(&self) {
+        self.pause_reading();
+    }
+
+    /// Another name for [`resume_reading`](Self::resume_reading).
+    pub fn resume_in(&self) {
+        self.resume_reading();
+    }
+
+    /// Whether reading is neither paused nor over.
+    pub fn is_reading(&self) -> bool {
+        self.lp.engine().stream_is_reading(self.key)
+    }
+
+    /// Says not to call `data_received` with fewer than `low` bytes, except at the end of the
+    /// stream; so a large message is looked at once and not at each piece.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` if `low` is above the limit of [`set_read_limit`](Self::set_read_limit).
+    pub fn set_read_low(&self, low: usize) -> io::Result<()> {
+        self.lp.engine().stream_set_read_low(self.key, low)
+    }
+
+    /// How many bytes may stay unused before the connection is ended; 256 KiB unless set.
+    pub fn set_read_limit(&self, limit: usize) {
+        self.lp.engine().stream_set_read_limit(self.key, limit);
+    }
+
+    /// Sets between which numbers of queued bytes the protocol is told to pause and to resume;
+    /// 16 and 64 KiB unless set.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` unless `low <= high`.
+    pub fn set_write_buffer_limits(&self, low: usize, high: usize) -> io::Result<()> {
+        self.lp.engine().stream_set_write_marks(self.key, low, high).map(|_| ())
+    }
+
+    /// The low and the high mark.
+    pub fn write_buffer_limits(&self) -> (usize, usize) {
+        self.lp.engine().stream_write_marks(self.key)
+    }
+
+    /// How many bytes wait to be sent. O(1).
+    pub fn write_buffer_size(&self) -> usize {
+        self.lp.engine().stream_buffered(self.key)
+    }
+
+    /// Replaces the protocol, which is dropped; inside its own callback, after that. The new one
+    /// gets what the old one left unread.
+    pub fn set_protocol(&self, protocol: impl Protocol) {
+        let protocol = Bound::new(Box::new(protocol), Rc::clone(&self.closed));
+        self.lp.engine().stream_set_protocol(self.key, protocol);
+    }
+
+    /// The address of our side.
+    ///
+    /// # Errors
+    ///
+    /// `NotConnected` without a socket, and the kernel's.
+    pub fn local_address(&self) -> io::Result<Address> {
+        self.ask(|driver, socket| driver.local_address(socket))
+    }
+
+    /// The address of the peer.
+    ///
+    /// # Errors
+    ///
+    /// As for [`local_address`](Self::local_address).
+    pub fn peer_address(&self) -> io::Result<Address> {
+        self.ask(|driver, socket| driver.peer_address(socket))
+    }
+
+    /// Sets an option of the socket.
+    ///
+    /// # Errors
+    ///
+    /// As for [`local_address`](Self::local_address).
+    pub fn set_option(&self, option: &SocketOption) -> io::Result<()> {
+        self.ask(|driver, socket| driver.set_option(socket, option))
+    }
+
+    /// The descriptor's number, which stays the transport's: do not read, write or close it.
+    pub fn raw_fd(&self) -> Option<RawFd> {
+        let descriptor = self.lp.engine().stream_descriptor(self.key)?;
+        self.lp.engine().with_driver(|driver| driver.raw_fd(descriptor))
+    }
+
+    fn ask<R>(
+        &self,
+        ask: impl FnOnce(&mut dyn Driver, Descriptor) -> io::Result<R>,
+    ) -> io::Result<R> {
+        let Some(socket) = self.lp.engine().stream_descriptor(self.key) else {
+            return Err(io::Error::new(io::ErrorKind::NotConnected, "the transport has no socket"));
+        };
+        self.lp.engine().with_driver(|driver| ask(driver, socket))
+    }
+}
+
+impl fmt::Debug for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transport").field("key", &self.key).finish_non_exhaustive()
+    }
+}
+
+/// A datagram endpoint. Cheap to clone; dropping it closes nothing.
+#[derive(Clone)]
+pub struct DatagramTransport {
+    lp: Loop,
+    key: DatagramKey<RustHost>,
+}
+
+impl DatagramTransport {
+    pub(super) fn new(lp: Loop, key: DatagramKey<RustHost>) -> DatagramTransport {
+        DatagramTransport { lp, key }
+    }
+
+    /// The loop.
+    pub fn event_loop(&self) -> &Loop {
+        &self.lp
+    }
+
+    /// Sends one datagram, which may be empty, to `peer`, or to the connected peer. What the kernel
+    /// does not take at once is queued, whole.
+    ///
+    /// # Errors
+    ///
+    /// `NotConnected` after the end; what the kernel says of this datagram (too long, no route) or
+    /// of an earlier one (refused). The endpoint stays usable.
+    pub fn send_to(&self, data: &[u8], peer: Option<&Address>) -> io::Result<Crossing> {
+        self.lp.engine().datagram_send(self.key, data, peer)
+    }
+
+    /// Closes once all is sent.
+    pub fn close(&self) {
+        self.lp.engine().datagram_close(self.key);
+    }
+
+    /// Closes at once.
+    pub fn abort(&self) {
+        self.lp.engine().datagram_abort(self.key);
+    }
+
+    /// Whether the endpoint is closing or closed.
+    pub fn is_closing(&self) -> bool {
+        self.lp.engine().datagram_is_closing(self.key)
+    }
+
+    /// Stops receiving; the kernel keeps, and then drops, what comes.
+    pub fn pause_reading(&self) {
+        self.lp.engine().datagram_pause_reading(self.key, true);
+    }
+
+    /// Lets receiving go on.
+    pub fn resume_reading(&self) {
+        self.lp.engine().datagram_pause_reading(self.key, false);
+    }
+
+    /// How many bytes wait to be sent, counting eight more for each datagram. O(1).
+    pub fn write_buffer_size(&self) -> usize {
+        self.lp.engine().datagram_buffered(self.key)
+    }
+
+    /// The address that the socket is bound to.
+    ///
+    /// # Errors
+    ///
+    /// `NotConnected` after the end, and the kernel's.
+    pub fn local_address(&self) -> io::Result<Address> {
+        self.ask(|driver, socket| driver.local_address(socket))
+    }
+
+    /// Sets an option of the socket: multicast groups, broadcast.
+    ///
+    /// # Errors
+    ///
+    /// `NotConnected` after the end, and the kernel's.
+    pub fn set_option(&self, option: &SocketOption) -> io::Result<()> {
+        self.ask(|driver, socket| driver.set_option(socket, option))
+    }
+
+    fn ask<R>(
+        &self,
+        ask: impl FnOnce(&mut dyn Driver, Descriptor) -> io::Result<R>,
+    ) -> io::Result<R> {
+        let Some(socket) = self.lp.engine().datagram_descriptor(self.key) else {
+            return Err(io::Error::new(io::ErrorKind::NotConnected, "the endpoint is closed"));
+        };
+        self.lp.engine().with_driver(|driver| ask(driver, socket))
+    }
+}
+
+impl fmt::Debug for DatagramTransport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DatagramTransport").field("key", &self.key).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for BoundDatagram {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("BoundDatagram")
+    }
+}

@@ -1,0 +1,1 @@
+//! The manual, in chapters: see the pages below.

@@ -1,0 +1,272 @@
+//! From the protocol to the kernel.
+
+use std::io::{self, IoSlice};
+
+use tepal_driver::Half;
+
+use super::stream::{EndOutput, Phase, Stream};
+use super::{CloseKind, Closed, Crossing};
+use crate::engine::{Engine, Flow, Host, Step, StreamKey, StreamProtocol, stream};
+
+/// A write of this size or more with nothing queued goes to the kernel at once, without a copy:
+/// from here on the copy costs more than what gathering could save.
+const DIRECT: usize = 16 * 1024;
+
+/// Slices given to the kernel in one call. Linux takes 1024; past 64 the copy dominates.
+const SLICES: usize = 64;
+
+/// System calls made for one stream in one flush, so that a peer that takes all that it is given
+/// cannot hold up the others.
+const SENDS_PER_FLUSH: usize = 16;
+
+impl<H: Host> Engine<H> {
+    /// Appends a copy of `bytes` to what will be sent. Nothing is called inside; the caller hears
+    /// by the result that the buffer rose above the high mark.
+    ///
+    /// Bytes written after the stream began to close, or after its end of output, are dropped.
+    pub fn stream_write(&self, key: StreamKey<H>, mut bytes: &[u8]) -> Crossing {
+        let core = self.core();
+        let mut objects = core.objects.borrow_mut();
+        let Some(stream) = stream(&mut objects, key) else { return Crossing::None };
+        if stream.is_ending() || stream.end_output != EndOutput::No || bytes.is_empty() {
+            return Crossing::None;
+        }
+        if bytes.len() >= DIRECT
+            && stream.output.is_empty()
+            && !stream.blocked
+            && stream.phase == Phase::Established
+            && let Some(descriptor) = stream.descriptor
+        {
+            match core.driver.borrow_mut().send(descriptor, &[IoSlice::new(bytes)]) {
+                Ok(sent) => {
+                    stream.blocked = sent.blocked;
+                    bytes = &bytes[sent.count..];
+                }
+                // Sending again, at the end of the turn, brings the same error to the right place.
+                Err(_) => {}
+            }
+            if bytes.is_empty() {
+                stream.drained = true;
+                if !std::mem::replace(&mut stream.notify_queued, true) {
+                    self.push_step(key, Step::Notify);
+                }
+                return Crossing::None;
+            }
+        }
+        stream.output.extend(bytes, &mut core.pool.borrow_mut());
+        self.note_written(key, stream)
+    }
+
+    #[inline]
+    pub(super) fn note_written(&self, key: StreamKey<H>, stream: &mut Stream<H>) -> Crossing {
+        if !stream.dirty && !stream.blocked && stream.phase == Phase::Established {
+            stream.dirty = true;
+            self.core().dirty.borrow_mut().push(key);
+        }
+        if stream.over || stream.output.len() <= stream.high {
+            return Crossing::None;
+        }
+        stream.over = true;
+        stream.pause_due = stream.tell_pressure;
+        if stream.tell_pressure && !std::mem::replace(&mut stream.notify_queued, true) {
+            self.push_step(key, Step::Notify);
+        }
+        Crossing::High
+    }
+
+    /// Flushes every stream that was written to in this turn.
+    pub(crate) fn flush(&self) -> Flow {
+        let core = self.core();
+        if core.dirty.borrow().is_empty() {
+            return Flow::Continue(());
+        }
+        let mut dirty = core.dirty.take();
+        let mut flow = Flow::Continue(());
+        for key in dirty.drain(..) {
+            if self.flush_stream(key).is_break() {
+                flow = Flow::Break(());
+            }
+        }
+        let mut place = core.dirty.borrow_mut();
+        if place.is_empty() {
+            // Keeps the list's memory for the next turn.
+            *place = dirty;
+        }
+        flow
+    }
+
+    pub(super) fn flush_stream(&self, key: StreamKey<H>) -> Flow {
+        let core = self.core();
+        let mut objects = core.objects.borrow_mut();
+        let Some(stream) = stream(&mut objects, key) else { return Flow::Continue(()) };
+        stream.dirty = false;
+        let (Phase::Established, Some(descriptor)) = (stream.phase, stream.descriptor) else {
+            return Flow::Continue(());
+        };
+        let before = stream.output.len();
+        let mut failed = None;
+        for _ in 0..SENDS_PER_FLUSH {
+            if stream.blocked || stream.output.is_empty() {
+                break;
+            }
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            let count = stream.output.io_slices(&mut slices);
+            match core.driver.borrow_mut().send(descriptor, &slices[..count]) {
+                Ok(sent) => {
+                    stream.output.consume(sent.count, &mut core.pool.borrow_mut());
+                    stream.blocked = sent.blocked;
+                }
+                Err(error) => {
+                    failed = Some(error);
+                    break;
+                }
+            }
+        }
+        let left = stream.output.len();
+        if failed.is_none() && left > 0 && !stream.blocked && !stream.dirty {
+            // More than one flush gives: the next turn goes on.
+            if !std::mem::replace(&mut stream.write_queued, true) {
+                self.push_step(key, Step::Write);
+            }
+        }
+        if stream.over && left <= stream.low {
+            stream.over = false;
+            // A host that calls pause_writing itself has done so.
+            stream.told_over |= !stream.tell_pressure;
+        }
+        stream.drained |= left == 0 && before > 0;
+        if (stream.drained || (stream.told_over && !stream.over)) && !stream.notify_queued {
+            stream.notify_queued = true;
+            self.push_step(key, Step::Notify);
+        }
+        let (closing, end_output) = (stream.closing, stream.end_output);
+        drop(objects);
+        if let Some(error) = failed {
+            self.stream_lose(key, Closed::failed(Half::Write, error));
+        } else if left == 0 && end_output == EndOutput::Wanted {
+            self.end_output(key);
+            if closing {
+                self.stream_lose(key, Closed::new(CloseKind::Local));
+            }
+        } else if left == 0 && closing {
+            self.stream_lose(key, Closed::new(CloseKind::Local));
+        } else if closing && left < before {
+            self.stream_closing_progress(key);
+        }
+        Flow::Continue(())
+    }
+
+    /// Tells the protocol what changed since it was told last.
+    pub(super) fn stream_notify(&self, key: StreamKey<H>) -> Flow {
+        let pause = match stream(&mut self.core().objects.borrow_mut(), key) {
+            Some(stream) => {
+                stream.notify_queued = false;
+                stream.told_over |= stream.pause_due;
+                std::mem::take(&mut stream.pause_due)
+            }
+            None => return Flow::Continue(()),
+        };
+        if pause {
+            self.call_protocol(key, |protocol| protocol.pause_writing(self, key))?;
+        }
+        let resume = stream(&mut self.core().objects.borrow_mut(), key)
+            .is_some_and(|s| !s.over && std::mem::take(&mut s.told_over));
+        if resume {
+            self.call_protocol(key, |protocol| protocol.resume_writing(self, key))?;
+        }
+        let drained = stream(&mut self.core().objects.borrow_mut(), key)
+            .is_some_and(|s| std::mem::take(&mut s.drained) && s.output.is_empty());
+        if drained {
+            self.call_protocol(key, |protocol| protocol.io_out(self, key))?;
+        }
+        Flow::Continue(())
+    }
+
+    /// Ends our direction once everything written has left; the peer sees the end of the stream.
+    ///
+    /// # Errors
+    ///
+    /// `NotConnected` after the end.
+    pub fn stream_write_eof(&self, key: StreamKey<H>) -> io::Result<()> {
+        let mut objects = self.core().objects.borrow_mut();
+        let stream = stream(&mut objects, key).filter(|stream| !stream.is_ending());
+        let Some(stream) = stream else {
+            return Err(io::Error::new(io::ErrorKind::NotConnected, "the transport is closed"));
+        };
+        if stream.end_output == EndOutput::No {
+            stream.end_output = EndOutput::Wanted;
+            if stream.output.is_empty() && stream.phase == Phase::Established {
+                drop(objects);
+                self.end_output(key);
+            }
+        }
+        Ok(())
+    }
+
+    fn end_output(&self, key: StreamKey<H>) {
+        let core = self.core();
+        let mut objects = core.objects.borrow_mut();
+        let Some(stream) = stream(&mut objects, key) else { return };
+        stream.end_output = EndOutput::Done;
+        let Some(descriptor) = stream.descriptor else { return };
+        let result = core.driver.borrow_mut().shutdown(descriptor, Half::Write);
+        drop(objects);
+        match result {
+            // Not a socket but a pipe's end: closing it is how a pipe tells the end.
+            Err(error) if error.kind() != io::ErrorKind::NotConnected => {
+                self.stream_close(key);
+            }
+            // Gone on the other side already; reading tells.
+            _ => {}
+        }
+    }
+
+    /// Whether our direction can be ended alone.
+    pub fn stream_output_ended(&self, key: StreamKey<H>) -> bool {
+        stream(&mut self.core().objects.borrow_mut(), key)
+            .is_none_or(|stream| stream.end_output != EndOutput::No)
+    }
+
+    /// How many bytes wait to be sent. O(1).
+    pub fn stream_buffered(&self, key: StreamKey<H>) -> usize {
+        stream(&mut self.core().objects.borrow_mut(), key).map_or(0, |s| s.output.len())
+    }
+
+    /// Sets the marks between which the protocol is told to pause and to resume, in bytes.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` unless `low <= high`.
+    pub fn stream_set_write_marks(
+        &self,
+        key: StreamKey<H>,
+        low: usize,
+        high: usize,
+    ) -> io::Result<Crossing> {
+        if low > high {
+            let text = format!("the low mark ({low}) is above the high mark ({high})");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
+        let mut objects = self.core().objects.borrow_mut();
+        let Some(stream) = stream(&mut objects, key) else { return Ok(Crossing::None) };
+        (stream.low, stream.high) = (low, high);
+        if stream.is_ending() {
+            return Ok(Crossing::None);
+        }
+        if stream.over && stream.output.len() <= low {
+            stream.over = false;
+            if !stream.tell_pressure {
+                stream.told_over = true;
+            }
+            if stream.told_over && !std::mem::replace(&mut stream.notify_queued, true) {
+                self.push_step(key, Step::Notify);
+            }
+        }
+        Ok(self.note_written(key, stream))
+    }
+
+    /// The low and the high mark.
+    pub fn stream_write_marks(&self, key: StreamKey<H>) -> (usize, usize) {
+        stream(&mut self.core().objects.borrow_mut(), key).map_or((0, 0), |s| (s.low, s.high))
+    }
+}

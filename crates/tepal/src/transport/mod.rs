@@ -1,0 +1,13 @@
+//! Transports: connections, datagram endpoints, and how they end.
+
+mod closed;
+mod datagram;
+mod flush;
+mod read;
+mod stream;
+
+pub use closed::{CloseKind, Closed};
+pub(crate) use datagram::Datagram;
+pub use datagram::DatagramKey;
+pub(crate) use stream::Stream;
+pub use stream::{Crossing, StreamOptions};

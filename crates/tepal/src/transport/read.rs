@@ -1,0 +1,270 @@
+//! From the kernel to the protocol.
+
+use std::io;
+use std::ops::ControlFlow;
+
+use tepal_base::Buffer;
+use tepal_driver::Half;
+
+use super::stream::Stream;
+use super::{CloseKind, Closed};
+use crate::engine::{Consumed, Engine, Flow, Host, Step, StreamKey, StreamProtocol, stream};
+
+impl<H: Host> Engine<H> {
+    /// One read of at most 256 KiB, and what the protocol makes of it. More waits for the next
+    /// turn, so that one peer cannot hold up the others.
+    pub(super) fn stream_read(&self, key: StreamKey<H>) -> Flow {
+        let core = self.core();
+        let mut objects = core.objects.borrow_mut();
+        let Some(stream) = stream(&mut objects, key) else { return Flow::Continue(()) };
+        stream.read_queued = false;
+        if !stream.may_read() {
+            return Flow::Continue(());
+        }
+        if stream.offer {
+            drop(objects);
+            self.offer_unread(key, &[], false)?;
+            return self.read_on(key);
+        }
+        let (true, Some(descriptor)) = (stream.readable && !stream.peer_eof, stream.descriptor)
+        else {
+            return Flow::Continue(());
+        };
+        drop(objects);
+        let lent = match self
+            .call_protocol(key, |protocol| protocol.lend(self, key, crate::engine::READ_LEN))?
+        {
+            Some(lent) => lent,
+            // Gone, or failed.
+            None => return Flow::Continue(()),
+        };
+        let is_lent = lent.is_some();
+        let target = lent.unwrap_or_else(|| self.take_scratch());
+        let received = core.driver.borrow_mut().receive(descriptor, target);
+        if let Some(stream) = self::stream(&mut core.objects.borrow_mut(), key) {
+            stream.readable = received.more;
+        }
+        let flow = match received.result {
+            Ok(0) if !received.buffer.is_empty() => {
+                self.give_back(key, received.buffer, is_lent, 0)?;
+                return self.stream_eof(key);
+            }
+            Ok(count) if is_lent => self.give_back(key, received.buffer, true, count),
+            Ok(count) => {
+                let flow = self.deliver(key, &received.buffer[..count]);
+                self.give_scratch(received.buffer);
+                flow
+            }
+            Err(error) => {
+                let flow = self.give_back(key, received.buffer, is_lent, 0);
+                if error.kind() != io::ErrorKind::WouldBlock {
+                    self.stream_lose(key, Closed::failed(Half::Read, error));
+                }
+                flow
+            }
+        };
+        flow?;
+        self.read_on(key)
+    }
+
+    fn give_back(&self, key: StreamKey<H>, buffer: Buffer, is_lent: bool, count: usize) -> Flow {
+        if !is_lent {
+            self.give_scratch(buffer);
+            return Flow::Continue(());
+        }
+        self.call_protocol(key, |protocol| protocol.buffer_updated(self, key, buffer, count))?;
+        Flow::Continue(())
+    }
+
+    fn read_on(&self, key: StreamKey<H>) -> Flow {
+        let again = stream(&mut self.core().objects.borrow_mut(), key)
+            .is_some_and(|stream| stream.queue_read());
+        if again {
+            self.push_step(key, Step::Read);
+        }
+        Flow::Continue(())
+    }
+
+    /// Gives new bytes to the protocol, behind those that it left before.
+    fn deliver(&self, key: StreamKey<H>, data: &[u8]) -> Flow {
+        let mut objects = self.core().objects.borrow_mut();
+        let Some(stream) = stream(&mut objects, key) else { return Flow::Continue(()) };
+        if !stream.unread.is_empty() || data.len() < stream.read_low {
+            drop(objects);
+            return self.offer_unread(key, data, false);
+        }
+        drop(objects);
+        let (used, flow) = self.offer(key, data);
+        if used < data.len() {
+            self.keep(key, &data[used..]);
+        }
+        flow
+    }
+
+    /// Offers what was kept, with `more` behind it.
+    fn offer_unread(&self, key: StreamKey<H>, more: &[u8], at_eof: bool) -> Flow {
+        let mut objects = self.core().objects.borrow_mut();
+        let Some(stream) = stream(&mut objects, key) else { return Flow::Continue(()) };
+        stream.offer = false;
+        stream.unread.extend_from_slice(more);
+        if stream.unread.is_empty() || (stream.unread.len() < stream.read_low && !at_eof) {
+            return Flow::Continue(());
+        }
+        let mut unread = std::mem::take(&mut stream.unread);
+        drop(objects);
+        let (used, flow) = self.offer(key, &unread);
+        // Nothing else can have been kept meanwhile: only reading keeps.
+        let mut objects = self.core().objects.borrow_mut();
+        if let Some(stream) = self::stream(&mut objects, key) {
+            unread.drain(..used);
+            if !unread.is_empty() {
+                stream.unread = unread;
+                Self::note_kept(stream);
+            }
+        }
+        drop(objects);
+        self.check_stall(key);
+        flow
+    }
+
+    /// Offers bytes as long as the protocol uses some and may be given more; how many it used. On
+    /// a break too, so that no byte is offered twice.
+    fn offer(&self, key: StreamKey<H>, data: &[u8]) -> (usize, Flow) {
+        let mut used = 0;
+        loop {
+            let rest = &data[used..];
+            let consumed =
+                match self.call_protocol(key, |protocol| protocol.data_received(self, key, rest)) {
+                    ControlFlow::Continue(Some(consumed)) => consumed,
+                    ControlFlow::Continue(None) => return (used, Flow::Continue(())),
+                    ControlFlow::Break(()) => return (used, Flow::Break(())),
+                };
+            let count = match consumed {
+                Consumed::All => rest.len(),
+                Consumed::Count(count) => count,
+            };
+            if count > rest.len() {
+                self.stream_lose(key, Closed::new(CloseKind::WrongCount));
+                return (used, Flow::Continue(()));
+            }
+            used += count;
+            let mut objects = self.core().objects.borrow_mut();
+            let Some(stream) = stream(&mut objects, key) else {
+                return (used, Flow::Continue(()));
+            };
+            if used == data.len() || count == 0 {
+                return (used, Flow::Continue(()));
+            }
+            if !stream.may_read() {
+                stream.offer = true;
+                return (used, Flow::Continue(()));
+            }
+            if data.len() - used < stream.read_low && !stream.peer_eof {
+                return (used, Flow::Continue(()));
+            }
+        }
+    }
+
+    fn keep(&self, key: StreamKey<H>, rest: &[u8]) {
+        let mut objects = self.core().objects.borrow_mut();
+        if let Some(stream) = stream(&mut objects, key) {
+            stream.unread.extend_from_slice(rest);
+            Self::note_kept(stream);
+        }
+        drop(objects);
+        self.check_stall(key);
+    }
+
+    // Bytes are kept of a stream that was lost meanwhile: they count as unread.
+    fn note_kept(stream: &mut Stream<H>) {
+        let kept = stream.unread.len() as u64;
+        if let Some(closed) = stream.closed_mut() {
+            closed.unread = kept;
+        }
+    }
+
+    fn check_stall(&self, key: StreamKey<H>) {
+        let stalled = stream(&mut self.core().objects.borrow_mut(), key).is_some_and(|stream| {
+            !stream.offer && stream.may_read() && stream.unread.len() >= stream.read_limit
+        });
+        if stalled {
+            self.stream_lose(key, Closed::new(CloseKind::InputStalled));
+        }
+    }
+
+    /// The peer has ended its direction.
+    fn stream_eof(&self, key: StreamKey<H>) -> Flow {
+        let withheld = match stream(&mut self.core().objects.borrow_mut(), key) {
+            Some(stream) => {
+                stream.peer_eof = true;
+                stream.readable = false;
+                // Bytes below the low mark have not been offered yet; now they are.
+                !stream.unread.is_empty() && stream.unread.len() < stream.read_low
+            }
+            None => return Flow::Continue(()),
+        };
+        if withheld {
+            self.offer_unread(key, &[], true)?;
+        }
+        let may_read = stream(&mut self.core().objects.borrow_mut(), key)
+            .is_some_and(|stream| stream.may_read());
+        if !may_read {
+            // Paused while the last bytes were offered: the end is told on resuming.
+            if let Some(stream) = stream(&mut self.core().objects.borrow_mut(), key) {
+                stream.peer_eof = false;
+                stream.readable = true;
+            }
+            return Flow::Continue(());
+        }
+        let keep_open = self.call_protocol(key, |protocol| protocol.eof_received(self, key))?;
+        if keep_open == Some(false) {
+            self.stream_close(key);
+        }
+        Flow::Continue(())
+    }
+
+    // ---- what users ask and set
+
+    /// Stops or resumes reading. While paused no data callback comes, not even for bytes that were
+    /// kept before.
+    pub fn stream_pause_reading(&self, key: StreamKey<H>, paused: bool) {
+        let mut objects = self.core().objects.borrow_mut();
+        let Some(stream) = stream(&mut objects, key) else { return };
+        stream.paused = paused;
+        if stream.queue_read() {
+            drop(objects);
+            self.push_step(key, Step::Read);
+        }
+    }
+
+    /// Whether reading is neither paused nor over.
+    pub fn stream_is_reading(&self, key: StreamKey<H>) -> bool {
+        stream(&mut self.core().objects.borrow_mut(), key)
+            .is_some_and(|stream| !stream.paused && !stream.is_ending())
+    }
+
+    /// Says not to offer fewer than `low` bytes, except at the end of the stream.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` if `low` is above the input limit: it could never be reached.
+    pub fn stream_set_read_low(&self, key: StreamKey<H>, low: usize) -> io::Result<()> {
+        let mut objects = self.core().objects.borrow_mut();
+        let Some(stream) = stream(&mut objects, key) else { return Ok(()) };
+        if low > stream.read_limit {
+            let limit = stream.read_limit;
+            let text = format!("a low mark of {low} bytes is above the input limit of {limit}");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
+        stream.read_low = low.max(1);
+        Ok(())
+    }
+
+    /// Sets how many bytes may stay unread before the protocol must use some.
+    pub fn stream_set_read_limit(&self, key: StreamKey<H>, limit: usize) {
+        if let Some(stream) = stream(&mut self.core().objects.borrow_mut(), key) {
+            stream.read_limit = limit.max(1);
+            stream.read_low = stream.read_low.min(stream.read_limit);
+        }
+    }
+}
