@@ -1,0 +1,463 @@
+//! Bytes on their way: what is sent waits in `outgoing` for room at the peer, travels, and waits
+//! in the peer's `incoming` to be read. Unix streams and pipes travel in no time, and what their
+//! peer has not read counts against the sender's buffer, as on Linux.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+
+use tepal_driver::{Half, Sent};
+
+use crate::errno::{EAGAIN, EBADF, ECONNRESET, EINVAL, EISDIR, ENOTCONN, EPIPE, Fault, Outcome};
+use crate::readiness::PIPE_ATOM;
+use crate::socket::{Family, Name, Role, SocketId, Stream};
+use crate::state::State;
+use crate::timeline::Action;
+
+impl State {
+    /// Reads to the front of `target`; tells also whether more may be there.
+    pub(crate) fn receive(&mut self, id: SocketId, target: &mut [u8]) -> Outcome<(usize, bool)> {
+        let short_reads = self.config.disturbance.short_reads;
+        let socket = self.socket(id);
+        let family = socket.family;
+        let stream = match &mut socket.role {
+            Role::Stream(stream) => stream,
+            Role::Connecting(_) => return Err(EAGAIN),
+            Role::Datagrams(_) => {
+                // As recv(2) does. Whether another datagram waits, its length does not tell.
+                return self.receive_from(id, target).map(|(count, _)| (count, true));
+            }
+            Role::File(_) => return self.read_open_file(id, target),
+            Role::Failed => return socket.error.take().map_or(Ok((0, false)), Err),
+            Role::Idle | Role::Listening(_) => {
+                return Err(match family {
+                    Family::UnixStream => EINVAL,
+                    _ => socket.error.take().unwrap_or(ENOTCONN),
+                });
+            }
+        };
+        if !stream.reads {
+            return Err(EBADF);
+        }
+        if target.is_empty() {
+            return Ok((0, true));
+        }
+        // After a short read no event would tell of an end that came before.
+        let ended = stream.fin_received || stream.dead;
+        if stream.incoming.is_empty() {
+            // What had arrived comes first, then a FIN, then the error, once.
+            return match socket.error {
+                _ if stream.fin_received && family == Family::Tcp => Ok((0, false)),
+                Some(error) => {
+                    socket.error = None;
+                    Err(error)
+                }
+                None if stream.fin_received || stream.read_shut || stream.dead => Ok((0, false)),
+                None => Err(EAGAIN),
+            };
+        }
+        let mut count = stream.incoming.len().min(target.len());
+        if self.pretends_to_block(id) {
+            return Err(EAGAIN);
+        }
+        let cut = count > 1 && self.random.chance(short_reads);
+        if cut {
+            count = self.random.part(count - 1);
+        }
+        let bytes = self.take_incoming(id, count);
+        target[..count].copy_from_slice(&bytes);
+        if cut && self.random.chance(50) {
+            // The other legal answer to what is left: an edge.
+            self.edge(id);
+            return Ok((count, false));
+        }
+        Ok((count, cut || ended || count == target.len()))
+    }
+
+    /// Takes bytes that have arrived, which makes room for the sender.
+    fn take_incoming(&mut self, id: SocketId, count: usize) -> Vec<u8> {
+        let Some((peer, was_writable)) =
+            self.stream(id).map(|stream| stream.peer).map(|peer| (peer, self.is_writable(peer)))
+        else {
+            return Vec::new();
+        };
+        let socket = self.socket(id);
+        let is_tcp = socket.family == Family::Tcp;
+        let Some(stream) = socket.stream_mut() else { return Vec::new() };
+        let bytes = stream.incoming.drain(..count).collect();
+        if is_tcp {
+            self.transmit(peer);
+        } else if !was_writable && self.is_writable(peer) {
+            self.edge(peer);
+        }
+        bytes
+    }
+
+    pub(crate) fn send(&mut self, id: SocketId, slices: &[IoSlice<'_>]) -> Outcome<Sent> {
+        let total: usize = slices.iter().map(|slice| slice.len()).sum();
+        if self.socket(id).datagrams().is_some() {
+            return self.send_datagram(id, slices);
+        }
+        self.check_send(id)?;
+        let blocked = |count| Sent { count, blocked: true };
+        let most = match self.room_for(id, total) {
+            0 if total == 0 => return Ok(Sent { count: 0, blocked: false }),
+            0 => {
+                self.want_writable(id);
+                return Ok(blocked(0));
+            }
+            most => most,
+        };
+        if self.pretends_to_block(id) {
+            self.want_writable(id);
+            return Ok(blocked(0));
+        }
+        let mut count = most;
+        if count > 1 && self.random.chance(self.config.disturbance.short_writes) {
+            count = self.random.part(count - 1);
+            self.edge(id);
+        }
+        let mut left = count;
+        let mut bytes = VecDeque::with_capacity(count);
+        for slice in slices {
+            let part = left.min(slice.len());
+            bytes.extend(&slice[..part]);
+            left -= part;
+        }
+        self.give(id, bytes);
+        if count < total {
+            self.want_writable(id);
+        }
+        Ok(Sent { count, blocked: count < total })
+    }
+
+    /// As send(2) on a connected datagram socket does: one datagram of all slices.
+    fn send_datagram(&mut self, id: SocketId, slices: &[IoSlice<'_>]) -> Outcome<Sent> {
+        let bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
+        match self.send_to(id, &bytes, None) {
+            Ok(count) => Ok(Sent { count, blocked: false }),
+            Err(EAGAIN) => Ok(Sent { count: 0, blocked: true }),
+            Err(fault) => Err(fault),
+        }
+    }
+
+    fn check_send(&mut self, id: SocketId) -> Outcome<()> {
+        let socket = self.socket(id);
+        let family = socket.family;
+        match &socket.role {
+            Role::Stream(stream) if !stream.writes => Err(EBADF),
+            // Linux tells the pending error once, then EPIPE; Unix sockets EPIPE at once.
+            Role::Stream(stream) if stream.write_shut || stream.dead => match family {
+                Family::Tcp => Err(socket.error.take().unwrap_or(EPIPE)),
+                _ => Err(EPIPE),
+            },
+            Role::Stream(_) | Role::Connecting(_) => Ok(()),
+            Role::Datagrams(_) | Role::File(_) => Err(EBADF),
+            Role::Idle | Role::Failed | Role::Listening(_) => Err(match family {
+                Family::UnixStream => ENOTCONN,
+                _ => socket.error.take().unwrap_or(EPIPE),
+            }),
+        }
+    }
+
+    /// How much of `total` bytes a send may take now.
+    fn room_for(&mut self, id: SocketId, total: usize) -> usize {
+        let room = self.room(id);
+        // A pipe holds pages, and one that was read in part is still taken. Saying no until a
+        // whole one is free also keeps small writes whole.
+        let no_page = self.socket(id).family == Family::Pipe && room < PIPE_ATOM;
+        if no_page { 0 } else { room.min(total) }
+    }
+
+    /// Free bytes of a stream's send buffer; zero for what is no connected stream.
+    pub(crate) fn room(&self, id: SocketId) -> usize {
+        let Some(socket) = self.sockets.get(id) else { return 0 };
+        let Some(stream) = socket.stream() else { return 0 };
+        let used = match socket.family {
+            Family::Tcp => stream.outgoing.len() + stream.on_wire,
+            _ => stream.on_wire + self.stream(stream.peer).map_or(0, |peer| peer.incoming.len()),
+        };
+        socket.options.send_buffer.saturating_sub(used)
+    }
+
+    /// Takes bytes into the send buffer and sends what the peer has room for.
+    fn give(&mut self, id: SocketId, mut bytes: VecDeque<u8>) {
+        if let Some(stream) = self.socket(id).stream_mut() {
+            stream.outgoing.append(&mut bytes);
+        }
+        self.transmit(id);
+    }
+
+    /// Sends what is waiting, as far as the peer has room, and then the FIN.
+    pub(crate) fn transmit(&mut self, id: SocketId) {
+        let Some(socket) = self.sockets.get(id) else { return };
+        let Some(stream) = socket.stream() else { return };
+        if stream.dead {
+            return;
+        }
+        let (peer, is_tcp) = (stream.peer, socket.family == Family::Tcp);
+        let window = match self.sockets.get(peer) {
+            Some(other) if is_tcp => {
+                let held = other.stream().map_or(0, |other| other.incoming.len());
+                other.options.receive_buffer.saturating_sub(held + stream.on_wire)
+            }
+            // A sender learns from the reset that nobody is there.
+            _ => usize::MAX,
+        };
+        let mut left = stream.outgoing.len().min(window);
+        while left > 0 {
+            let cut = is_tcp && left > 1 && self.random.chance(self.config.disturbance.pieces);
+            let size = if cut { self.random.part(left) } else { left };
+            left -= size;
+            let Some(stream) = self.socket(id).stream_mut() else { return };
+            let bytes: Vec<u8> = stream.outgoing.drain(..size).collect();
+            stream.on_wire += size;
+            self.send_in_order(id, Action::Bytes { from: id, to: peer, bytes });
+        }
+        let Some(stream) = self.socket(id).stream_mut() else { return };
+        if stream.outgoing.is_empty() && stream.write_shut && !stream.fin_sent {
+            stream.fin_sent = true;
+            self.send_in_order(id, Action::Fin { from: id, to: peer });
+        }
+    }
+
+    /// Plans an arrival behind everything that this stream has sent.
+    pub(crate) fn send_in_order(&mut self, id: SocketId, action: Action) {
+        let is_tcp = self.socket(id).family == Family::Tcp;
+        let mut at = if is_tcp { self.arrival() } else { self.now };
+        if let Some(stream) = self.socket(id).stream_mut() {
+            at = at.max(stream.arrival);
+            stream.arrival = at;
+        }
+        self.timeline.plan(at, action);
+    }
+
+    pub(crate) fn bytes_arrive(&mut self, from: SocketId, to: SocketId, bytes: Vec<u8>) {
+        let was_writable = self.is_writable(from);
+        if let Some(stream) = self.stream_mut(from) {
+            stream.on_wire = stream.on_wire.saturating_sub(bytes.len());
+            if !was_writable && self.is_writable(from) {
+                self.edge(from);
+            }
+        }
+        match self.stream_mut(to) {
+            Some(stream) if !stream.orphan && !stream.dead => {
+                stream.incoming.extend(bytes);
+                self.edge(to);
+            }
+            found => {
+                // Nobody will read this: the sender is told, and an orphan gives up.
+                if found.is_some_and(|stream| stream.orphan) {
+                    self.forget_name(to);
+                    self.sockets.remove(to);
+                }
+                let at = self.arrival();
+                self.timeline.plan(at, Action::Reset { to: from });
+            }
+        }
+    }
+
+    pub(crate) fn fin_arrives(&mut self, from: SocketId, to: SocketId) {
+        if let Some(stream) = self.stream_mut(to)
+            && !stream.dead
+        {
+            stream.fin_received = true;
+            self.edge(to);
+        }
+        let Some(stream) = self.stream_mut(from) else { return };
+        stream.fin_arrived = true;
+        if stream.orphan {
+            self.free_orphan(from);
+        }
+    }
+
+    /// A closed socket whose FIN has arrived is done. The side that closed first keeps its port.
+    fn free_orphan(&mut self, id: SocketId) {
+        let closed_first = self.stream(id).is_some_and(|stream| !stream.fin_received);
+        if closed_first && let Some(local) = self.sockets.get(id).and_then(|s| s.local.ip()) {
+            let until = self.now + self.config.time_wait;
+            self.ports.keep_waiting(local, until, self.now);
+        }
+        self.forget_name(id);
+        self.sockets.remove(id);
+    }
+
+    pub(crate) fn reset_arrives(&mut self, to: SocketId) {
+        let Some(stream) = self.stream_mut(to) else { return };
+        if stream.dead {
+            return;
+        }
+        stream.dead = true;
+        stream.outgoing.clear();
+        stream.on_wire = 0;
+        // CLOSE_WAIT: the peer had ended its direction, so it is our writing that broke.
+        let error = if stream.fin_received { EPIPE } else { ECONNRESET };
+        let (orphan, listener) = (stream.orphan, stream.listener);
+        self.socket(to).error = Some(error);
+        match listener {
+            _ if orphan => {
+                self.forget_name(to);
+                self.sockets.remove(to);
+            }
+            // Linux drops a connection that is reset before its handshake ends and lets one that
+            // waits in the queue be accepted.
+            Some(listener) if self.is_handshaking(listener, to) => {
+                if let Some(listener) = self.socket(listener).listener_mut() {
+                    listener.handshaking -= 1;
+                }
+                self.forget_name(to);
+                self.sockets.remove(to);
+            }
+            _ => self.edge(to),
+        }
+    }
+
+    pub(crate) fn shutdown(&mut self, id: SocketId, half: Half) -> Outcome<()> {
+        let (read, write) = (half != Half::Write, half != Half::Read);
+        let socket = self.socket(id);
+        let family = socket.family;
+        let connected = socket.peer != Name::None;
+        let peer = match &mut socket.role {
+            Role::Stream(stream) if !stream.is_over() || family == Family::UnixStream => {
+                stream.read_shut |= read;
+                stream.write_shut |= write;
+                stream.peer
+            }
+            Role::Idle if family == Family::UnixStream => return Ok(()),
+            Role::Datagrams(datagrams) => {
+                datagrams.read_shut |= read;
+                datagrams.write_shut |= write;
+                self.edge(id);
+                // Linux does it to an unconnected UDP socket too, and yet complains.
+                let told = connected || family == Family::UnixDatagram;
+                return if told { Ok(()) } else { Err(ENOTCONN) };
+            }
+            _ => return Err(ENOTCONN),
+        };
+        self.edge(id);
+        if write {
+            self.transmit(id);
+        }
+        if read && family == Family::UnixStream {
+            if let Some(stream) = self.stream_mut(peer) {
+                stream.write_shut = true;
+            }
+            self.edge(peer);
+        }
+        Ok(())
+    }
+
+    /// The program has closed a stream: its descriptor is gone.
+    pub(crate) fn close_stream(&mut self, id: SocketId) {
+        let socket = self.socket(id);
+        let (family, linger_zero) = (socket.family, socket.options.linger_zero);
+        let Some(stream) = socket.stream_mut() else { return };
+        let (peer, unread) = (stream.peer, !stream.incoming.is_empty());
+        if family != Family::Tcp {
+            self.close_local(id, peer, unread && family == Family::UnixStream);
+        } else if stream.dead {
+            self.forget_name(id);
+            self.sockets.remove(id);
+        } else if linger_zero || unread {
+            self.send_in_order(id, Action::Reset { to: peer });
+            self.forget_name(id);
+            self.sockets.remove(id);
+        } else if stream.fin_arrived {
+            self.free_orphan(id);
+        } else {
+            stream.orphan = true;
+            stream.write_shut = true;
+            self.transmit(id);
+        }
+    }
+
+    fn close_local(&mut self, id: SocketId, peer: SocketId, broken: bool) {
+        self.forget_name(id);
+        self.sockets.remove(id);
+        let Some(stream) = self.stream_mut(peer) else { return };
+        stream.fin_received = true;
+        stream.write_shut = true;
+        if broken {
+            self.socket(peer).error = Some(ECONNRESET);
+        }
+        self.edge(peer);
+    }
+
+    /// Moves bytes between a stream and a pipe, or a pipe and a pipe.
+    pub(crate) fn splice(&mut self, from: SocketId, to: SocketId, count: usize) -> Outcome<Sent> {
+        let family = |state: &State, id| state.sockets.get(id).map(|socket| socket.family);
+        let families = [family(self, from), family(self, to)];
+        let streams = self.stream(from).is_some() && self.stream(to).is_some();
+        if !streams || !families.contains(&Some(Family::Pipe)) || from == to {
+            return Err(Fault::Unsupported);
+        }
+        self.check_send(to)?;
+        let room = self.room_for(to, count);
+        let held = self.stream(from).map_or(0, |stream| stream.incoming.len());
+        if held > 0 && room == 0 && count > 0 {
+            self.want_writable(to);
+            return Ok(Sent { count: 0, blocked: true });
+        }
+        if count == 0 {
+            return Ok(Sent { count: 0, blocked: false });
+        }
+        // An empty source tells whether it has ended, also while the target is full.
+        let mut bytes = vec![0; room.min(held).max(1)];
+        match self.receive(from, &mut bytes) {
+            Ok((count, _)) => {
+                bytes.truncate(count);
+                self.give(to, bytes.into());
+                Ok(Sent { count, blocked: false })
+            }
+            Err(EAGAIN) => Ok(Sent { count: 0, blocked: true }),
+            Err(fault) => Err(fault),
+        }
+    }
+
+    /// Sends a part of an open file.
+    pub(crate) fn send_file(
+        &mut self,
+        id: SocketId,
+        file: SocketId,
+        offset: u64,
+        count: usize,
+    ) -> Outcome<Sent> {
+        let bytes = self.file_range(file, offset, count)?;
+        if bytes.is_empty() {
+            return Ok(Sent { count: 0, blocked: false });
+        }
+        self.send(id, &[IoSlice::new(&bytes)])
+    }
+
+    /// An open file of the simulation, and nothing else.
+    fn file_range(&mut self, id: SocketId, offset: u64, count: usize) -> Outcome<Vec<u8>> {
+        let path = match &self.socket(id).role {
+            Role::File(file) => file.path.clone(),
+            _ => return Err(Fault::Unsupported),
+        };
+        let bytes = self.files.get(&path).map_or(&[][..], |file| &file.bytes);
+        let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+        let end = start.saturating_add(count).min(bytes.len());
+        Ok(bytes[start..end].to_vec())
+    }
+
+    fn read_open_file(&mut self, id: SocketId, target: &mut [u8]) -> Outcome<(usize, bool)> {
+        let position = match &self.socket(id).role {
+            Role::File(file) => file.position,
+            _ => return Err(EISDIR),
+        };
+        let bytes = self.file_range(id, position as u64, target.len())?;
+        target[..bytes.len()].copy_from_slice(&bytes);
+        if let Role::File(file) = &mut self.socket(id).role {
+            file.position += bytes.len();
+        }
+        Ok((bytes.len(), bytes.len() == target.len()))
+    }
+
+    pub(crate) fn stream(&self, id: SocketId) -> Option<&Stream> {
+        self.sockets.get(id).and_then(|socket| socket.stream())
+    }
+
+    pub(crate) fn stream_mut(&mut self, id: SocketId) -> Option<&mut Stream> {
+        self.sockets.get_mut(id).and_then(|socket| socket.stream_mut())
+    }
+}
