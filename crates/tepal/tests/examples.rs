@@ -1,0 +1,168 @@
+//! The examples, each run as a process and talked to over loopback.
+
+mod programs;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream, UdpSocket};
+
+use programs::{LIMIT, Program, connect, exchange};
+
+/// Bytes that show a loss, a repetition and a change of order.
+fn pattern(len: usize) -> Vec<u8> {
+    (0..len as u32).map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect()
+}
+
+#[test]
+fn every_example_explains_itself_and_refuses_wrong_arguments() {
+    let wrong: &[(&str, &[&str])] = &[
+        ("echo_server", &[]),
+        ("echo_server", &["localhost"]),
+        ("echo_server", &["127.0.0.1:0", "more"]),
+        ("echo_client", &["127.0.0.1:1", "--count"]),
+        ("echo_client", &["127.0.0.1:1", "--count", "0"]),
+        ("echo_client", &["127.0.0.1:1", "--size", "-5"]),
+        ("echo_client", &["127.0.0.1:1", "--speed", "5"]),
+        ("chat", &["127.0.0.1"]),
+        ("udp_echo", &["127.0.0.1:70000"]),
+    ];
+    for (name, arguments) in wrong {
+        let ended = Program::start(name, arguments).wait();
+        assert_eq!(ended.code, Some(2), "{name} {arguments:?}");
+        assert!(ended.errors.contains(&format!("usage: {name}")), "{}", ended.errors);
+        assert!(ended.lines.is_empty(), "what is wrong goes to standard error");
+
+        let ended = Program::start(name, &["--help"]).wait();
+        assert_eq!(ended.code, Some(0), "{name} --help");
+        assert!(ended.lines[0].starts_with(&format!("usage: {name}")), "{}", ended.lines[0]);
+    }
+}
+
+#[test]
+fn an_address_in_use_is_an_error_and_not_a_panic() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("its address").to_string();
+    for name in ["echo_server", "chat"] {
+        let ended = Program::start(name, &[&address]).wait();
+        assert_eq!(ended.code, Some(1), "{name}");
+        assert!(ended.errors.contains(&address), "{}", ended.errors);
+        assert!(!ended.errors.contains("panicked"), "{}", ended.errors);
+    }
+}
+
+#[test]
+fn the_echo_server_returns_all_and_drains() {
+    let mut server = Program::start("echo_server", &["127.0.0.1:0"]);
+    let address = server.address();
+    // Far more than the marks and the sockets hold: the sender is held up meanwhile.
+    let bytes = pattern(8 << 20);
+    assert!(exchange(connect(address), bytes.clone()) == bytes, "eight megabytes come back");
+
+    let mut kept = connect(address);
+    kept.write_all(b"before").expect("sends");
+    let mut reply = [0; 6];
+    kept.read_exact(&mut reply).expect("reads");
+    server.terminate();
+    assert_eq!(server.line(), "draining 1 connections");
+    // It listens no more, and the connection that stands is still served.
+    assert!(TcpStream::connect_timeout(&address, LIMIT).is_err());
+    assert_eq!(exchange(kept, b"after".to_vec()), b"after");
+    let ended = server.wait();
+    assert_eq!((ended.code, ended.errors.as_str()), (Some(0), ""));
+    assert_eq!(ended.lines, ["drained, 0 aborted"]);
+}
+
+#[test]
+fn the_echo_client_counts_its_round_trips() {
+    let mut server = Program::start("echo_server", &["127.0.0.1:0"]);
+    let address = server.address().to_string();
+    for size in ["1", "1000000"] {
+        let arguments = [&address, "--count", "20", "--size", size];
+        let ended = Program::start("echo_client", &arguments).wait();
+        assert_eq!((ended.code, ended.errors.as_str()), (Some(0), ""));
+        assert_eq!(ended.lines[0], format!("20 round trips of {size} bytes"));
+        let mean = ended.lines[1].strip_prefix("mean latency ").expect("the mean");
+        let mean: f64 = mean.strip_suffix(" us").expect("its unit").parse().expect("a number");
+        assert!(mean > 0.0);
+    }
+    assert_eq!(server.end().code, Some(0));
+}
+
+#[test]
+fn the_echo_client_tells_a_refusal_and_a_wrong_reply() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("its address").to_string();
+    let client = Program::start("echo_client", &[&address, "--size", "5"]);
+    let (mut stream, _) = listener.accept().expect("the client connects");
+    stream.write_all(b"wrong").expect("sends");
+    let ended = client.wait();
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.errors.contains("differs"), "{}", ended.errors);
+
+    drop((listener, stream));
+    let ended = Program::start("echo_client", &[&address]).wait();
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.errors.contains("could not be connected"), "{}", ended.errors);
+}
+
+struct Person(BufReader<TcpStream>);
+
+impl Person {
+    fn join(address: std::net::SocketAddr, name: &str, here: usize) -> Person {
+        let mut person = Person(BufReader::new(connect(address)));
+        assert_eq!(person.hear(), "your name?");
+        person.say(&format!("{name}\r\n"));
+        assert_eq!(person.hear(), format!("welcome, {name}; {here} here"));
+        person
+    }
+
+    fn say(&mut self, text: &str) {
+        self.0.get_mut().write_all(text.as_bytes()).expect("sends");
+    }
+
+    fn hear(&mut self) -> String {
+        let mut line = String::new();
+        self.0.read_line(&mut line).expect("reads");
+        line.trim_end().to_owned()
+    }
+}
+
+#[test]
+fn chat_passes_whole_lines_to_the_others() {
+    let mut server = Program::start("chat", &["127.0.0.1:0"]);
+    let address = server.address();
+    let mut ann = Person::join(address, "Ann", 0);
+    let mut bob = Person::join(address, "Bob", 1);
+    assert_eq!(ann.hear(), "* Bob joined");
+    // Several lines in one packet, and one line in two.
+    bob.say("one\ntwo\nthr");
+    assert_eq!(ann.hear(), "Bob: one");
+    assert_eq!(ann.hear(), "Bob: two");
+    bob.say("ee\n");
+    assert_eq!(ann.hear(), "Bob: three");
+    // Bytes that are no text, and a line that never ends: the first is shown, the second ends.
+    bob.0.get_mut().write_all(b"\xff\n").expect("sends");
+    assert_eq!(ann.hear(), "Bob: \u{fffd}");
+    bob.say(&"x".repeat(5000));
+    assert_eq!(ann.hear(), "* Bob left");
+    drop(ann);
+    assert_eq!(server.end().code, Some(0));
+}
+
+#[test]
+fn udp_echo_returns_datagrams_whole_and_empty_ones_too() {
+    let mut server = Program::start("udp_echo", &["127.0.0.1:0"]);
+    let address = server.address();
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    socket.set_read_timeout(Some(LIMIT)).expect("a time limit");
+    for len in [0, 1, 1400, 60_000] {
+        let sent = pattern(len);
+        socket.send_to(&sent, address).expect("sends");
+        let mut reply = vec![0; 65_536];
+        let (count, from) = socket.recv_from(&mut reply).expect("a reply");
+        assert_eq!(from, address);
+        assert!(reply[..count] == sent, "{len} bytes come back");
+    }
+    let ended = server.end();
+    assert_eq!((ended.code, ended.errors.as_str()), (Some(0), ""));
+    assert_eq!(ended.lines, ["4 echoed, 0 failed"]);
+}
