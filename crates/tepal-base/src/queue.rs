@@ -145,8 +145,19 @@ impl ByteQueue {
     /// Fills `slices` with the first pieces, for a vectored write; returns how many it filled.
     #[inline]
     pub fn io_slices<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        self.io_slices_within(usize::MAX, slices)
+    }
+
+    /// As [`io_slices`](ByteQueue::io_slices), for the first `most` bytes only.
+    #[inline]
+    pub fn io_slices_within<'a>(&'a self, mut most: usize, slices: &mut [IoSlice<'a>]) -> usize {
         let mut count = 0;
         for (slice, piece) in slices.iter_mut().zip(self.pieces()) {
+            if most == 0 {
+                break;
+            }
+            let piece = &piece[..piece.len().min(most)];
+            most -= piece.len();
             *slice = IoSlice::new(piece);
             count += 1;
         }
