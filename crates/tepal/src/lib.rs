@@ -38,9 +38,11 @@ mod transport;
 
 pub use event_loop::{
     ConnectError, Connecting, DatagramProtocol, DatagramTransport, Drain, Elapsed, EventLoop,
-    Handle, Listen, Loop, Protocol, Remote, Server, Sleep, Target, Task, Timeout, Timer,
-    TimerHandle, Transport, Trigger, Watcher,
+    Handle, Listen, Loop, Operation, Process, ProcessProtocol, Protocol, Remote, Server, Sleep,
+    Target, Task, Timeout, Timer, TimerHandle, Transport, Trigger, Watcher,
 };
 pub use tepal_base::{Buffer, Instant, Segment};
-pub use tepal_driver::{Address, Half, Interest, Signal, SocketOption, UnixAddress};
+pub use tepal_driver::{
+    Address, Command, ExitStatus, Half, Interest, Signal, SocketOption, Stdio, UnixAddress,
+};
 pub use transport::{CloseKind, Closed, Crossing, DatagramKey, StreamOptions};

@@ -112,7 +112,8 @@ fn calls_from_many_threads_all_arrive_in_each_threads_order() {
     on_every_driver(|event_loop| {
         let seen = Rc::new(RefCell::new(vec![Vec::new(); 4]));
         let slot = Rc::clone(&seen);
-        thread_local!(static SEEN: RefCell<Option<Rc<RefCell<Vec<Vec<u32>>>>>> = const { RefCell::new(None) });
+        type Lists = Rc<RefCell<Vec<Vec<u32>>>>;
+        thread_local!(static SEEN: RefCell<Option<Lists>> = const { RefCell::new(None) });
         SEEN.with(|place| *place.borrow_mut() = Some(slot));
         let threads: Vec<_> = (0..4)
             .map(|thread| {

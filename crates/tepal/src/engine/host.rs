@@ -159,8 +159,9 @@ pub trait StreamProtocol<H: Host>: 'static {
     /// The peer ended its direction. Returns whether ours stays open.
     fn eof_received(&mut self, engine: &Engine<H>, stream: StreamKey<H>) -> Verdict<bool>;
 
-    /// More is buffered than the high mark; only after
-    /// [`Engine::stream_notify_pressure`].
+    /// More is buffered than the high mark. Called only if
+    /// [`StreamOptions::tell_pressure`](crate::StreamOptions) says so; a host that calls
+    /// its protocol inside `write`, by what [`Engine::stream_write`] returned, says no.
     fn pause_writing(&mut self, engine: &Engine<H>, stream: StreamKey<H>) -> Verdict<()>;
 
     /// No more is buffered than the low mark.

@@ -1,5 +1,7 @@
 mod handles;
 mod host;
+mod operation;
+mod process;
 mod protocol;
 mod server;
 mod target;
@@ -18,9 +20,11 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use tepal_base::Instant;
-use tepal_driver::{Address, Driver, Interest, Signal};
+use tepal_driver::{Address, Command, Driver, Interest, Signal};
 
 pub use handles::{Handle, Remote, Timer, TimerHandle, Trigger, Watcher};
+pub use operation::Operation;
+pub use process::{Process, ProcessProtocol};
 pub use protocol::{DatagramProtocol, Protocol};
 pub use server::{Drain, Listen, Server};
 pub use target::{ConnectError, Connecting, Target};
@@ -386,6 +390,19 @@ impl Loop {
         let protocol = BoundDatagram(Box::new(protocol));
         let key = self.0.datagram(socket, protocol, true)?;
         Ok(DatagramTransport::new(self.clone(), key))
+    }
+
+    /// Starts a child process; `protocol` gets what it writes to its pipes, and its end.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's: the program does not exist, no descriptors are left.
+    pub fn subprocess(
+        &self,
+        protocol: impl ProcessProtocol,
+        mut command: Command,
+    ) -> io::Result<Process> {
+        Process::start(self, Box::new(protocol), &mut command)
     }
 
     /// Ends [`EventLoop::run_forever`] after this turn.

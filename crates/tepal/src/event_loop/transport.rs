@@ -8,8 +8,8 @@ use tepal_base::Segment;
 use tepal_driver::{Address, Descriptor, Driver, SocketOption};
 
 use super::host::{Bound, BoundDatagram, RustHost};
-use super::{Loop, Protocol};
-use crate::engine::StreamKey;
+use super::{Loop, Operation, Protocol};
+use crate::engine::{Outcome, StreamKey};
 use crate::{Closed, Crossing, DatagramKey};
 
 /// A stream connection: what a [`Protocol`] writes to. Cheap to clone; dropping it closes nothing.
@@ -162,6 +162,54 @@ impl Transport {
     /// How many bytes wait to be sent. O(1).
     pub fn write_buffer_size(&self) -> usize {
         self.lp.engine().stream_buffered(self.key)
+    }
+
+    /// Queues `count` bytes of a file from `offset` on, behind what was written before; the kernel
+    /// reads them straight from the file (`sendfile(2)`). The value is how many bytes the kernel
+    /// took: fewer if the file is shorter.
+    ///
+    /// # Errors
+    ///
+    /// At once `NotConnected` if the transport is closing. In the operation: the file's errors,
+    /// which leave the connection as it is, and `ConnectionAborted` if the connection ended first.
+    pub fn send_file(
+        &self,
+        file: std::fs::File,
+        offset: u64,
+        count: u64,
+    ) -> io::Result<Operation<io::Result<u64>>> {
+        let engine = self.lp.engine();
+        let file = engine.with_driver(|driver| driver.adopt(file.into()))?;
+        let (operation, finish) = Operation::new();
+        let completion = Box::new(move |_: &Loop, outcome: Outcome| {
+            if let Outcome::FileSent(result) = outcome {
+                finish(result);
+            }
+        });
+        engine
+            .stream_send_file(self.key, file, offset, count, completion)
+            .map_err(|(error, _)| error)?;
+        Ok(operation)
+    }
+
+    /// Relays between this connection and another inside the loop: neither protocol is given bytes
+    /// any more. An end of input on one side ends the output of the other; when both directions
+    /// have ended, both are closed. The value is how many bytes went from here to there, and back.
+    ///
+    /// # Errors
+    ///
+    /// At once `NotConnected` if one of them is not established, `InvalidInput` if one is joined
+    /// already. In the operation: how a connection was lost.
+    pub fn join(&self, other: &Transport) -> io::Result<Operation<io::Result<(u64, u64)>>> {
+        let (operation, finish) = Operation::new();
+        let completion = Box::new(move |_: &Loop, outcome: Outcome| {
+            if let Outcome::Joined(result) = outcome {
+                finish(result);
+            }
+        });
+        let engine = self.lp.engine();
+        engine.stream_join(self.key, other.key, completion).map_err(|(error, _)| error)?;
+        Ok(operation)
     }
 
     /// Replaces the protocol, which is dropped; inside its own callback, after that. The new one

@@ -2,8 +2,9 @@
 
 use std::io::{self, IoSlice};
 
-use tepal_driver::Half;
+use tepal_driver::{Descriptor, Half};
 
+use super::file::{FilePart, FileStep};
 use super::stream::{EndOutput, Phase, Stream};
 use super::{CloseKind, Closed, Crossing};
 use crate::engine::{Engine, Flow, Host, Step, StreamKey, StreamProtocol, stream};
@@ -24,26 +25,37 @@ impl<H: Host> Engine<H> {
     /// by the result that the buffer rose above the high mark.
     ///
     /// Bytes written after the stream began to close, or after its end of output, are dropped.
-    pub fn stream_write(&self, key: StreamKey<H>, mut bytes: &[u8]) -> Crossing {
+    pub fn stream_write(&self, key: StreamKey<H>, bytes: &[u8]) -> Crossing {
         let core = self.core();
         let mut objects = core.objects.borrow_mut();
         let Some(stream) = stream(&mut objects, key) else { return Crossing::None };
         if stream.is_ending() || stream.end_output != EndOutput::No || bytes.is_empty() {
             return Crossing::None;
         }
-        if bytes.len() >= DIRECT
-            && stream.output.is_empty()
-            && !stream.blocked
-            && stream.phase == Phase::Established
-            && let Some(descriptor) = stream.descriptor
+        if bytes.len() < DIRECT {
+            stream.output.extend(bytes, &mut core.pool.borrow_mut());
+            return self.note_written(key, stream);
+        }
+        drop(objects);
+        self.stream_write_at_once(key, bytes)
+    }
+
+    /// Gives bytes to the kernel now if nothing waits before them, and queues the rest.
+    pub(super) fn stream_write_at_once(&self, key: StreamKey<H>, mut bytes: &[u8]) -> Crossing {
+        let core = self.core();
+        let mut objects = core.objects.borrow_mut();
+        let Some(stream) = stream(&mut objects, key) else { return Crossing::None };
+        if stream.is_ending() || stream.end_output != EndOutput::No {
+            return Crossing::None;
+        }
+        if let (Phase::Established, Some(descriptor), false, false) =
+            (stream.phase, stream.descriptor, stream.blocked, stream.has_output())
         {
-            match core.driver.borrow_mut().send(descriptor, &[IoSlice::new(bytes)]) {
-                Ok(sent) => {
-                    stream.blocked = sent.blocked;
-                    bytes = &bytes[sent.count..];
-                }
-                // Sending again, at the end of the turn, brings the same error to the right place.
-                Err(_) => {}
+            // An error is left to the flush, which meets it again and has the place to tell it.
+            if let Ok(sent) = core.driver.borrow_mut().send(descriptor, &[IoSlice::new(bytes)]) {
+                stream.blocked = sent.blocked;
+                stream.sent += sent.count as u64;
+                bytes = &bytes[sent.count..];
             }
             if bytes.is_empty() {
                 stream.drained = true;
@@ -103,27 +115,44 @@ impl<H: Host> Engine<H> {
         let (Phase::Established, Some(descriptor)) = (stream.phase, stream.descriptor) else {
             return Flow::Continue(());
         };
-        let before = stream.output.len();
+        let before = stream.sent;
+        let had_output = stream.has_output();
         let mut failed = None;
+        let mut files = Vec::new();
         for _ in 0..SENDS_PER_FLUSH {
-            if stream.blocked || stream.output.is_empty() {
+            if stream.blocked {
                 break;
             }
-            let mut slices = [IoSlice::new(&[]); SLICES];
-            let count = stream.output.io_slices(&mut slices);
-            match core.driver.borrow_mut().send(descriptor, &slices[..count]) {
-                Ok(sent) => {
-                    stream.output.consume(sent.count, &mut core.pool.borrow_mut());
-                    stream.blocked = sent.blocked;
+            let before_file = match stream.files.as_ref().and_then(|files| files.front()) {
+                Some(part) => usize::try_from(part.at - stream.sent).unwrap_or(usize::MAX),
+                None if stream.output.is_empty() => break,
+                None => usize::MAX,
+            };
+            if before_file == 0 {
+                match self.send_file_part(stream, descriptor) {
+                    Ok(ended) => files.extend(ended),
+                    Err(error) => failed = Some(error),
                 }
-                Err(error) => {
-                    failed = Some(error);
-                    break;
+            } else {
+                let mut slices = [IoSlice::new(&[]); SLICES];
+                let count = stream.output.io_slices_within(before_file, &mut slices);
+                match core.driver.borrow_mut().send(descriptor, &slices[..count]) {
+                    Ok(sent) => {
+                        stream.output.consume(sent.count, &mut core.pool.borrow_mut());
+                        stream.sent += sent.count as u64;
+                        stream.blocked = sent.blocked;
+                    }
+                    Err(error) => failed = Some(error),
                 }
+            }
+            if failed.is_some() {
+                break;
             }
         }
         let left = stream.output.len();
-        if failed.is_none() && left > 0 && !stream.blocked && !stream.dirty {
+        let has_output = stream.has_output();
+        let progress = stream.sent != before || !files.is_empty();
+        if failed.is_none() && has_output && !stream.blocked && !stream.dirty {
             // More than one flush gives: the next turn goes on.
             if !std::mem::replace(&mut stream.write_queued, true) {
                 self.push_step(key, Step::Write);
@@ -134,26 +163,61 @@ impl<H: Host> Engine<H> {
             // A host that calls pause_writing itself has done so.
             stream.told_over |= !stream.tell_pressure;
         }
-        stream.drained |= left == 0 && before > 0;
+        stream.drained |= !has_output && had_output;
         if (stream.drained || (stream.told_over && !stream.over)) && !stream.notify_queued {
             stream.notify_queued = true;
             self.push_step(key, Step::Notify);
         }
         let (closing, end_output) = (stream.closing, stream.end_output);
+        let feeds = stream.relay.is_some() && left <= stream.low;
         drop(objects);
+        for (part, error) in files {
+            self.end_file(part, error);
+        }
+        if feeds {
+            self.relay_drained(key);
+        }
         if let Some(error) = failed {
             self.stream_lose(key, Closed::failed(Half::Write, error));
-        } else if left == 0 && end_output == EndOutput::Wanted {
+        } else if !has_output && end_output == EndOutput::Wanted {
             self.end_output(key);
             if closing {
                 self.stream_lose(key, Closed::new(CloseKind::Local));
             }
-        } else if left == 0 && closing {
+        } else if !has_output && closing {
             self.stream_lose(key, Closed::new(CloseKind::Local));
-        } else if closing && left < before {
+        } else if closing && progress {
             self.stream_closing_progress(key);
         }
         Flow::Continue(())
+    }
+
+    // One step of the file part that is next. `Ok(Some)`: it is through, or its file failed. `Err`:
+    // the connection failed.
+    fn send_file_part(
+        &self,
+        stream: &mut Stream<H>,
+        descriptor: Descriptor,
+    ) -> io::Result<Option<(FilePart<H>, Option<io::Error>)>> {
+        let Some(files) = &mut stream.files else { return Ok(None) };
+        let Some(part) = files.front_mut() else { return Ok(None) };
+        let error = match part.send(descriptor, &mut **self.core().driver.borrow_mut()) {
+            FileStep::More => return Ok(None),
+            FileStep::Blocked => {
+                stream.blocked = true;
+                return Ok(None);
+            }
+            FileStep::Done => None,
+            FileStep::Failed(error) => match error.kind() {
+                io::ErrorKind::BrokenPipe
+                | io::ErrorKind::ConnectionReset
+                | io::ErrorKind::ConnectionAborted
+                | io::ErrorKind::TimedOut => return Err(error),
+                // The file's fault: what follows it is still in order, and the owner is told.
+                _ => Some(error),
+            },
+        };
+        Ok(files.pop_front().map(|part| (part, error)))
     }
 
     /// Tells the protocol what changed since it was told last.
@@ -161,6 +225,10 @@ impl<H: Host> Engine<H> {
         let pause = match stream(&mut self.core().objects.borrow_mut(), key) {
             Some(stream) => {
                 stream.notify_queued = false;
+                if stream.relay.is_some() {
+                    // The protocol does not write any more.
+                    return Flow::Continue(());
+                }
                 stream.told_over |= stream.pause_due;
                 std::mem::take(&mut stream.pause_due)
             }
@@ -195,7 +263,7 @@ impl<H: Host> Engine<H> {
         };
         if stream.end_output == EndOutput::No {
             stream.end_output = EndOutput::Wanted;
-            if stream.output.is_empty() && stream.phase == Phase::Established {
+            if !stream.has_output() && stream.phase == Phase::Established {
                 drop(objects);
                 self.end_output(key);
             }
@@ -217,7 +285,7 @@ impl<H: Host> Engine<H> {
                 self.stream_close(key);
             }
             // Gone on the other side already; reading tells.
-            _ => {}
+            _ => self.relay_check(key),
         }
     }
 

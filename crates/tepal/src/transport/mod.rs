@@ -2,8 +2,10 @@
 
 mod closed;
 mod datagram;
+mod file;
 mod flush;
 mod read;
+mod relay;
 mod stream;
 
 pub use closed::{CloseKind, Closed};

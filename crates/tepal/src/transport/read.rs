@@ -4,7 +4,7 @@ use std::io;
 use std::ops::ControlFlow;
 
 use tepal_base::Buffer;
-use tepal_driver::Half;
+use tepal_driver::{Descriptor, Half};
 
 use super::stream::Stream;
 use super::{CloseKind, Closed};
@@ -24,13 +24,18 @@ impl<H: Host> Engine<H> {
         if stream.offer {
             drop(objects);
             self.offer_unread(key, &[], false)?;
-            return self.read_on(key);
+            self.read_on(key);
+            return Flow::Continue(());
         }
         let (true, Some(descriptor)) = (stream.readable && !stream.peer_eof, stream.descriptor)
         else {
             return Flow::Continue(());
         };
+        let joined = stream.relay.is_some();
         drop(objects);
+        if joined {
+            return self.stream_read_joined(key, descriptor);
+        }
         let lent = match self
             .call_protocol(key, |protocol| protocol.lend(self, key, crate::engine::READ_LEN))?
         {
@@ -64,7 +69,29 @@ impl<H: Host> Engine<H> {
             }
         };
         flow?;
-        self.read_on(key)
+        self.read_on(key);
+        Flow::Continue(())
+    }
+
+    fn stream_read_joined(&self, key: StreamKey<H>, descriptor: Descriptor) -> Flow {
+        let target = self.take_scratch();
+        let received = self.core().driver.borrow_mut().receive(descriptor, target);
+        if let Some(stream) = stream(&mut self.core().objects.borrow_mut(), key) {
+            stream.readable = received.more;
+        }
+        let flow = match received.result {
+            Ok(0) => self.relay_eof(key),
+            Ok(count) => self.relay_deliver(key, &received.buffer[..count]),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            Err(error) => {
+                self.stream_lose(key, Closed::failed(Half::Read, error));
+                None
+            }
+        };
+        self.give_scratch(received.buffer);
+        flow.unwrap_or(Flow::Continue(()))?;
+        self.read_on(key);
+        Flow::Continue(())
     }
 
     fn give_back(&self, key: StreamKey<H>, buffer: Buffer, is_lent: bool, count: usize) -> Flow {
@@ -76,13 +103,12 @@ impl<H: Host> Engine<H> {
         Flow::Continue(())
     }
 
-    fn read_on(&self, key: StreamKey<H>) -> Flow {
+    pub(super) fn read_on(&self, key: StreamKey<H>) {
         let again = stream(&mut self.core().objects.borrow_mut(), key)
             .is_some_and(|stream| stream.queue_read());
         if again {
             self.push_step(key, Step::Read);
         }
-        Flow::Continue(())
     }
 
     /// Gives new bytes to the protocol, behind those that it left before.

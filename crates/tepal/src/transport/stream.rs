@@ -4,6 +4,8 @@ use std::time::Duration;
 use tepal_base::{ByteQueue, Segment};
 use tepal_driver::{Address, Connect, Descriptor, Half, Interest, SocketOption};
 
+use super::file::Files;
+use super::relay::Relay;
 use super::{CloseKind, Closed};
 use crate::engine::{
     Engine, Flow, Host, ListenerKey, Object, Step, StreamKey, StreamProtocol, TimerKey, Verdict,
@@ -40,6 +42,10 @@ pub(crate) struct Stream<H: Host> {
     pub(super) read_limit: usize,
     // ---- writing
     pub(super) output: ByteQueue,
+    // Bytes of `output` that have left since the beginning.
+    pub(super) sent: u64,
+    pub(super) files: Option<Box<Files<H>>>,
+    pub(super) relay: Option<Box<Relay<H>>>,
     pub(super) dirty: bool,
     // The kernel takes nothing more; an event will tell.
     pub(super) blocked: bool,
@@ -134,6 +140,9 @@ impl<H: Host> Stream<H> {
             read_low: 1,
             read_limit: READ_LIMIT,
             output: ByteQueue::new(),
+            sent: 0,
+            files: None,
+            relay: None,
             dirty: false,
             blocked: false,
             write_queued: false,
@@ -193,11 +202,20 @@ impl<H: Host> Stream<H> {
     /// Whether the protocol may be given bytes.
     #[inline]
     pub(super) fn may_read(&self) -> bool {
-        self.phase == Phase::Established && !self.paused && !self.closing
+        self.phase == Phase::Established
+            && !self.paused
+            && !self.closing
+            && self.relay.as_ref().is_none_or(|relay| !relay.is_held())
     }
 
     pub(super) fn closed_mut(&mut self) -> Option<&mut Closed> {
         self.closed.as_deref_mut()
+    }
+
+    /// Whether bytes, or parts of files, wait to be sent.
+    #[inline]
+    pub(super) fn has_output(&self) -> bool {
+        !self.output.is_empty() || self.files.as_ref().is_some_and(|files| !files.is_empty())
     }
 
     pub(super) fn is_ending(&self) -> bool {
@@ -498,10 +516,10 @@ impl<H: Host> Engine<H> {
         stream.closing = true;
         let wait = match stream.phase {
             // Inbound and not told yet: what is written goes out once it is.
-            Phase::Attached if stream.descriptor.is_some() => !stream.output.is_empty(),
+            Phase::Attached if stream.descriptor.is_some() => stream.has_output(),
             // Nothing was connected yet: there is nobody to send anything to.
             Phase::Attached | Phase::Connecting => false,
-            Phase::Established | Phase::Lost => !stream.output.is_empty(),
+            Phase::Established | Phase::Lost => stream.has_output(),
         };
         let timeout = stream.closing_timeout;
         if wait && !stream.dirty && !stream.blocked {
@@ -564,12 +582,22 @@ impl<H: Host> Engine<H> {
         stream.closing = true;
         closed.unsent = stream.output.len() as u64;
         closed.unread = stream.unread.len() as u64;
-        stream.closed = Some(Box::new(closed));
         let output = std::mem::take(&mut stream.output);
         let unread = std::mem::take(&mut stream.unread);
+        let files = stream.files.take();
         let timer = stream.timer.take();
+        let joined = stream.relay.is_some().then(|| closed.clone());
+        stream.closed = Some(Box::new(closed));
         drop(objects);
         drop((output, unread));
+        for part in files.into_iter().flat_map(|files| *files) {
+            let text = "the connection ended before the file was sent";
+            let error = io::Error::new(io::ErrorKind::ConnectionAborted, text);
+            self.end_file(part, Some(error));
+        }
+        if let Some(closed) = joined {
+            self.relay_lost(key, &closed);
+        }
         if let Some(timer) = timer {
             self.timer_remove(timer);
         }

@@ -1,0 +1,63 @@
+use std::cell::RefCell;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+/// An operation that the loop carries out: a future of its result. Dropping it does not stop the
+/// operation.
+pub struct Operation<T>(Rc<RefCell<State<T>>>);
+
+enum State<T> {
+    Waiting(Option<Waker>),
+    Done(Option<T>),
+}
+
+impl<T> Operation<T> {
+    /// An operation and what ends it.
+    pub(super) fn new() -> (Operation<T>, impl FnOnce(T)) {
+        let state = Rc::new(RefCell::new(State::Waiting(None)));
+        let shared = Rc::clone(&state);
+        let finish = move |value| {
+            let before = shared.replace(State::Done(Some(value)));
+            if let State::Waiting(Some(waker)) = before {
+                waker.wake();
+            }
+        };
+        (Operation(state), finish)
+    }
+
+    /// Whether the operation has ended.
+    pub fn is_finished(&self) -> bool {
+        matches!(*self.0.borrow(), State::Done(_))
+    }
+}
+
+/// # Panics
+///
+/// When polled again after it was ready.
+impl<T> Future for Operation<T> {
+    type Output = T;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
+        let mut state = self.0.borrow_mut();
+        match &mut *state {
+            State::Done(value) => {
+                Poll::Ready(value.take().expect("a future is not polled after it is ready"))
+            }
+            State::Waiting(waker) => {
+                let old = waker.replace(context.waker().clone());
+                drop(state);
+                drop(old);
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl<T> fmt::Debug for Operation<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Operation").field("finished", &self.is_finished()).finish()
+    }
+}

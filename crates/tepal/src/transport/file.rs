@@ -1,0 +1,114 @@
+//! Parts of files in the output of a stream.
+//!
+//! A file part has a place in the order of writes: after the bytes that were queued before it. The
+//! kernel reads it straight from the file, so nothing of it is held in memory.
+
+use std::collections::VecDeque;
+use std::io;
+
+use tepal_driver::Descriptor;
+
+use super::stream::{EndOutput, Phase};
+use crate::engine::{Engine, Host, Outcome, StreamKey, stream};
+
+/// The file parts that wait, in order.
+pub(super) type Files<H> = VecDeque<FilePart<H>>;
+
+pub(super) struct FilePart<H: Host> {
+    // How many bytes of the stream leave before this part.
+    pub(super) at: u64,
+    file: Descriptor,
+    offset: u64,
+    left: u64,
+    sent: u64,
+    completion: Option<H::Completion>,
+}
+
+/// What came of one step of sending a file.
+pub(super) enum FileStep {
+    /// The kernel takes no more now.
+    Blocked,
+    /// Some of it has left.
+    More,
+    /// The part is through, or the file ended before it was.
+    Done,
+    /// It failed; the connection is unharmed if the file was at fault.
+    Failed(io::Error),
+}
+
+impl<H: Host> FilePart<H> {
+    pub(super) fn send(
+        &mut self,
+        stream: Descriptor,
+        driver: &mut dyn tepal_driver::Driver,
+    ) -> FileStep {
+        if self.left == 0 {
+            return FileStep::Done;
+        }
+        let count = usize::try_from(self.left).unwrap_or(usize::MAX);
+        match driver.send_file(stream, self.file, self.offset, count) {
+            Ok(sent) => {
+                let count = sent.count as u64;
+                self.offset += count;
+                self.sent += count;
+                self.left = self.left.saturating_sub(count);
+                match (sent.blocked, count) {
+                    (true, _) => FileStep::Blocked,
+                    (false, 0) => FileStep::Done,
+                    (false, _) => FileStep::More,
+                }
+            }
+            Err(error) => FileStep::Failed(error),
+        }
+    }
+}
+
+impl<H: Host> Engine<H> {
+    /// Queues `count` bytes of a file from `offset` on, behind what was written before. The engine
+    /// owns `file` from now on and closes it. `completion` gets [`Outcome::FileSent`] with the
+    /// bytes that the kernel took: fewer than `count` if the file is shorter.
+    ///
+    /// # Errors
+    ///
+    /// The completion comes back with `NotConnected` if the stream is closing; the file is closed.
+    pub fn stream_send_file(
+        &self,
+        key: StreamKey<H>,
+        file: Descriptor,
+        offset: u64,
+        count: u64,
+        completion: H::Completion,
+    ) -> Result<(), (io::Error, H::Completion)> {
+        let core = self.core();
+        let mut objects = core.objects.borrow_mut();
+        let open =
+            stream(&mut objects, key).filter(|s| !s.is_ending() && s.end_output == EndOutput::No);
+        let Some(stream) = open else {
+            drop(objects);
+            let _ = core.driver.borrow_mut().close(file);
+            let error = io::Error::new(io::ErrorKind::NotConnected, "the transport is closing");
+            return Err((error, completion));
+        };
+        let at = stream.sent + stream.output.len() as u64;
+        let part =
+            FilePart { at, file, offset, left: count, sent: 0, completion: Some(completion) };
+        stream.files.get_or_insert_default().push_back(part);
+        if !stream.dirty && !stream.blocked && stream.phase == Phase::Established {
+            stream.dirty = true;
+            core.dirty.borrow_mut().push(key);
+        }
+        Ok(())
+    }
+
+    /// A file part is through or given up: closes the file and tells.
+    pub(super) fn end_file(&self, mut part: FilePart<H>, error: Option<io::Error>) {
+        // Reading it is over; nothing can be lost by a failing close.
+        let _ = self.core().driver.borrow_mut().close(part.file);
+        let Some(completion) = part.completion.take() else { return };
+        let result = match error {
+            None => Ok(part.sent),
+            Some(error) => Err(error),
+        };
+        self.push_outcome(completion, Outcome::FileSent(result));
+    }
+}
