@@ -29,7 +29,7 @@ mod nameinfo;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use crate::config::{Policy, Services, Transport};
+use crate::config::{IpProtocol, Policy, Services};
 use crate::error::{LookupError, LookupErrorKind};
 use crate::order::{Candidate, Source, order_addresses};
 use crate::resolver::HostAnswer;
@@ -249,17 +249,17 @@ struct Kind {
     // Taken where neither type nor protocol is asked for.
     common: bool,
     // `None`: any protocol, and no services.
-    transport: Option<Transport>,
+    transport: Option<IpProtocol>,
 }
 
 #[rustfmt::skip]
 const KINDS: [Kind; 7] = [
-    Kind { socket_type: SocketType::STREAM, protocol: 6, common: true, transport: Some(Transport::Tcp) },
-    Kind { socket_type: SocketType::DATAGRAM, protocol: 17, common: true, transport: Some(Transport::Udp) },
-    Kind { socket_type: SocketType::DCCP, protocol: 33, common: false, transport: Some(Transport::Dccp) },
-    Kind { socket_type: SocketType::DATAGRAM, protocol: 136, common: false, transport: Some(Transport::UdpLite) },
-    Kind { socket_type: SocketType::STREAM, protocol: 132, common: false, transport: Some(Transport::Sctp) },
-    Kind { socket_type: SocketType::SEQUENCED, protocol: 132, common: false, transport: Some(Transport::Sctp) },
+    Kind { socket_type: SocketType::STREAM, protocol: 6, common: true, transport: Some(IpProtocol::Tcp) },
+    Kind { socket_type: SocketType::DATAGRAM, protocol: 17, common: true, transport: Some(IpProtocol::Udp) },
+    Kind { socket_type: SocketType::DCCP, protocol: 33, common: false, transport: Some(IpProtocol::Dccp) },
+    Kind { socket_type: SocketType::DATAGRAM, protocol: 136, common: false, transport: Some(IpProtocol::UdpLite) },
+    Kind { socket_type: SocketType::STREAM, protocol: 132, common: false, transport: Some(IpProtocol::Sctp) },
+    Kind { socket_type: SocketType::SEQUENCED, protocol: 132, common: false, transport: Some(IpProtocol::Sctp) },
     Kind { socket_type: SocketType::RAW, protocol: 0, common: true, transport: None },
 ];
 

@@ -10,7 +10,7 @@ mod resolv;
 mod services;
 
 pub use hosts::{Hosts, HostsEntry};
-pub use nsswitch::{Action, Module, Nsswitch, Status};
+pub use nsswitch::{Module, ModuleAction, ModuleStatus, Nsswitch};
 pub use policy::Policy;
 pub use resolv::{Environment, ResolvConf};
-pub use services::{Service, Services, Transport};
+pub use services::{IpProtocol, Service, Services};

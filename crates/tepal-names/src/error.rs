@@ -86,7 +86,7 @@ pub enum ServerOutcome {
         ignored: u32,
     },
     /// The socket failed.
-    Fault(Fault),
+    Fault(SocketFault),
     /// An error code (RFC 6895): 2 SERVFAIL, 5 REFUSED, and so on.
     Code(u16),
     /// The answer was cut off although it came over TCP.
@@ -99,7 +99,7 @@ pub enum ServerOutcome {
 
 /// What befell a socket, told by its owner.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Fault {
+pub enum SocketFault {
     /// Refused: an ICMP port unreachable, or a reset in answer to a connect.
     Refused,
     /// No way to the server.
@@ -116,19 +116,19 @@ pub enum Fault {
     Other(i32),
 }
 
-impl From<&io::Error> for Fault {
-    fn from(error: &io::Error) -> Fault {
+impl From<&io::Error> for SocketFault {
+    fn from(error: &io::Error) -> SocketFault {
         match error.kind() {
-            io::ErrorKind::ConnectionRefused => Fault::Refused,
+            io::ErrorKind::ConnectionRefused => SocketFault::Refused,
             io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
-                Fault::Unreachable
+                SocketFault::Unreachable
             }
             io::ErrorKind::ConnectionReset
             | io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::BrokenPipe => Fault::Reset,
-            io::ErrorKind::UnexpectedEof => Fault::Closed,
-            io::ErrorKind::PermissionDenied => Fault::Denied,
-            _ => Fault::Other(error.raw_os_error().unwrap_or(0)),
+            | io::ErrorKind::BrokenPipe => SocketFault::Reset,
+            io::ErrorKind::UnexpectedEof => SocketFault::Closed,
+            io::ErrorKind::PermissionDenied => SocketFault::Denied,
+            _ => SocketFault::Other(error.raw_os_error().unwrap_or(0)),
         }
     }
 }
@@ -202,16 +202,16 @@ impl fmt::Display for ServerOutcome {
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for SocketFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Fault::Refused => f.write_str("refused the connection"),
-            Fault::Unreachable => f.write_str("could not be reached"),
-            Fault::Reset => f.write_str("reset the connection"),
-            Fault::Closed => f.write_str("closed the connection early"),
-            Fault::Denied => f.write_str("is not permitted"),
-            Fault::NoSocket => f.write_str("got no socket"),
-            Fault::Other(errno) => write!(f, "failed with error {errno}"),
+            SocketFault::Refused => f.write_str("refused the connection"),
+            SocketFault::Unreachable => f.write_str("could not be reached"),
+            SocketFault::Reset => f.write_str("reset the connection"),
+            SocketFault::Closed => f.write_str("closed the connection early"),
+            SocketFault::Denied => f.write_str("is not permitted"),
+            SocketFault::NoSocket => f.write_str("got no socket"),
+            SocketFault::Other(errno) => write!(f, "failed with error {errno}"),
         }
     }
 }

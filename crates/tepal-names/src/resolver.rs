@@ -16,8 +16,10 @@
 //! the query goes on waiting, so that a stranger's packet can never end it. Three such packets
 //! move the query to TCP, where a stranger cannot join in.
 
+mod answer;
 mod lookup;
 mod query;
+mod settings;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -28,56 +30,14 @@ use tepal_base::{Instant, Key, Slab};
 
 use crate::cache::Cache;
 use crate::config::{Hosts, Nsswitch, ResolvConf};
-use crate::error::{Fault, LookupError, ServerReport};
+use crate::error::{LookupError, ServerReport, SocketFault};
 use crate::random::Random;
 use crate::record::Record;
 use crate::{DnsName, Family, HostAddr, HostName, Interfaces, RecordType};
+pub use answer::{Answer, HostAnswer, NamesAnswer, Origin, RecordsAnswer, Started};
 use lookup::Lookup;
 use query::{Exchange, Query, Server};
-
-/// What the caller decides; the rest is the system's files'.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Settings {
-    /// Name servers instead of resolv.conf's. Not capped.
-    pub servers: Option<Vec<SocketAddr>>,
-    /// A search list instead of resolv.conf's.
-    pub search: Option<Vec<HostName>>,
-    /// `ndots` instead of resolv.conf's.
-    pub ndots: Option<usize>,
-    /// Whether the hosts file counts. Default true.
-    pub hosts: bool,
-    /// The time for the first server instead of resolv.conf's.
-    pub timeout: Option<Duration>,
-    /// How often the servers are gone through, instead of resolv.conf's; at least 1.
-    pub attempts: Option<u32>,
-    /// How many answers are kept; 0 keeps none. Default 4096. Memory is bounded by 1 KiB each.
-    pub cache_size: usize,
-    /// How many sockets may be in use at once; further queries wait. Default 512, at least 1.
-    pub max_sockets: usize,
-    /// How many packets that are no answer are borne before a query moves to TCP. Default 3.
-    pub max_mismatches: u32,
-}
-
-impl Default for Settings {
-    fn default() -> Settings {
-        Settings {
-            servers: None,
-            search: None,
-            ndots: None,
-            hosts: true,
-            timeout: None,
-            attempts: None,
-            cache_size: 4096,
-            max_sockets: 512,
-            max_mismatches: 3,
-        }
-    }
-}
-
-/// The longest time an answer is kept, whatever its TTL says.
-pub const MAX_TTL: Duration = Duration::from_secs(86_400);
-/// The longest time a negative answer is kept: RFC 2308, section 5, found 1 to 3 hours sensible.
-pub const MAX_NEGATIVE_TTL: Duration = Duration::from_secs(3 * 3600);
+pub use settings::{MAX_NEGATIVE_TTL, MAX_TTL, Settings};
 
 /// Names a lookup that is under way. Worth nothing once it ended.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -139,104 +99,6 @@ pub enum Transmit {
         /// The socket.
         exchange: ExchangeId,
     },
-}
-
-/// The start of a lookup.
-#[derive(Clone, PartialEq, Debug)]
-pub enum Started {
-    /// It needed no packet: a literal, a hosts entry, a cached answer, or an error.
-    Finished(Result<Answer, LookupError>),
-    /// It is under way; [`Resolver::poll_finished`] will give its answer.
-    Pending(LookupId),
-}
-
-/// What a lookup found.
-#[derive(Clone, PartialEq, Debug)]
-pub enum Answer {
-    /// Of [`Resolver::lookup_host`].
-    Host(HostAnswer),
-    /// Of [`Resolver::lookup_address`].
-    Names(NamesAnswer),
-    /// Of [`Resolver::lookup_records`].
-    Records(RecordsAnswer),
-}
-
-impl Answer {
-    /// The answer of a [`Resolver::lookup_host`].
-    pub fn into_host(self) -> Option<HostAnswer> {
-        match self {
-            Answer::Host(answer) => Some(answer),
-            _ => None,
-        }
-    }
-
-    /// The answer of a [`Resolver::lookup_address`].
-    pub fn into_names(self) -> Option<NamesAnswer> {
-        match self {
-            Answer::Names(answer) => Some(answer),
-            _ => None,
-        }
-    }
-
-    /// The answer of a [`Resolver::lookup_records`].
-    pub fn into_records(self) -> Option<RecordsAnswer> {
-        match self {
-            Answer::Records(answer) => Some(answer),
-            _ => None,
-        }
-    }
-}
-
-/// Where an answer came from.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Origin {
-    /// The name was an address.
-    Literal,
-    /// The hosts file.
-    Hosts,
-    /// `localhost`, which is always this machine (RFC 6761, section 6.3).
-    Localhost,
-    /// The machine's own name.
-    MyHostname,
-    /// A name server, now or earlier.
-    Dns,
-}
-
-/// The addresses of a name.
-#[derive(Clone, PartialEq, Debug)]
-pub struct HostAnswer {
-    /// The canonical name: behind all aliases, or as the hosts file has it first.
-    pub canonical: Box<str>,
-    /// The addresses, not empty and each once, IPv6 first; not yet in RFC 6724's order.
-    pub addresses: Vec<HostAddr>,
-    /// Where they came from.
-    pub origin: Origin,
-    /// Until when they may be kept; `None` if no time was said.
-    pub expires: Option<Instant>,
-    /// One family was answered and the other was not, for this reason.
-    pub missing: Option<Box<LookupError>>,
-}
-
-/// The names of an address.
-#[derive(Clone, PartialEq, Debug)]
-pub struct NamesAnswer {
-    /// The names, not empty; the first is the canonical one.
-    pub names: Vec<Box<str>>,
-    /// Where they came from.
-    pub origin: Origin,
-}
-
-/// Records of a name.
-#[derive(Clone, PartialEq, Debug)]
-pub struct RecordsAnswer {
-    /// The name that was asked, after the search list.
-    pub name: DnsName,
-    /// The aliases that led to the records, in order, and then the records.
-    pub records: Vec<Record>,
-    /// The server vouches for DNSSEC and resolv.conf trusts it (`options trust-ad`).
-    pub authenticated: bool,
-    /// Until when they may be kept.
-    pub expires: Option<Instant>,
 }
 
 /// A resolver without I/O; see the [module](self) for its parts.
@@ -460,12 +322,13 @@ impl Resolver {
     }
 
     /// Ends a lookup without an answer. Sockets that no other lookup needs are closed.
-    pub fn cancel(&mut self, id: LookupId) {
+    pub fn cancel(&mut self, id: LookupId, now: Instant) {
         let key = Key::from_bits(id.0);
         if let Some(Some(lookup)) = self.lookups.remove(key) {
             self.detach(key, &lookup);
         }
         self.finished.retain(|(finished, _)| *finished != id);
+        self.settle(now);
     }
 
     /// A datagram came on a socket.
@@ -480,9 +343,9 @@ impl Resolver {
         self.settle(now);
     }
 
-    /// A socket failed, or could not be opened, or its stream ended ([`Fault::Closed`]). It is
+    /// A socket failed, or could not be opened, or its stream ended ([`SocketFault::Closed`]). It is
     /// closed already or will be by [`Transmit::Close`].
-    pub fn handle_fault(&mut self, exchange: ExchangeId, fault: Fault, now: Instant) {
+    pub fn handle_fault(&mut self, exchange: ExchangeId, fault: SocketFault, now: Instant) {
         self.receive_fault(Key::from_bits(exchange.0), fault, now);
         self.settle(now);
     }

@@ -76,14 +76,14 @@ pub struct Attempt<E> {
     /// When it ended; `None` while it runs, or if it never started.
     pub ended: Option<Instant>,
     /// How it ended, or that it did not.
-    pub outcome: Outcome<E>,
+    pub outcome: AttemptOutcome<E>,
     // When the attempt is given up; FAR before it starts.
     limit: Instant,
 }
 
 /// What became of an attempt.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Outcome<E> {
+pub enum AttemptOutcome<E> {
     /// Its turn has not come.
     Waiting,
     /// It runs.
@@ -151,7 +151,7 @@ impl<E> Strategy<E> {
             address,
             started: None,
             ended: None,
-            outcome: Outcome::Waiting,
+            outcome: AttemptOutcome::Waiting,
             limit: Instant::FAR,
         });
         let mut strategy = Strategy {
@@ -170,7 +170,7 @@ impl<E> Strategy<E> {
 
     /// An attempt connected. The first one wins.
     pub fn handle_connected(&mut self, index: usize, now: Instant) {
-        if self.ended || !self.end_attempt(index, Outcome::Connected, now) {
+        if self.ended || !self.end_attempt(index, AttemptOutcome::Connected, now) {
             return;
         }
         self.redundant_count = self.cancel_running(now);
@@ -180,7 +180,7 @@ impl<E> Strategy<E> {
 
     /// An attempt failed; its socket is closed already. The next one starts at once.
     pub fn handle_failed(&mut self, index: usize, error: E, now: Instant) {
-        if self.ended || !self.end_attempt(index, Outcome::Failed(error), now) {
+        if self.ended || !self.end_attempt(index, AttemptOutcome::Failed(error), now) {
             return;
         }
         self.next_start = now;
@@ -194,7 +194,8 @@ impl<E> Strategy<E> {
             return;
         }
         for index in 0..self.next {
-            if self.attempts[index].limit <= now && self.end_attempt(index, Outcome::TimedOut, now)
+            if self.attempts[index].limit <= now
+                && self.end_attempt(index, AttemptOutcome::TimedOut, now)
             {
                 self.steps.push_back(Step::Cancel(index));
                 self.next_start = self.next_start.min(now);
@@ -245,7 +246,7 @@ impl<E> Strategy<E> {
     fn advance(&mut self, now: Instant) {
         if now >= self.deadline {
             for index in 0..self.next {
-                if self.end_attempt(index, Outcome::TimedOut, now) {
+                if self.end_attempt(index, AttemptOutcome::TimedOut, now) {
                     self.steps.push_back(Step::Cancel(index));
                 }
             }
@@ -283,16 +284,16 @@ impl<E> Strategy<E> {
         };
         let attempt = &mut self.attempts[self.next];
         attempt.started = Some(now);
-        attempt.outcome = Outcome::Running;
+        attempt.outcome = AttemptOutcome::Running;
         attempt.limit = limit;
         self.steps.push_back(Step::Start(self.next));
         self.next += 1;
     }
 
     /// Ends an attempt if it runs; false if it does not.
-    fn end_attempt(&mut self, index: usize, outcome: Outcome<E>, now: Instant) -> bool {
+    fn end_attempt(&mut self, index: usize, outcome: AttemptOutcome<E>, now: Instant) -> bool {
         match self.attempts.get_mut(index) {
-            Some(attempt) if matches!(attempt.outcome, Outcome::Running) => {
+            Some(attempt) if matches!(attempt.outcome, AttemptOutcome::Running) => {
                 attempt.outcome = outcome;
                 attempt.ended = Some(now);
                 true
@@ -304,7 +305,7 @@ impl<E> Strategy<E> {
     fn cancel_running(&mut self, now: Instant) -> usize {
         let mut count = 0;
         for index in 0..self.next {
-            if self.end_attempt(index, Outcome::Cancelled, now) {
+            if self.end_attempt(index, AttemptOutcome::Cancelled, now) {
                 self.steps.push_back(Step::Cancel(index));
                 count += 1;
             }
@@ -320,7 +321,7 @@ impl<E> Strategy<E> {
     fn running(&self) -> impl Iterator<Item = &Attempt<E>> {
         self.attempts[..self.next]
             .iter()
-            .filter(|attempt| matches!(attempt.outcome, Outcome::Running))
+            .filter(|attempt| matches!(attempt.outcome, AttemptOutcome::Running))
     }
 }
 

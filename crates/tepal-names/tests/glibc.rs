@@ -1,13 +1,14 @@
 //! The same questions to glibc's getaddrinfo and getnameinfo and to ours, in network and mount
 //! namespaces of their own, with our own hosts file, resolv.conf, nsswitch.conf and name server.
 //!
-//! glibc is asked through Python's `socket` module. Needs `unshare`, `ip`, `mount`, `python3` and
-//! the right to make namespaces; without them the test fails and says so.
+//! glibc is asked through Python's `socket` module.
 #![cfg(target_os = "linux")]
 // The driver of this test has the sockets, threads and files that the crate must not have.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod common;
+#[path = "common/namespace.rs"]
+mod namespace;
 #[path = "common/pump.rs"]
 mod pump;
 
@@ -25,8 +26,6 @@ use tepal_names::config::{Environment, Hosts, Nsswitch, Policy, ResolvConf, Serv
 use tepal_names::error::Over;
 use tepal_names::resolver::Settings;
 use tepal_names::{Family, Interfaces, Resolver, Source};
-
-const INSIDE: &str = "TEPAL_NAMES_INSIDE_NAMESPACE";
 
 const HOSTS: &str = "\
 127.0.0.1 localhost
@@ -268,22 +267,11 @@ fn parse(over: Over, message: &[u8]) -> Asked {
 #[test]
 fn getaddrinfo_and_getnameinfo_answer_as_glibc_does() {
     assert!(CASES.len() >= 60);
-    if std::env::var_os(INSIDE).is_some() {
-        inside();
-        return;
-    }
-    let output = Command::new("unshare")
-        .args(["--net", "--mount", "--"])
-        .arg(std::env::current_exe().unwrap())
-        .args(["--exact", "getaddrinfo_and_getnameinfo_answer_as_glibc_does", "--nocapture"])
-        .env(INSIDE, "1")
-        .output()
-        .expect("unshare(1) is installed");
-    assert!(
-        output.status.success(),
-        "in the namespace (which needs the right to make one):\n{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr),
+    namespace::run(
+        "getaddrinfo_and_getnameinfo_answer_as_glibc_does",
+        &["--net", "--mount"],
+        &["mount", "python3"],
+        inside,
     );
 }
 

@@ -1,11 +1,10 @@
 //! dnsmasq, nsd and unbound as peers, in a network namespace of their own.
-//!
-//! Needs these three, `unshare` and `ip`, and the right to make a namespace; without them the
-//! test fails and says so.
 #![cfg(target_os = "linux")]
 // The driver of this test has the sockets, threads and files that the crate must not have.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
+#[path = "common/namespace.rs"]
+mod namespace;
 #[path = "common/pump.rs"]
 mod pump;
 
@@ -17,8 +16,6 @@ use std::time::Duration;
 use tepal_names::error::{LookupErrorKind, Over, ServerOutcome};
 use tepal_names::resolver::Settings;
 use tepal_names::{Family, RecordType, Resolver};
-
-const INSIDE: &str = "TEPAL_NAMES_INSIDE_NAMESPACE";
 
 const ZONE: &str = r#"$ORIGIN a.test.
 $TTL 300
@@ -52,22 +49,11 @@ impl Drop for Running {
 
 #[test]
 fn dnsmasq_nsd_and_unbound_are_understood() {
-    if std::env::var_os(INSIDE).is_some() {
-        inside();
-        return;
-    }
-    let output = Command::new("unshare")
-        .args(["--net", "--"])
-        .arg(std::env::current_exe().unwrap())
-        .args(["--exact", "dnsmasq_nsd_and_unbound_are_understood", "--nocapture"])
-        .env(INSIDE, "1")
-        .output()
-        .expect("unshare(1) is installed");
-    assert!(
-        output.status.success(),
-        "in the namespace (which needs the right to make one):\n{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr),
+    namespace::run(
+        "dnsmasq_nsd_and_unbound_are_understood",
+        &["--net"],
+        &["dnsmasq", "nsd", "unbound"],
+        inside,
     );
 }
 
@@ -253,7 +239,7 @@ fn check_a_port_without_a_server() {
     let started = client.pump.resolver.lookup_host("host.a.test", Family::V4, deadline, now);
     let error = client.pump.finish(started).unwrap_err();
     assert_eq!(error.kind, LookupErrorKind::ServersFailed);
-    let refused = tepal_names::error::Fault::Refused;
+    let refused = tepal_names::error::SocketFault::Refused;
     assert!(error.servers.iter().all(|report| report.outcome == ServerOutcome::Fault(refused)));
     // An ICMP message says so at once: nobody waits for the time-out.
     assert!(client.pump.now().since(now) < Duration::from_secs(1));

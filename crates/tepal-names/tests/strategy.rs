@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use tepal_base::Instant;
-use tepal_names::strategy::{CONNECTION_ATTEMPT_DELAY, Outcome, Step, Strategy};
+use tepal_names::strategy::{AttemptOutcome, CONNECTION_ATTEMPT_DELAY, Step, Strategy};
 
 const DELAY: Duration = CONNECTION_ATTEMPT_DELAY;
 
@@ -41,7 +41,10 @@ fn linear_shares_out_the_time_left_and_the_last_gets_the_rest() {
     assert_eq!(steps(&mut linear), [Step::Cancel(2), Step::Failed]);
     assert_eq!(linear.poll_timeout(), None);
     let outcomes: Vec<_> = linear.attempts().iter().map(|attempt| &attempt.outcome).collect();
-    assert_eq!(outcomes, [&Outcome::TimedOut, &Outcome::Failed("refused"), &Outcome::TimedOut]);
+    assert_eq!(
+        outcomes,
+        [&AttemptOutcome::TimedOut, &AttemptOutcome::Failed("refused"), &AttemptOutcome::TimedOut]
+    );
     assert_eq!(linear.attempts()[1].started, Some(at(10_000)));
     assert_eq!(linear.attempts()[1].ended, Some(at(12_000)));
 }
@@ -52,7 +55,7 @@ fn linear_tries_one_at_a_time_and_stops_at_the_first_success() {
     linear.handle_failed(0, 1, at(1));
     linear.handle_connected(1, at(2));
     assert_eq!(steps(&mut linear), [Step::Start(0), Step::Start(1), Step::Done(1)]);
-    assert_eq!(linear.attempts()[2].outcome, Outcome::Waiting);
+    assert_eq!(linear.attempts()[2].outcome, AttemptOutcome::Waiting);
     assert_eq!(linear.redundant_count(), 0);
 }
 
@@ -86,7 +89,7 @@ fn a_race_starts_the_next_after_the_delay_or_at_once_on_failure() {
     race.handle_connected(1, at(310));
     assert_eq!(steps(&mut race), [Step::Cancel(2), Step::Done(1)]);
     assert_eq!(race.redundant_count(), 1);
-    assert_eq!(race.attempts()[3].outcome, Outcome::Waiting);
+    assert_eq!(race.attempts()[3].outcome, AttemptOutcome::Waiting);
 }
 
 #[test]
@@ -101,7 +104,7 @@ fn a_late_success_or_failure_changes_nothing() {
     race.handle_timeout(at(20_000));
     race.cancel(at(20_000));
     assert_eq!(steps(&mut race), []);
-    assert_eq!(race.attempts()[1].outcome, Outcome::Cancelled);
+    assert_eq!(race.attempts()[1].outcome, AttemptOutcome::Cancelled);
 }
 
 #[test]
@@ -117,7 +120,7 @@ fn every_error_is_kept_when_all_addresses_fail() {
             [Step::Start(0), Step::Start(1), Step::Start(2), Step::Failed]
         );
         for (index, attempt) in strategy.attempts().iter().enumerate() {
-            assert_eq!(attempt.outcome, Outcome::Failed(index));
+            assert_eq!(attempt.outcome, AttemptOutcome::Failed(index));
         }
     }
 }
@@ -130,7 +133,7 @@ fn without_addresses_or_time_it_fails_at_once() {
     assert_eq!(steps(&mut none), [Step::Failed]);
     let mut late = Strategy::<()>::race(v4(2), at(10), at(10));
     assert_eq!(steps(&mut late), [Step::Failed]);
-    assert_eq!(late.attempts()[0].outcome, Outcome::Waiting);
+    assert_eq!(late.attempts()[0].outcome, AttemptOutcome::Waiting);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::AddrInfoError;
-use crate::config::{Services, Transport};
+use crate::config::{IpProtocol, Services};
 use crate::error::LookupError;
 use crate::literal::is_link_scoped;
 use crate::resolver::NamesAnswer;
@@ -121,7 +121,7 @@ impl NameInfoPlan {
             None => self.digits(interfaces),
         };
         let transport =
-            if self.flags.has(NameInfoFlags::DGRAM) { Transport::Udp } else { Transport::Tcp };
+            if self.flags.has(NameInfoFlags::DGRAM) { IpProtocol::Udp } else { IpProtocol::Tcp };
         let port = self.address.port();
         let service = match services.name(port, transport) {
             Some(name) if !self.flags.has(NameInfoFlags::NUMERICSERV) => name.into(),

@@ -20,8 +20,8 @@ pub struct Nsswitch {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Step {
     pub(crate) module: Module,
-    // What to do after each status, in the order of `Status`.
-    actions: [Action; 4],
+    // What to do after each status, in the order of `ModuleStatus`.
+    actions: [ModuleAction; 4],
 }
 
 /// A module of the name service switch.
@@ -39,7 +39,7 @@ pub enum Module {
 
 /// How a module ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Status {
+pub enum ModuleStatus {
     /// It has the answer.
     Success,
     /// It works and does not know the name.
@@ -52,7 +52,7 @@ pub enum Status {
 
 /// What follows a module's status.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Action {
+pub enum ModuleAction {
     /// The search ends with this status.
     Return,
     /// The next module is asked.
@@ -87,7 +87,7 @@ impl Nsswitch {
 }
 
 impl Step {
-    pub(crate) fn action(&self, status: Status) -> Action {
+    pub(crate) fn action(&self, status: ModuleStatus) -> ModuleAction {
         self.actions[status as usize]
     }
 }
@@ -121,8 +121,8 @@ fn parse_steps(text: &str) -> Vec<Step> {
             "myhostname" => Module::MyHostname,
             other => Module::Other(other.into()),
         };
-        let mut actions = [Action::Continue; 4];
-        actions[Status::Success as usize] = Action::Return;
+        let mut actions = [ModuleAction::Continue; 4];
+        actions[ModuleStatus::Success as usize] = ModuleAction::Return;
         steps.push(Step { module, actions });
         rest = tail.trim_start();
     }
@@ -130,23 +130,26 @@ fn parse_steps(text: &str) -> Vec<Step> {
 }
 
 /// One `[!]STATUS=ACTION`; `merge` means nothing for hosts and goes on.
-fn apply_condition(actions: &mut [Action; 4], condition: &str) {
+fn apply_condition(actions: &mut [ModuleAction; 4], condition: &str) {
     let Some((status, action)) = condition.split_once('=') else { return };
     let (status, negated) = match status.strip_prefix('!') {
         Some(status) => (status, true),
         None => (status, false),
     };
     let named = [
-        ("success", Status::Success),
-        ("notfound", Status::NotFound),
-        ("unavail", Status::Unavailable),
-        ("tryagain", Status::TryAgain),
+        ("success", ModuleStatus::Success),
+        ("notfound", ModuleStatus::NotFound),
+        ("unavail", ModuleStatus::Unavailable),
+        ("tryagain", ModuleStatus::TryAgain),
     ];
     let Some((_, status)) = named.iter().find(|(name, _)| status.eq_ignore_ascii_case(name)) else {
         return;
     };
-    let action =
-        if action.eq_ignore_ascii_case("return") { Action::Return } else { Action::Continue };
+    let action = if action.eq_ignore_ascii_case("return") {
+        ModuleAction::Return
+    } else {
+        ModuleAction::Continue
+    };
     for (_, each) in named {
         if (each == *status) != negated {
             actions[each as usize] = action;
@@ -179,14 +182,14 @@ mod tests {
             "passwd: files\nhosts:\tmymachines resolve [!UNAVAIL=return] files[NOTFOUND=return success=continue] dns",
         );
         let step = |index: usize| line.step(index).unwrap();
-        for status in [Status::Success, Status::NotFound, Status::TryAgain] {
-            assert_eq!(step(1).action(status), Action::Return);
+        for status in [ModuleStatus::Success, ModuleStatus::NotFound, ModuleStatus::TryAgain] {
+            assert_eq!(step(1).action(status), ModuleAction::Return);
         }
-        assert_eq!(step(1).action(Status::Unavailable), Action::Continue);
-        assert_eq!(step(2).action(Status::NotFound), Action::Return);
-        assert_eq!(step(2).action(Status::Success), Action::Continue);
+        assert_eq!(step(1).action(ModuleStatus::Unavailable), ModuleAction::Continue);
+        assert_eq!(step(2).action(ModuleStatus::NotFound), ModuleAction::Return);
+        assert_eq!(step(2).action(ModuleStatus::Success), ModuleAction::Continue);
         assert_eq!(step(3).module, Module::Dns);
-        assert_eq!(step(3).action(Status::NotFound), Action::Continue);
+        assert_eq!(step(3).action(ModuleStatus::NotFound), ModuleAction::Continue);
         assert_eq!(step(0).module, Module::Other("mymachines".into()));
     }
 

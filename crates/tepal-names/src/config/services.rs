@@ -3,19 +3,19 @@ use std::collections::HashMap;
 /// The table of service names and ports (services(5)), with the common ones built in.
 ///
 /// ```
-/// use tepal_names::config::{Services, Transport};
+/// use tepal_names::config::{Services, IpProtocol};
 ///
 /// let services = Services::parse("irc-tls 6697/tcp ircs # chat\n");
-/// assert_eq!(services.port("ircs", Transport::Tcp), Some(6697));
-/// assert_eq!(services.name(6697, Transport::Tcp), Some("irc-tls"));
-/// assert_eq!(Services::default().port("https", Transport::Tcp), Some(443));
+/// assert_eq!(services.port("ircs", IpProtocol::Tcp), Some(6697));
+/// assert_eq!(services.name(6697, IpProtocol::Tcp), Some("irc-tls"));
+/// assert_eq!(Services::default().port("https", IpProtocol::Tcp), Some(443));
 /// ```
 #[derive(Clone, Debug)]
 pub struct Services {
     entries: Vec<Service>,
     // (name or alias, transport) and (port, transport) -> index; the first line wins.
-    by_name: HashMap<(Box<str>, Transport), u32>,
-    by_port: HashMap<(u16, Transport), u32>,
+    by_name: HashMap<(Box<str>, IpProtocol), u32>,
+    by_port: HashMap<(u16, IpProtocol), u32>,
 }
 
 /// One line of the table.
@@ -26,12 +26,12 @@ pub struct Service {
     /// The port.
     pub port: u16,
     /// The transport protocol the line is for.
-    pub transport: Transport,
+    pub transport: IpProtocol,
 }
 
 /// A transport protocol, by its IANA number and its name in services(5).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Transport {
+pub enum IpProtocol {
     /// 6, `tcp`.
     Tcp,
     /// 17, `udp`.
@@ -44,14 +44,14 @@ pub enum Transport {
     UdpLite,
 }
 
-impl Transport {
-    fn from_name(name: &str) -> Option<Transport> {
+impl IpProtocol {
+    fn from_name(name: &str) -> Option<IpProtocol> {
         Some(match name {
-            "tcp" => Transport::Tcp,
-            "udp" => Transport::Udp,
-            "dccp" => Transport::Dccp,
-            "sctp" => Transport::Sctp,
-            "udplite" => Transport::UdpLite,
+            "tcp" => IpProtocol::Tcp,
+            "udp" => IpProtocol::Udp,
+            "dccp" => IpProtocol::Dccp,
+            "sctp" => IpProtocol::Sctp,
+            "udplite" => IpProtocol::UdpLite,
             _ => return None,
         })
     }
@@ -70,7 +70,7 @@ impl Services {
             let mut words = line.split_ascii_whitespace();
             let (Some(name), Some(target)) = (words.next(), words.next()) else { continue };
             let Some((port, transport)) = target.split_once('/') else { continue };
-            let (Ok(port), Some(transport)) = (port.parse(), Transport::from_name(transport))
+            let (Ok(port), Some(transport)) = (port.parse(), IpProtocol::from_name(transport))
             else {
                 continue;
             };
@@ -83,7 +83,7 @@ impl Services {
         &mut self,
         name: &'a str,
         port: u16,
-        transport: Transport,
+        transport: IpProtocol,
         aliases: impl Iterator<Item = &'a str>,
     ) {
         let Ok(index) = u32::try_from(self.entries.len()) else { return };
@@ -95,13 +95,13 @@ impl Services {
     }
 
     /// The port of a service by name or alias. Case counts, as in getservbyname(3).
-    pub fn port(&self, name: &str, transport: Transport) -> Option<u16> {
+    pub fn port(&self, name: &str, transport: IpProtocol) -> Option<u16> {
         let index = *self.by_name.get(&(Box::from(name), transport))?;
         self.entries.get(index as usize).map(|service| service.port)
     }
 
     /// The official name of a port's service.
-    pub fn name(&self, port: u16, transport: Transport) -> Option<&str> {
+    pub fn name(&self, port: u16, transport: IpProtocol) -> Option<&str> {
         let index = *self.by_port.get(&(port, transport))?;
         self.entries.get(index as usize).map(|service| &*service.name)
     }
@@ -185,17 +185,17 @@ mod tests {
     #[test]
     fn the_first_line_of_a_name_or_port_wins() {
         let services = Services::parse("a 1/tcp x\nb 1/tcp a\nc 2/udp x\nbad\nd 70000/tcp\ne 3/\n");
-        assert_eq!(services.port("a", Transport::Tcp), Some(1));
-        assert_eq!(services.port("b", Transport::Tcp), Some(1));
-        assert_eq!(services.name(1, Transport::Tcp), Some("a"));
-        assert_eq!(services.port("x", Transport::Udp), Some(2));
-        assert_eq!(services.port("A", Transport::Tcp), None);
-        assert_eq!(services.port("d", Transport::Tcp), None);
+        assert_eq!(services.port("a", IpProtocol::Tcp), Some(1));
+        assert_eq!(services.port("b", IpProtocol::Tcp), Some(1));
+        assert_eq!(services.name(1, IpProtocol::Tcp), Some("a"));
+        assert_eq!(services.port("x", IpProtocol::Udp), Some(2));
+        assert_eq!(services.port("A", IpProtocol::Tcp), None);
+        assert_eq!(services.port("d", IpProtocol::Tcp), None);
     }
 
     #[test]
     fn every_built_in_line_is_understood() {
         assert_eq!(Services::default().entries.len(), COMMON.lines().count());
-        assert_eq!(Services::default().name(53, Transport::Udp), Some("domain"));
+        assert_eq!(Services::default().name(53, IpProtocol::Udp), Some("domain"));
     }
 }

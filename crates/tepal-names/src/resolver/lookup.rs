@@ -1,18 +1,22 @@
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+mod found;
+mod local;
+
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use tepal_base::{Instant, Key};
 
 use super::query::question_key;
 use super::{
-    Answer, Completion, HostAnswer, Known, LookupId, NamesAnswer, Origin, Query, QueryResult,
-    RecordsAnswer, Resolver, Started, Timer,
+    Answer, Completion, HostAnswer, Known, LookupId, Origin, Query, QueryResult, Resolver, Started,
+    Timer,
 };
-use crate::config::{Action, Module, Status};
+use crate::config::{Module, ModuleAction, ModuleStatus};
 use crate::error::{LookupError, LookupErrorKind, ServerReport};
 use crate::message::MAX_ALIASES;
-use crate::record::{Record, RecordData};
-use crate::{DnsName, Family, HostAddr, HostName, RecordType, parse_literal};
+use crate::record::Record;
+use crate::{DnsName, Family, HostName, RecordType, parse_literal};
+use local::{is_theirs, localhost, reverse_name};
 
 /// What one caller asked.
 pub(super) struct Lookup {
@@ -322,9 +326,9 @@ impl Resolver {
                             return Some(Err(lookup.final_error()));
                         }
                         let status = if lookup.failure.temporary {
-                            Status::TryAgain
+                            ModuleStatus::TryAgain
                         } else {
-                            Status::NotFound
+                            ModuleStatus::NotFound
                         };
                         if let Some(result) = self.module_ended(lookup, status) {
                             return Some(result);
@@ -372,28 +376,28 @@ impl Resolver {
             Module::Other(other) => {
                 lookup.other_modules.push(other.clone());
                 if !is_theirs(other, &lookup.goal) {
-                    return self.module_ended(lookup, Status::Unavailable);
+                    return self.module_ended(lookup, ModuleStatus::Unavailable);
                 }
                 lookup.only_elsewhere = true;
-                return self.module_ended(lookup, Status::NotFound);
+                return self.module_ended(lookup, ModuleStatus::NotFound);
             }
         };
         match found {
             Some(answer) => Some(Ok(answer)),
-            None => self.module_ended(lookup, Status::NotFound),
+            None => self.module_ended(lookup, ModuleStatus::NotFound),
         }
     }
 
     fn module_ended(
         &mut self,
         lookup: &mut Lookup,
-        status: Status,
+        status: ModuleStatus,
     ) -> Option<Result<Answer, LookupError>> {
         let action = self.nsswitch.step(lookup.module).map(|step| step.action(status));
         lookup.module += 1;
         lookup.phase = Phase::Module;
         match action {
-            Some(Action::Continue) => None,
+            Some(ModuleAction::Continue) => None,
             _ => Some(self.without_modules(lookup)),
         }
     }
@@ -501,152 +505,6 @@ impl Resolver {
         use crate::error::ServerOutcome::{Fault, Silent};
         reports.iter().all(|report| matches!(report.outcome, Fault(_) | Silent { .. }))
     }
-
-    /// The names to be asked for, in order: glibc's res_search.
-    fn candidates(&self, goal: &Goal) -> Vec<DnsName> {
-        let name = match goal {
-            Goal::Host { name, .. } | Goal::Records { name, .. } => name,
-            Goal::Address(address) => return vec![reverse_name(*address)],
-        };
-        let as_written = DnsName::from(name);
-        if name.is_absolute() {
-            return vec![as_written];
-        }
-        let dots = name.dot_count();
-        let mut candidates = Vec::with_capacity(1 + self.conf.search.len());
-        let first = dots >= self.conf.ndots;
-        if first {
-            candidates.push(as_written.clone());
-        }
-        for domain in &self.conf.search {
-            let Some(candidate) = DnsName::joined(name, domain) else { continue };
-            if !candidates.contains(&candidate) {
-                candidates.push(candidate);
-            }
-        }
-        let searched = !self.conf.search.is_empty();
-        if !first
-            && (dots > 0 || !searched || !self.conf.no_tld_query)
-            && !candidates.contains(&as_written)
-        {
-            candidates.push(as_written);
-        }
-        candidates
-    }
-
-    fn in_hosts(&self, goal: &Goal) -> Option<Answer> {
-        match goal {
-            Goal::Host { name, family } => {
-                let entry = self.hosts.lookup(name.as_str(), *family)?;
-                let addresses = entry.addresses.iter().map(|&ip| HostAddr::from(ip)).collect();
-                Some(host_answer(entry.canonical, addresses, Origin::Hosts))
-            }
-            Goal::Address(address) => {
-                let names = self.hosts.names_of(*address)?.map(Box::from).collect();
-                Some(Answer::Names(NamesAnswer { names, origin: Origin::Hosts }))
-            }
-            Goal::Records { .. } => None,
-        }
-    }
-
-    fn in_myhostname(&self, goal: &Goal) -> Option<Answer> {
-        if let Some(answer) = localhost(goal) {
-            return Some(answer);
-        }
-        let own = self.hostname.as_ref()?;
-        match goal {
-            Goal::Host { name, family } if name.as_str() == own.as_str() => {
-                let mut addresses = self.local_addresses.clone();
-                if addresses.is_empty() {
-                    addresses.push(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2)).into());
-                    addresses.push(IpAddr::V6(Ipv6Addr::LOCALHOST).into());
-                }
-                addresses.retain(|address| family.includes(address.ip));
-                let some = !addresses.is_empty();
-                some.then(|| host_answer(own.as_str(), addresses, Origin::MyHostname))
-            }
-            Goal::Address(address) => {
-                let ours = self.local_addresses.iter().any(|local| local.ip == *address)
-                    || *address == IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
-                let names = vec![own.as_str().into()];
-                ours.then_some(Answer::Names(NamesAnswer { names, origin: Origin::MyHostname }))
-            }
-            _ => None,
-        }
-    }
-}
-
-impl Lookup {
-    /// The answer, if any slot has records. `late` is why a slot that still waits is missing.
-    fn found(&self, late: Option<&LookupError>) -> Option<Answer> {
-        let with_records = || self.slots.iter().filter_map(Slot::records);
-        let (canonical, _, _) = with_records().next()?;
-        let expires = self.slots.iter().map(|slot| slot.expires).reduce(earlier).flatten();
-        match &self.goal {
-            Goal::Host { .. } => {
-                let mut addresses: Vec<HostAddr> = Vec::new();
-                for (_, records, _) in with_records().collect::<Vec<_>>().into_iter().rev() {
-                    for record in records {
-                        if let RecordData::Address(ip) = record.data
-                            && !addresses.contains(&ip.into())
-                        {
-                            addresses.push(ip.into());
-                        }
-                    }
-                }
-                let asked = self.candidates.get(self.candidate)?;
-                // An alias to a strange name keeps the name that was asked for.
-                let canonical = if canonical.is_host_like() { canonical } else { asked };
-                let missing = self.slots.iter().find_map(|slot| match &slot.state {
-                    SlotState::Done(Err(reports)) => Some(Box::new(LookupError {
-                        kind: LookupErrorKind::ServersFailed,
-                        name: self.text.clone(),
-                        servers: reports.to_vec(),
-                        other_modules: Vec::new(),
-                    })),
-                    SlotState::Waiting(_) => late.cloned().map(Box::new),
-                    _ => None,
-                });
-                Some(Answer::Host(HostAnswer {
-                    canonical: canonical.to_string().into(),
-                    addresses,
-                    origin: Origin::Dns,
-                    expires,
-                    missing,
-                }))
-            }
-            Goal::Address(_) => {
-                let names: Vec<Box<str>> = with_records()
-                    .flat_map(|(_, records, _)| records)
-                    .filter_map(|record| match &record.data {
-                        RecordData::Name(name) if name.is_host_like() => {
-                            Some(name.to_string().into())
-                        }
-                        _ => None,
-                    })
-                    .collect();
-                let some = !names.is_empty();
-                some.then_some(Answer::Names(NamesAnswer { names, origin: Origin::Dns }))
-            }
-            Goal::Records { .. } => {
-                let name = self.candidates.get(self.candidate)?.clone();
-                let mut all: Vec<Record> = Vec::new();
-                let mut authenticated = false;
-                for slot in &self.slots {
-                    all.extend_from_slice(&slot.chain);
-                    if let SlotState::Done(Ok((known, _))) = &slot.state
-                        && let Known::Records { chain, records, authenticated: vouched, .. } =
-                            &**known
-                    {
-                        authenticated = *vouched && slot.chain.is_empty();
-                        all.extend_from_slice(chain);
-                        all.extend_from_slice(records);
-                    }
-                }
-                Some(Answer::Records(RecordsAnswer { name, records: all, authenticated, expires }))
-            }
-        }
-    }
 }
 
 impl Slot {
@@ -673,65 +531,9 @@ fn simple_error(name: &str, kind: LookupErrorKind) -> LookupError {
     LookupError { kind, name: name.into(), servers: Vec::new(), other_modules: Vec::new() }
 }
 
-fn host_answer(canonical: &str, addresses: Vec<HostAddr>, origin: Origin) -> Answer {
-    let canonical = canonical.into();
-    Answer::Host(HostAnswer { canonical, addresses, origin, expires: None, missing: None })
-}
-
-/// RFC 6761, section 6.3: `localhost` and what is below it are loopback, without any question.
-fn localhost(goal: &Goal) -> Option<Answer> {
-    match goal {
-        Goal::Host { name, family }
-            if name.is_within("localhost") || name.as_str() == "localhost.localdomain" =>
-        {
-            let both = [IpAddr::V6(Ipv6Addr::LOCALHOST), IpAddr::V4(Ipv4Addr::LOCALHOST)];
-            let addresses =
-                both.into_iter().filter(|ip| family.includes(*ip)).map(HostAddr::from).collect();
-            Some(host_answer(name.as_str(), addresses, Origin::Localhost))
-        }
-        Goal::Address(address)
-            if address.is_loopback() && *address != IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2)) =>
-        {
-            let names = vec!["localhost".into()];
-            Some(Answer::Names(NamesAnswer { names, origin: Origin::Localhost }))
-        }
-        _ => None,
-    }
-}
-
-/// Whether a module, if it were here, would be the one to know: multicast DNS owns `.local`
-/// (RFC 6762), nss-myhostname's and nss-mymachines's siblings their own.
-fn is_theirs(module: &str, goal: &Goal) -> bool {
-    match goal {
-        Goal::Host { name, .. } => {
-            (module.starts_with("mdns") || module == "resolve") && name.is_within("local")
-        }
-        _ => false,
-    }
-}
-
 fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
     match (a, b) {
         (Some(a), Some(b)) => Some(a.min(b)),
         (a, b) => a.or(b),
     }
-}
-
-/// RFC 1035, section 3.5, and RFC 3596, section 2.5.
-fn reverse_name(address: IpAddr) -> DnsName {
-    let text = match address {
-        IpAddr::V4(v4) => {
-            let [a, b, c, d] = v4.octets();
-            format!("{d}.{c}.{b}.{a}.in-addr.arpa")
-        }
-        IpAddr::V6(v6) => {
-            let mut text = String::with_capacity(72);
-            for byte in v6.octets().into_iter().rev() {
-                text.push_str(&format!("{:x}.{:x}.", byte & 0xf, byte >> 4));
-            }
-            text + "ip6.arpa"
-        }
-    };
-    DnsName::from_labels(text.split('.').map(str::as_bytes))
-        .expect("a reverse name has at most 72 bytes and labels of 1 to 7")
 }

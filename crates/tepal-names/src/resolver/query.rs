@@ -5,7 +5,7 @@ use std::time::Duration;
 use tepal_base::{Instant, Key};
 
 use super::{Completion, Known, MAX_NEGATIVE_TTL, MAX_TTL, QueryResult, Queued, Resolver, Timer};
-use crate::error::{Fault, Over, ServerOutcome, ServerReport};
+use crate::error::{Over, ServerOutcome, ServerReport, SocketFault};
 use crate::message::{self, BADCOOKIE, BADVERS, FORMERR, Meaning, NOTIMP, NXDOMAIN, Reply, Sent};
 use crate::record::Record;
 use crate::resolver::lookup::Lookup;
@@ -241,7 +241,7 @@ impl Resolver {
         }
     }
 
-    pub(super) fn receive_fault(&mut self, key: Key<Exchange>, fault: Fault, now: Instant) {
+    pub(super) fn receive_fault(&mut self, key: Key<Exchange>, fault: SocketFault, now: Instant) {
         self.end_turn(key, ServerOutcome::Fault(fault), now);
     }
 

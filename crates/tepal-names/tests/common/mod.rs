@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tepal_base::Instant;
 use tepal_names::config::{Environment, ResolvConf};
-use tepal_names::error::{Fault, LookupError, Over};
+use tepal_names::error::{LookupError, Over, SocketFault};
 use tepal_names::resolver::{Answer, ExchangeId, LookupId, Resolver, Settings, Started, Transmit};
 use tepal_names::{Family, Interfaces};
 
@@ -92,6 +92,13 @@ impl Asked {
         } else {
             [192, 0, 2, 80].into()
         }
+    }
+
+    /// A reply that answers with an address that must never be believed.
+    pub fn evil(&self) -> Reply {
+        let address: IpAddr =
+            if self.record_type == AAAA { [0x666; 8].into() } else { [6, 6, 6, 6].into() };
+        self.reply().answer(address_record(&self.name, 300, address))
     }
 
     /// A reply that answers.
@@ -227,7 +234,7 @@ pub enum Reaction {
     /// Sends these bytes as they are (over TCP: without a length).
     Raw(u64, Vec<u8>),
     /// The socket fails.
-    Fail(u64, Fault),
+    Fail(u64, SocketFault),
 }
 
 pub struct Finished {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tepal_base::Instant;
 use tepal_names::Resolver;
-use tepal_names::error::{Fault, LookupError, Over};
+use tepal_names::error::{LookupError, Over, SocketFault};
 use tepal_names::resolver::{Answer, ExchangeId, Started, Transmit};
 
 pub struct Pump {
@@ -26,7 +26,7 @@ pub struct Pump {
 enum Event {
     Datagram(Vec<u8>),
     Bytes(Vec<u8>),
-    Fault(Fault),
+    Fault(SocketFault),
 }
 
 impl Pump {
@@ -89,7 +89,7 @@ impl Pump {
                         let _gone = sender.send((exchange, Event::Datagram(bytes)));
                     });
                     if let Err(error) = result {
-                        let fault = Event::Fault(Fault::from(&error));
+                        let fault = Event::Fault(SocketFault::from(&error));
                         let _gone = sender.send((exchange, fault));
                     }
                 });
@@ -102,8 +102,8 @@ impl Pump {
                         let _gone = sender.send((exchange, Event::Bytes(bytes)));
                     });
                     let fault = match result {
-                        Ok(()) => Fault::Closed,
-                        Err(error) => Fault::from(&error),
+                        Ok(()) => SocketFault::Closed,
+                        Err(error) => SocketFault::from(&error),
                     };
                     let _gone = sender.send((exchange, Event::Fault(fault)));
                 });
