@@ -33,7 +33,7 @@ pub enum AcceptFault {
     /// The process or the system is out of something; the listener tries again after
     /// a tenth of a second.
     Exhausted(io::Error),
-    /// The connection was taken and could not be set up; it was closed.
+    /// The connection that waited is lost; others go on.
     Setup(io::Error),
     /// The listening socket is broken: nothing more will be accepted.
     Broken(io::Error),
@@ -229,14 +229,22 @@ impl<H: Host> Engine<H> {
             | io::ErrorKind::NetworkDown
             | io::ErrorKind::NetworkUnreachable
             | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::PermissionDenied
             | io::ErrorKind::TimedOut => Some(AcceptFault::Setup(error)),
             _ if is_exhaustion(&error) => {
                 listener.suspended = true;
                 Some(AcceptFault::Exhausted(error))
             }
-            _ => {
+            // It does not listen (any more).
+            io::ErrorKind::InvalidInput => {
                 listener.readable = false;
                 Some(AcceptFault::Broken(error))
+            }
+            // The rest of those network errors have no kind. Should one of them last, it does not
+            // spin.
+            _ => {
+                listener.suspended = true;
+                Some(AcceptFault::Setup(error))
             }
         }
     }
@@ -244,25 +252,20 @@ impl<H: Host> Engine<H> {
     fn accept_fault(&self, key: ListenerKey<H>, fault: Option<AcceptFault>) -> Flow {
         let Some(fault) = fault else { return Flow::Continue(()) };
         let core = self.core();
-        match &fault {
-            AcceptFault::Exhausted(_) => {
-                let old = match core.objects.borrow().get(key) {
-                    Some(Object::Listener(listener)) => listener.timer,
-                    _ => return Flow::Continue(()),
-                };
-                let timer = self.arm_object(key, old, self.now() + ACCEPT_RETRY);
-                if let Some(Object::Listener(listener)) = core.objects.borrow_mut().get_mut(key) {
-                    listener.timer = Some(timer);
-                }
+        let (suspended, timer, queue) = match core.objects.borrow_mut().get_mut(key) {
+            Some(Object::Listener(listener)) => {
+                (listener.suspended, listener.timer, listener.queue_if_due())
             }
-            AcceptFault::Setup(_) => {
-                if let Some(Object::Listener(listener)) = core.objects.borrow_mut().get_mut(key)
-                    && listener.queue_if_due()
-                {
-                    self.push_step(key, Step::Read);
-                }
+            _ => return Flow::Continue(()),
+        };
+        if queue {
+            self.push_step(key, Step::Read);
+        }
+        if suspended {
+            let timer = self.arm_object(key, timer, self.now() + ACCEPT_RETRY);
+            if let Some(Object::Listener(listener)) = core.objects.borrow_mut().get_mut(key) {
+                listener.timer = Some(timer);
             }
-            AcceptFault::Broken(_) => {}
         }
         let acceptor = match core.objects.borrow_mut().get_mut(key) {
             Some(Object::Listener(listener)) => listener.acceptor.take(),
