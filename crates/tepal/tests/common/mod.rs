@@ -3,10 +3,13 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
 
 use std::cell::RefCell;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::rc::Rc;
 use std::time::Duration;
 
 use tepal::{Closed, EventLoop, Protocol, Transport};
+use tepal_driver::faults::{FaultDriver, Faults};
 
 /// Runs a test on every driver.
 pub fn on_every_driver(test: impl Fn(&EventLoop)) {
@@ -15,6 +18,52 @@ pub fn on_every_driver(test: impl Fn(&EventLoop)) {
         let event_loop = EventLoop::with_driver(driver);
         test(&event_loop);
     }
+}
+
+/// Runs a test on every driver, each behind one that fails when the test says so.
+pub fn with_faults(test: impl Fn(&EventLoop, &Faults)) {
+    for name in tepal_driver::driver_names() {
+        let driver = tepal_driver::open_driver(Some(name)).expect("a driver of this platform");
+        let faults = Faults::new(1);
+        let driver = FaultDriver::new(driver, &faults);
+        test(&EventLoop::with_driver(Box::new(driver)), &faults);
+    }
+}
+
+/// Runs the loop while `client` runs in a thread of its own, to its end.
+pub fn run_with(event_loop: &EventLoop, client: impl FnOnce() + Send + 'static) {
+    struct StopAtEnd(tepal::Remote);
+    impl Drop for StopAtEnd {
+        fn drop(&mut self) {
+            // Fails if the loop is gone because the test has failed, which is told elsewhere.
+            let _ = self.0.stop();
+        }
+    }
+    let stop = StopAtEnd(event_loop.remote());
+    let thread = std::thread::spawn(move || {
+        let _stop = stop;
+        client();
+    });
+    run(event_loop);
+    thread.join().expect("the client is content");
+}
+
+/// Connects with blocking calls that take ten seconds at most.
+pub fn client(address: std::net::SocketAddr) -> TcpStream {
+    let limit = Duration::from_secs(10);
+    let stream = TcpStream::connect_timeout(&address, limit).expect("connects");
+    stream.set_read_timeout(Some(limit)).expect("a time limit");
+    stream.set_write_timeout(Some(limit)).expect("a time limit");
+    stream.set_nodelay(true).expect("an option");
+    stream
+}
+
+/// Writes a message and reads the same back.
+pub fn echo(stream: &mut TcpStream, message: &[u8]) {
+    stream.write_all(message).expect("writes");
+    let mut back = vec![0; message.len()];
+    stream.read_exact(&mut back).expect("reads");
+    assert_eq!(back, message);
 }
 
 /// Runs the loop until it is stopped; a test that takes longer than the limit fails.
