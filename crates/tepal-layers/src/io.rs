@@ -22,6 +22,8 @@ pub struct Io<'a> {
     pub(crate) closing: bool,
     pub(crate) name: &'static str,
     pub(crate) ready: bool,
+    // How many bytes stood above before the step.
+    up_len: usize,
 }
 
 impl<'a> Io<'a> {
@@ -38,6 +40,7 @@ impl<'a> Io<'a> {
     ) -> Io<'a> {
         let workspace = turn.workspace;
         let (name, ready, finishing, closing) = state;
+        let up_len = above.0.len();
         Io {
             from_below: FromBelow { own: below.0, lent, taken: 0, need, held: false },
             to_above: ToAbove { link: above.0, limit: limits.0, refused: false, workspace },
@@ -48,6 +51,7 @@ impl<'a> Io<'a> {
             closing,
             name,
             ready,
+            up_len,
         }
     }
 
@@ -70,11 +74,13 @@ impl<'a> Io<'a> {
         self.closing
     }
 
-    /// Tells that bytes may flow through the layer now. Only the first call counts.
+    /// Tells that bytes may flow through the layer now. Only the first call counts. The notice
+    /// stands before the bytes that the layer has pushed in this step.
     pub fn ready(&mut self, info: Info) {
         if !self.ready {
             self.ready = true;
-            self.notify(Notice::Ready { layer: self.name, info });
+            let notice = Notice::Ready { layer: self.name, info };
+            self.to_above.link.mark_before(self.up_len, InMark::Notice(Box::new(notice)));
         }
     }
 

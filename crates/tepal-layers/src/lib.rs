@@ -29,12 +29,16 @@ pub mod check;
 mod error;
 mod event;
 mod framing;
+#[cfg(feature = "tls")]
+mod hello;
 mod io;
 mod layer;
 mod link;
 mod rate;
 mod scan;
 mod spec;
+#[cfg(feature = "tls")]
+mod tls;
 mod unread;
 mod workspace;
 
@@ -47,5 +51,7 @@ pub use layer::{Layer, LayerId, Status, WriteEof};
 pub use link::Pauses;
 pub use rate::{Group, RateLimit};
 pub use spec::{Host, Keepsakes, LayerSpec, Place, Side, Site, Stack};
+#[cfg(feature = "tls")]
+pub use tls::{Certificate, CloseMode, KeyLog, PeerClose, Roots, Tls, TlsBuilder, WallClock};
 pub use unread::Unread;
 pub use workspace::{Turn, Workspace};

@@ -103,6 +103,8 @@ pub(crate) struct Inbound {
     pub(crate) pauses: Pauses,
     // The protocol has seen the first frame and left it.
     pub(crate) seen: bool,
+    // An end has been marked since the layer below came.
+    pub(crate) ended: bool,
 }
 
 impl Inbound {
@@ -158,10 +160,6 @@ impl Inbound {
         self.marks.len()
     }
 
-    pub(crate) fn has_eof(&self) -> bool {
-        self.marks.iter().any(|(_, mark)| matches!(mark, InMark::Eof))
-    }
-
     #[inline]
     pub(crate) fn extend(&mut self, bytes: &[u8], workspace: &Workspace) {
         if self.buffer.capacity() == 0 && !bytes.is_empty() {
@@ -179,7 +177,15 @@ impl Inbound {
 
     #[inline]
     pub(crate) fn mark(&mut self, mark: InMark) {
+        self.ended |= matches!(mark, InMark::Eof);
         self.marks.push_back((self.position + self.len() as u64, mark));
+    }
+
+    /// A mark behind the first `len` bytes, before marks that stand further back.
+    pub(crate) fn mark_before(&mut self, len: usize, mark: InMark) {
+        let position = self.position + len as u64;
+        let behind = self.marks.iter().rev().take_while(|(at, _)| *at > position).count();
+        self.marks.insert(self.marks.len() - behind, (position, mark));
     }
 
     #[inline]

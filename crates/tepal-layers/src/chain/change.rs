@@ -225,6 +225,8 @@ impl Chain {
         let floor = self.floors.remove(index);
         let mut above = self.links.remove(index + 1);
         let below = &mut self.links[index];
+        // An end that the layer told was its own, unless the wire's has passed through it.
+        above.inbound.ended = self.received_eof && !below.inbound.has_marks();
         let notice = Notice::Removed { layer: floor.name, how };
         above.inbound.mark(InMark::Notice(Box::new(notice)));
         above.inbound.take_all(&mut below.inbound, turn.workspace);

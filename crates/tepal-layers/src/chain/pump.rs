@@ -169,7 +169,7 @@ impl Chain {
                 Some(InMark::Eof) => {
                     let rest = below.inbound.len();
                     below.inbound.consume(rest);
-                    if !above.inbound.has_eof() {
+                    if !above.inbound.ended {
                         above.inbound.mark(InMark::Eof);
                     }
                 }

@@ -1,0 +1,44 @@
+use crate::{Error, FromBelow, TlsInfo, ToAbove};
+
+/// The inbound side, which an engine may have to look at whatever it does.
+pub(crate) type Inward<'a, 'io> = (&'a mut FromBelow<'io>, &'a mut ToAbove<'io>);
+
+/// What a TLS implementation has to do for [`TlsLayer`](super::layer::TlsLayer). Nothing but the
+/// module that implements it knows whose it is.
+pub(crate) trait Engine {
+    /// Decrypts and handles records while there are whole ones and the way up is free. Plaintext
+    /// goes up, and what is to be answered is appended to `answer`; after an error that is the
+    /// alert. Bytes behind close_notify are left alone.
+    fn process(
+        &mut self,
+        from: &mut FromBelow<'_>,
+        to: &mut ToAbove<'_>,
+        answer: &mut Vec<u8>,
+    ) -> Result<(), Error>;
+
+    /// Appends `plain`, encrypted, to `out`.
+    fn encrypt(
+        &mut self,
+        plain: &[u8],
+        inward: Inward<'_, '_>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Error>;
+
+    /// Appends close_notify to `out`.
+    fn close_notify(&mut self, inward: Inward<'_, '_>, out: &mut Vec<u8>) -> Result<(), Error>;
+
+    /// Whether the handshake is still under way.
+    fn is_handshaking(&self) -> bool;
+
+    /// Whether the peer's close_notify has come.
+    fn peer_has_closed(&self) -> bool;
+
+    /// Whether one direction can be ended alone.
+    fn can_half_close(&self) -> bool;
+
+    /// What the handshake found out.
+    fn info(&self) -> TlsInfo;
+
+    /// How many session tickets the peer has sent.
+    fn tickets(&self) -> u32;
+}

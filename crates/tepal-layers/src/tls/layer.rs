@@ -1,0 +1,214 @@
+use std::sync::Arc;
+
+use super::engine::Engine;
+use super::spec::{CloseMode, PeerClose};
+use crate::hello::{self, Hello};
+use crate::{Error, ErrorKind, How, Info, Io, Layer, Status, TlsInfo, WriteEof};
+
+/// The most plaintext that fits one record (RFC 8446, section 5.1).
+const RECORD: usize = 16 * 1024;
+
+/// What a record adds at most: header 5, nonce 8 (TLS 1.2) or type 1 (TLS 1.3), tag 16.
+const OVERHEAD: usize = 5 + 8 + 16;
+
+/// Pieces below this are gathered into one record: a record costs about as much as encrypting it.
+const GATHER: usize = 2048;
+
+/// A server that sends more tickets than this wants our memory and time. Real ones send 2 to 4.
+const MOST_TICKETS: u32 = 64;
+
+/// TLS as a layer, over any engine.
+pub(super) struct TlsLayer<E> {
+    engine: E,
+    server_name: Option<String>,
+    // A server reads the name asked for out of the ClientHello by itself.
+    sniffs: bool,
+    close: CloseMode,
+    peer_close: PeerClose,
+    handshake_limit: usize,
+    handshake_len: usize,
+    state: State,
+    // Gathers small pieces for one record.
+    scratch: Vec<u8>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+struct State {
+    ready: bool,
+    sent_close: bool,
+    told_eof: bool,
+}
+
+impl<E: Engine> TlsLayer<E> {
+    pub(super) fn new(
+        engine: E,
+        server_name: Option<String>,
+        sniffs: bool,
+        (close, peer_close): (CloseMode, PeerClose),
+        handshake_limit: usize,
+    ) -> TlsLayer<E> {
+        TlsLayer {
+            engine,
+            server_name,
+            sniffs,
+            close,
+            peer_close,
+            handshake_limit,
+            handshake_len: 0,
+            state: State::default(),
+            scratch: Vec::new(),
+        }
+    }
+
+    fn read(&mut self, io: &mut Io<'_>) -> Result<(), Error> {
+        if self.sniffs {
+            self.sniff(io);
+        }
+        let before = io.from_below.bytes().len();
+        let mut answer = Vec::new();
+        let result = self.engine.process(&mut io.from_below, &mut io.to_above, &mut answer);
+        if !answer.is_empty() {
+            io.to_below.send_vec(answer);
+        }
+        result?;
+        if !self.state.ready {
+            let left = io.from_below.bytes().len();
+            self.handshake_len += before - left.min(before);
+            if self.handshake_len + left > self.handshake_limit && self.engine.is_handshaking() {
+                let message = "the peer's handshake is longer than allowed";
+                return Err(Error::remote(ErrorKind::LimitExceeded, message));
+            }
+        } else if self.engine.tickets() > MOST_TICKETS {
+            let message = "the peer sends session tickets without end";
+            return Err(Error::remote(ErrorKind::LimitExceeded, message));
+        }
+        Ok(())
+    }
+
+    fn sniff(&mut self, io: &mut Io<'_>) {
+        match hello::read(io.from_below.bytes()) {
+            Hello::Need(_) => {}
+            Hello::Other => self.sniffs = false,
+            Hello::Client { server_name, .. } => {
+                self.sniffs = false;
+                self.server_name = server_name;
+            }
+        }
+    }
+
+    fn write(&mut self, io: &mut Io<'_>, all: bool) -> Result<(), Error> {
+        while !io.from_above.is_empty() && (io.to_below.room() > 0 || all) {
+            let piece = io.from_above.bytes();
+            let count = if piece.len() < GATHER && piece.len() < io.from_above.len() {
+                self.scratch.clear();
+                for piece in io.from_above.pieces() {
+                    let room = RECORD - self.scratch.len();
+                    self.scratch.extend_from_slice(piece.get(..room).unwrap_or(piece));
+                }
+                self.scratch.len()
+            } else {
+                piece.len().min(RECORD)
+            };
+            let mut block = io.to_below.block(count + OVERHEAD);
+            let inward = (&mut io.from_below, &mut io.to_above);
+            if self.scratch.is_empty() {
+                let piece = io.from_above.bytes().get(..count).unwrap_or_default();
+                self.engine.encrypt(piece, inward, &mut block)?;
+            } else {
+                self.engine.encrypt(&self.scratch, inward, &mut block)?;
+                self.scratch = Vec::new();
+            }
+            io.from_above.consume(count);
+            io.to_below.send_vec(block);
+        }
+        Ok(())
+    }
+
+    fn say_goodbye(&mut self, io: &mut Io<'_>) -> Result<(), Error> {
+        if !self.state.sent_close {
+            self.state.sent_close = true;
+            let mut block = Vec::new();
+            let inward = (&mut io.from_below, &mut io.to_above);
+            self.engine.close_notify(inward, &mut block)?;
+            io.to_below.send(&block);
+        }
+        Ok(())
+    }
+
+    // After the handshake: what the peer's and the owner's closing mean.
+    fn end(&mut self, io: &mut Io<'_>) -> Result<Status, Error> {
+        let peer_closed = self.engine.peer_has_closed();
+        if io.finishing() {
+            if io.closing() && self.close == CloseMode::None {
+                return Ok(Status::Done(How::Unconfirmed));
+            }
+            self.say_goodbye(io)?;
+            if peer_closed {
+                return Ok(Status::Done(How::Closed));
+            }
+            let wire_ended = io.from_below.ended() && !io.to_above.refused;
+            if io.closing() && (self.close == CloseMode::Notify || wire_ended) {
+                return Ok(Status::Done(How::Unconfirmed));
+            }
+        }
+        if peer_closed {
+            if self.peer_close == PeerClose::Pop && !self.state.sent_close {
+                self.write(io, true)?;
+                self.say_goodbye(io)?;
+                return Ok(Status::Done(How::ByPeer));
+            }
+            if !self.state.told_eof {
+                self.state.told_eof = true;
+                io.to_above.push_eof();
+            }
+            if !io.from_below.bytes().is_empty() {
+                io.from_below.hold(); // what stands behind the end is the next layer's
+            }
+        } else if io.from_below.ended() && !io.to_above.refused {
+            let message = "the bytes ended without close_notify";
+            return Err(Error::remote(ErrorKind::TlsTruncated, message));
+        }
+        Ok(Status::Open)
+    }
+}
+
+impl<E: Engine> Layer for TlsLayer<E> {
+    fn name(&self) -> &'static str {
+        "tls"
+    }
+
+    fn step(&mut self, io: &mut Io<'_>) -> Result<Status, Error> {
+        self.read(io)?;
+        if !self.state.ready {
+            if self.engine.is_handshaking() {
+                let gone = self.engine.peer_has_closed();
+                if gone || io.from_below.ended() {
+                    let message = match gone {
+                        true => "the peer closed during the handshake",
+                        false => "the bytes ended during the handshake",
+                    };
+                    return Err(Error::remote(ErrorKind::EofInHandshake, message));
+                }
+                return Ok(Status::Open);
+            }
+            self.state.ready = true;
+            let info = TlsInfo { server_name: self.server_name.take(), ..self.engine.info() };
+            io.ready(Info::Tls(Arc::new(info)));
+        }
+        if !self.state.sent_close {
+            self.write(io, false)?;
+            if io.from_above.ended() {
+                self.say_goodbye(io)?;
+                io.from_above.take_eof();
+            }
+        }
+        self.end(io)
+    }
+
+    fn write_eof(&self) -> WriteEof {
+        match self.state.ready && self.engine.can_half_close() {
+            true => WriteEof::Taken,
+            false => WriteEof::Refused,
+        }
+    }
+}

@@ -1,0 +1,556 @@
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use ::rustls::client::{Resumption, UnbufferedClientConnection};
+use ::rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use ::rustls::pki_types::pem::PemObject;
+use ::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use ::rustls::server::{NoServerSessionStorage, UnbufferedServerConnection, WebPkiClientVerifier};
+use ::rustls::sign::CertifiedKey;
+use ::rustls::time_provider::TimeProvider;
+use ::rustls::{
+    ClientConfig, DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig,
+    SignatureScheme,
+};
+
+use super::layer::TlsLayer;
+use super::resolver::Resolver;
+use super::rustls::{RustlsEngine, translate};
+use crate::{Error, ErrorKind, Host, Layer, LayerSpec, Side, Site};
+
+/// Certificates of authorities that are trusted.
+#[derive(Clone)]
+pub struct Roots(Arc<RootCertStore>);
+
+impl Roots {
+    /// The certificates in a PEM file's bytes; other sections are passed over.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidSetting`](ErrorKind::InvalidSetting) if there is none, or one is malformed.
+    pub fn from_pem(pem: &[u8]) -> Result<Roots, Error> {
+        let certificates = CertificateDer::pem_slice_iter(pem);
+        let certificates: Result<Vec<_>, _> = certificates.collect();
+        let certificates = certificates.map_err(|_| invalid("the trust roots are no valid PEM"))?;
+        let mut store = RootCertStore::empty();
+        for certificate in certificates {
+            store.add(certificate).map_err(|_| invalid("a trust root is no valid certificate"))?;
+        }
+        match store.is_empty() {
+            true => Err(invalid("there is no certificate among the trust roots")),
+            false => Ok(Roots(Arc::new(store))),
+        }
+    }
+
+    /// The certificates given in DER; those that cannot be parsed are passed over and counted, as
+    /// platforms' stores hold odd ones.
+    pub fn from_der<'a>(certificates: impl IntoIterator<Item = &'a [u8]>) -> (Roots, usize) {
+        let mut store = RootCertStore::empty();
+        let owned = certificates.into_iter().map(|der| CertificateDer::from(der.to_vec()));
+        let (_, ignored) = store.add_parsable_certificates(owned);
+        (Roots(Arc::new(store)), ignored)
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is none, so that no peer can be verified.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl fmt::Debug for Roots {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Roots({})", self.len())
+    }
+}
+
+/// A certificate chain with its private key, which is never shown.
+#[derive(Clone)]
+pub struct Certificate(Arc<CertifiedKey>);
+
+impl Certificate {
+    /// The chain, the own certificate first, and the key (PKCS#8, PKCS#1 or SEC1) of PEM files'
+    /// bytes, which may be the same file's.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidSetting`](ErrorKind::InvalidSetting) if one is missing or malformed, or they do
+    /// not belong together. The message holds nothing of the key.
+    pub fn from_pem(chain: &[u8], key: &[u8]) -> Result<Certificate, Error> {
+        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(chain).collect();
+        let chain = chain.map_err(|_| invalid("the certificate chain is no valid PEM"))?;
+        let key = PrivateKeyDer::from_pem_slice(key);
+        let key = key.map_err(|_| invalid("there is no valid private key in the PEM"))?;
+        Certificate::new(chain, key)
+    }
+
+    /// The same from DER.
+    ///
+    /// # Errors
+    ///
+    /// As [`from_pem`](Certificate::from_pem).
+    pub fn from_der(chain: &[&[u8]], key: &[u8]) -> Result<Certificate, Error> {
+        let chain = chain.iter().map(|der| CertificateDer::from(der.to_vec())).collect();
+        let key = PrivateKeyDer::try_from(key.to_vec());
+        Certificate::new(chain, key.map_err(|_| invalid("the private key is malformed"))?)
+    }
+
+    fn new(
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+    ) -> Result<Certificate, Error> {
+        if chain.is_empty() {
+            return Err(invalid("there is no certificate in the chain"));
+        }
+        let key = CertifiedKey::from_der(chain, key, &provider()).map_err(|_| {
+            invalid("the private key is of no known kind, or not the certificate's")
+        })?;
+        Ok(Certificate(Arc::new(key)))
+    }
+}
+
+impl fmt::Debug for Certificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Certificate({} in its chain)", self.0.cert.len())
+    }
+}
+
+/// How a TLS layer ends when the connection is closed. A layer that is popped always waits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum CloseMode {
+    /// It says close_notify and waits for the peer's.
+    #[default]
+    Wait,
+    /// It says close_notify and leaves, as RFC 8446, section 6.1 allows.
+    Notify,
+    /// It says nothing, as large sites do: the peer takes it for a truncation.
+    None,
+}
+
+/// What the peer's close_notify means when nobody here has closed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum PeerClose {
+    /// It is the end of input.
+    #[default]
+    End,
+    /// The layer answers and leaves, and what is below it goes on.
+    Pop,
+}
+
+/// Takes lines for a key log file (NSS format), with which a recorded connection can be decrypted.
+pub trait KeyLog: Send + Sync + fmt::Debug {
+    /// One line without its end.
+    fn log(&self, line: &str);
+}
+
+/// Tells the wall time, for the dates in certificates.
+pub trait WallClock: Send + Sync + fmt::Debug {
+    /// Seconds since 1970, if they are known.
+    fn unix_seconds(&self) -> Option<u64>;
+}
+
+/// TLS 1.2 and 1.3, client or server by the side of the connection. Command name `tls`.
+///
+/// It holds one configuration for its life, and with it the sessions of earlier connections: clones
+/// share it, so a reconnect, a second push and another connection to the same host all resume.
+///
+/// ```
+/// # fn main() -> Result<(), tepal_layers::Error> {
+/// use tepal_layers::{Roots, Tls};
+///
+/// # let pem = include_bytes!("../../tests/data/ca.pem");
+/// let tls = Tls::builder().roots(Roots::from_pem(pem)?).alpn(["h2", "http/1.1"]).build()?;
+/// # let _ = tls;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Tls(Arc<Configured>);
+
+struct Configured {
+    settings: TlsBuilder,
+    client: Result<Arc<ClientConfig>, Error>,
+    server: Result<Arc<ServerConfig>, Error>,
+    resolver: Arc<Resolver>,
+}
+
+impl Tls {
+    /// Settings to make one of.
+    pub fn builder() -> TlsBuilder {
+        TlsBuilder {
+            server_name: None,
+            roots: None,
+            certificates: Vec::new(),
+            client_roots: None,
+            client_optional: false,
+            alpn: Vec::new(),
+            resume: true,
+            key_log: None,
+            side: None,
+            close: CloseMode::default(),
+            peer_close: PeerClose::default(),
+            accept_invalid: false,
+            clock: None,
+            // A chain of ten certificates with large keys has about 30 KiB.
+            handshake_limit: 128 << 10,
+        }
+    }
+
+    /// Uses other certificates from the next handshake on. Running connections keep theirs.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidSetting`](ErrorKind::InvalidSetting) if there were none before, or are none now.
+    pub fn reload(&self, certificates: &[Certificate]) -> Result<(), Error> {
+        if certificates.is_empty() || self.0.settings.certificates.is_empty() {
+            return Err(invalid("certificates can only be replaced by certificates"));
+        }
+        let keys = certificates.iter().map(|certificate| Arc::clone(&certificate.0));
+        self.0.resolver.replace(keys.collect());
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.settings.fmt(f)
+    }
+}
+
+impl LayerSpec for Tls {
+    fn name(&self) -> &'static str {
+        "tls"
+    }
+
+    fn build(&self, site: &mut Site<'_>) -> Result<Box<dyn Layer>, Error> {
+        let settings = &self.0.settings;
+        let modes = (settings.close, settings.peer_close);
+        let limit = settings.handshake_limit;
+        match settings.side.unwrap_or(site.side) {
+            Side::Client => {
+                let config = self.0.client.clone()?;
+                let host = settings.server_name.clone().map(Ok).unwrap_or_else(|| {
+                    let host = site.host.as_ref();
+                    host.map(Host::to_string).ok_or_else(|| invalid("no host name to verify"))
+                })?;
+                let name = ServerName::try_from(host.trim_end_matches('.').to_owned());
+                let name = name.map_err(|_| invalid("the host name is not one of DNS"))?;
+                let machine = UnbufferedClientConnection::new(config, name);
+                let machine = machine.map_err(|error| translate(&error, true))?;
+                let engine = RustlsEngine::new(machine);
+                Ok(Box::new(TlsLayer::new(engine, Some(host), false, modes, limit)))
+            }
+            Side::Server => {
+                let machine = UnbufferedServerConnection::new(self.0.server.clone()?);
+                let machine = machine.map_err(|error| translate(&error, true))?;
+                let engine = RustlsEngine::new(machine);
+                Ok(Box::new(TlsLayer::new(engine, None, true, modes, limit)))
+            }
+        }
+    }
+}
+
+/// Settings of a [`Tls`] value.
+#[derive(Clone)]
+pub struct TlsBuilder {
+    server_name: Option<String>,
+    roots: Option<Roots>,
+    certificates: Vec<Certificate>,
+    client_roots: Option<Roots>,
+    client_optional: bool,
+    alpn: Vec<Vec<u8>>,
+    resume: bool,
+    key_log: Option<Arc<dyn KeyLog>>,
+    side: Option<Side>,
+    close: CloseMode,
+    peer_close: PeerClose,
+    accept_invalid: bool,
+    clock: Option<Arc<dyn WallClock>>,
+    handshake_limit: usize,
+}
+
+impl TlsBuilder {
+    /// The host that a client asks for and verifies; the nearest target below unless set.
+    #[must_use]
+    pub fn server_name(mut self, name: impl Into<String>) -> TlsBuilder {
+        self.server_name = Some(name.into());
+        self
+    }
+
+    /// Whom a client trusts. This crate opens no file: the loop passes the platform's roots.
+    #[must_use]
+    pub fn roots(mut self, roots: Roots) -> TlsBuilder {
+        self.roots = Some(roots);
+        self
+    }
+
+    /// Our certificate: a server's, or a client's if the server asks for one. Given several, a
+    /// server shows the first that has the name asked for, else the first of all.
+    #[must_use]
+    pub fn certificate(mut self, certificate: Certificate) -> TlsBuilder {
+        self.certificates.push(certificate);
+        self
+    }
+
+    /// Clients must show a certificate of one of these authorities.
+    #[must_use]
+    pub fn client_roots(mut self, roots: Roots) -> TlsBuilder {
+        self.client_roots = Some(roots);
+        self
+    }
+
+    /// Clients without a certificate are let in too; one that is shown must still be good.
+    #[must_use]
+    pub fn client_certificate_optional(mut self) -> TlsBuilder {
+        self.client_optional = true;
+        self
+    }
+
+    /// Protocols for ALPN, the preferred one first.
+    #[must_use]
+    pub fn alpn<P: Into<Vec<u8>>>(mut self, protocols: impl IntoIterator<Item = P>) -> TlsBuilder {
+        self.alpn = protocols.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Whether sessions are kept and resumed; they are unless set.
+    #[must_use]
+    pub fn resume(mut self, resume: bool) -> TlsBuilder {
+        self.resume = resume;
+        self
+    }
+
+    /// Where secrets are logged.
+    #[must_use]
+    pub fn key_log(mut self, log: Arc<dyn KeyLog>) -> TlsBuilder {
+        self.key_log = Some(log);
+        self
+    }
+
+    /// Which side of TLS we are, whoever connected.
+    #[must_use]
+    pub fn side(mut self, side: Side) -> TlsBuilder {
+        self.side = Some(side);
+        self
+    }
+
+    /// How the layer ends when the connection is closed.
+    #[must_use]
+    pub fn close(mut self, mode: CloseMode) -> TlsBuilder {
+        self.close = mode;
+        self
+    }
+
+    /// What the peer's close_notify means.
+    #[must_use]
+    pub fn peer_close(mut self, mode: PeerClose) -> TlsBuilder {
+        self.peer_close = mode;
+        self
+    }
+
+    /// Believes any certificate for any name, so that anybody on the way can read and change
+    /// everything. For tests.
+    #[must_use]
+    pub fn danger_accept_invalid_certificates(mut self) -> TlsBuilder {
+        self.accept_invalid = true;
+        self
+    }
+
+    /// The wall clock for certificates' dates; the system's unless set.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn WallClock>) -> TlsBuilder {
+        self.clock = Some(clock);
+        self
+    }
+
+    /// The most bytes of a peer's handshake; 128 KiB unless set.
+    #[must_use]
+    pub fn handshake_limit(mut self, bytes: usize) -> TlsBuilder {
+        self.handshake_limit = bytes;
+        self
+    }
+
+    /// Makes the value, and with it the configuration that it holds for its life.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidSetting`](ErrorKind::InvalidSetting) if the settings are good for neither side.
+    /// What is missing for one of them is told when a layer is built there.
+    pub fn build(self) -> Result<Tls, Error> {
+        let keys = self.certificates.iter().map(|certificate| Arc::clone(&certificate.0));
+        let resolver = Arc::new(Resolver::new(keys.collect()));
+        let client = self.client(&resolver);
+        let server = self.server(&resolver);
+        match (client, server) {
+            (Err(error), Err(_)) if self.side != Some(Side::Server) => Err(error),
+            (Err(_), Err(error)) => Err(error),
+            (client, server) => {
+                Ok(Tls(Arc::new(Configured { settings: self, client, server, resolver })))
+            }
+        }
+    }
+
+    fn client(&self, resolver: &Arc<Resolver>) -> Result<Arc<ClientConfig>, Error> {
+        let builder = ClientConfig::builder_with_details(provider(), self.time());
+        let builder = builder.with_safe_default_protocol_versions().map_err(|_| no_versions())?;
+        let builder = match &self.roots {
+            _ if self.accept_invalid => {
+                let verifier = Arc::new(AcceptAny(provider()));
+                builder.dangerous().with_custom_certificate_verifier(verifier)
+            }
+            Some(roots) if !roots.is_empty() => {
+                builder.with_root_certificates(Arc::clone(&roots.0))
+            }
+            _ => return Err(invalid("a TLS client needs trust roots")),
+        };
+        let mut config = match self.certificates.is_empty() {
+            true => builder.with_no_client_auth(),
+            false => builder.with_client_cert_resolver(Arc::clone(resolver) as _),
+        };
+        config.alpn_protocols.clone_from(&self.alpn);
+        if !self.resume {
+            config.resumption = Resumption::disabled();
+        }
+        if let Some(log) = &self.key_log {
+            config.key_log = Arc::new(Logged(Arc::clone(log)));
+        }
+        Ok(Arc::new(config))
+    }
+
+    fn server(&self, resolver: &Arc<Resolver>) -> Result<Arc<ServerConfig>, Error> {
+        if self.certificates.is_empty() {
+            return Err(invalid("a TLS server needs a certificate"));
+        }
+        let builder = ServerConfig::builder_with_details(provider(), self.time());
+        let builder = builder.with_safe_default_protocol_versions().map_err(|_| no_versions())?;
+        let builder = match &self.client_roots {
+            None => builder.with_no_client_auth(),
+            Some(roots) => {
+                let verifier =
+                    WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots.0), provider());
+                let verifier = match self.client_optional {
+                    true => verifier.allow_unauthenticated(),
+                    false => verifier,
+                };
+                let verifier = verifier.build();
+                let verifier = verifier.map_err(|_| invalid("the client roots are not usable"))?;
+                builder.with_client_cert_verifier(verifier)
+            }
+        };
+        let mut config = builder.with_cert_resolver(Arc::clone(resolver) as _);
+        config.alpn_protocols.clone_from(&self.alpn);
+        if !self.resume {
+            config.session_storage = Arc::new(NoServerSessionStorage {});
+            config.send_tls13_tickets = 0;
+        }
+        if let Some(log) = &self.key_log {
+            config.key_log = Arc::new(Logged(Arc::clone(log)));
+        }
+        Ok(Arc::new(config))
+    }
+
+    fn time(&self) -> Arc<dyn TimeProvider> {
+        match &self.clock {
+            Some(clock) => Arc::new(Clock(Arc::clone(clock))),
+            None => Arc::new(::rustls::time_provider::DefaultTimeProvider),
+        }
+    }
+}
+
+impl fmt::Debug for TlsBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tls")
+            .field("server_name", &self.server_name)
+            .field("roots", &self.roots)
+            .field("certificates", &self.certificates)
+            .field("client_roots", &self.client_roots)
+            .field("close", &self.close)
+            .field("peer_close", &self.peer_close)
+            .field("danger_accept_invalid_certificates", &self.accept_invalid)
+            .finish_non_exhaustive()
+    }
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(ring::default_provider())
+}
+
+fn invalid(message: &'static str) -> Error {
+    Error::local(ErrorKind::InvalidSetting, message)
+}
+
+fn no_versions() -> Error {
+    invalid("the cryptography has no cipher for TLS 1.2 and 1.3")
+}
+
+#[derive(Debug)]
+struct Clock(Arc<dyn WallClock>);
+
+impl TimeProvider for Clock {
+    fn current_time(&self) -> Option<UnixTime> {
+        self.0
+            .unix_seconds()
+            .map(|seconds| UnixTime::since_unix_epoch(Duration::from_secs(seconds)))
+    }
+}
+
+#[derive(Debug)]
+struct Logged(Arc<dyn KeyLog>);
+
+impl ::rustls::KeyLog for Logged {
+    fn log(&self, label: &str, client_random: &[u8], secret: &[u8]) {
+        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        self.0.log(&format!("{label} {} {}", hex(client_random), hex(secret)));
+    }
+}
+
+/// Checks that the peer holds its certificate's key, and believes the rest.
+#[derive(Debug)]
+struct AcceptAny(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AcceptAny {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, ::rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, ::rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, ::rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+
+    fn root_hint_subjects(&self) -> Option<&[DistinguishedName]> {
+        None
+    }
+}

@@ -1,0 +1,616 @@
+//! TLS: handshakes, data, every way to close, and what must never be taken for a clean end.
+#![cfg(feature = "tls")]
+
+mod common;
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use common::{FixedClock, ca, certificate, client, server, tls_info, tls_pair};
+use tepal_layers::check::{Bench, Pair, Seen};
+use tepal_layers::{
+    Certificate, CloseMode, ErrorKind, Fault, Host, How, KeyLog, Late, LayerSpec, Limits, Lines,
+    Notice, PeerClose, Place, RateLimit, Residual, Roots, Side, Stack, Tls, Turn,
+};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+#[test]
+fn bytes_written_early_arrive_after_the_handshake_in_every_cut() {
+    for piece in [0, 1, 2, 7, 100] {
+        let mut pair = tls_pair(client(), server());
+        pair.piece = piece;
+        pair.client.write(b"hello ").unwrap();
+        pair.client.write(b"world").unwrap();
+        pair.server.write(b"welcome").unwrap();
+        pair.run();
+        assert_eq!(pair.server.data(), b"hello world");
+        assert_eq!(pair.client.data(), b"welcome");
+        let info = tls_info(&pair.client);
+        assert_eq!((info.version, info.resumed), ("TLSv1.3", false));
+        assert_eq!(info.server_name.as_deref(), Some("server.test"));
+        assert_eq!(info.peer_certificates.len(), 1);
+        assert!(info.cipher.starts_with("TLS_"), "{}", info.cipher);
+        assert_eq!(tls_info(&pair.server).server_name.as_deref(), Some("server.test"));
+        let ready = pair.client.seen.iter().position(|s| matches!(s, Seen::Layer(_)));
+        let data = pair.client.seen.iter().position(|s| matches!(s, Seen::Data(_)));
+        assert!(ready < data, "the notice stands before the data");
+        assert!(!pair.upstream.windows(5).any(|bytes| bytes == b"hello"));
+    }
+}
+
+#[test]
+fn large_writes_arrive_whole_and_leave_with_bounded_memory() {
+    let mut pair = tls_pair(client(), server());
+    pair.run();
+    let bytes: Vec<u8> = (0..1_000_000u32).map(|n| (n % 251) as u8).collect();
+    pair.client.write(&bytes).unwrap();
+    pair.run();
+    assert_eq!(pair.server.data(), bytes);
+    // Nobody takes the output: only what the link has room for is encrypted.
+    let turn = Turn::new(pair.client.now, &pair.client.workspace);
+    pair.client.chain.write(&bytes, turn).unwrap();
+    assert!(pair.client.chain.poll_event(turn).is_none());
+    assert!(pair.client.chain.output().len() < (64 << 10) + 17_000);
+    assert!(pair.client.chain.write_len() >= bytes.len());
+    pair.run();
+    assert_eq!(pair.server.data().len(), 2_000_000);
+    assert_eq!(pair.client.chain.write_len(), 0);
+}
+
+#[test]
+fn a_second_connection_of_the_same_spec_resumes_the_session() {
+    let (client, server) = (client().build().unwrap(), server().build().unwrap());
+    let connect = || {
+        let mut pair = common::pair_of(&client, &server);
+        pair.run();
+        (tls_info(&pair.client).resumed, tls_info(&pair.server).resumed)
+    };
+    assert_eq!(connect(), (false, false));
+    assert_eq!(connect(), (true, true));
+    let (client, server) = (common::client().resume(false).build().unwrap(), &server);
+    for _ in 0..2 {
+        let mut pair = common::pair_of(&client, server);
+        pair.run();
+        assert!(!tls_info(&pair.client).resumed);
+    }
+}
+
+#[test]
+fn a_certificate_that_is_not_the_hosts_is_refused_and_the_peer_hears_why() {
+    let far = Arc::new(FixedClock(9_000_000_000));
+    let cases: Vec<(&str, Tls, Tls)> = vec![
+        (
+            "wrong host",
+            client().server_name("nobody.test").build().unwrap(),
+            server().build().unwrap(),
+        ),
+        (
+            "self-signed",
+            client().build().unwrap(),
+            Tls::builder().certificate(certificate("self")).build().unwrap(),
+        ),
+        ("expired", client().clock(far).build().unwrap(), server().build().unwrap()),
+        (
+            "a client's",
+            client().server_name("client.test").build().unwrap(),
+            Tls::builder().certificate(certificate("client")).build().unwrap(),
+        ),
+        (
+            "another root",
+            client()
+                .roots(Roots::from_pem(include_bytes!("data/self.pem")).unwrap())
+                .build()
+                .unwrap(),
+            server().build().unwrap(),
+        ),
+        (
+            "an address it has not",
+            client().server_name("127.0.0.2").build().unwrap(),
+            server().build().unwrap(),
+        ),
+    ];
+    for (what, client, server) in cases {
+        let mut pair = common::pair_of(&client, &server);
+        pair.client.write(b"secret").unwrap();
+        pair.run();
+        let error = pair.client.failure().unwrap_or_else(|| panic!("{what} was accepted"));
+        assert_eq!((error.kind(), error.layer()), (ErrorKind::TlsCertificate, "tls"), "{what}");
+        assert_eq!(error.fault(), Fault::Remote);
+        assert!(matches!(pair.server.failure_kind(), Some(ErrorKind::TlsAlert(_))), "{what}");
+        assert_eq!(pair.server.data(), b"");
+    }
+    let danger = Tls::builder().danger_accept_invalid_certificates();
+    let mut pair = tls_pair(danger, Tls::builder().certificate(certificate("self")));
+    pair.run();
+    assert!(tls_info(&pair.client).version.starts_with("TLS"));
+}
+
+#[test]
+fn an_address_is_verified_as_an_address() {
+    let mut pair = tls_pair(client().server_name("127.0.0.1"), server());
+    pair.run();
+    assert_eq!(tls_info(&pair.server).server_name, None);
+    assert!(pair.client.failure().is_none());
+}
+
+#[test]
+fn the_protocols_agreed_on_are_told_and_none_in_common_is_a_handshake_failure() {
+    let mut pair = tls_pair(client().alpn(["h2", "http/1.1"]), server().alpn(["http/1.1"]));
+    pair.run();
+    for side in [&pair.client, &pair.server] {
+        assert_eq!(tls_info(side).alpn.as_deref(), Some(&b"http/1.1"[..]));
+    }
+    let mut pair = tls_pair(client().alpn(["h2"]), server().alpn(["http/1.1"]));
+    pair.run();
+    assert_eq!(pair.server.failure_kind(), Some(ErrorKind::TlsHandshake));
+    assert_eq!(pair.client.failure_kind(), Some(ErrorKind::TlsAlert(120)));
+}
+
+#[test]
+fn a_client_without_the_certificate_asked_for_hears_the_alert() {
+    let strict = || server().client_roots(ca());
+    let mut pair = tls_pair(client(), strict());
+    pair.run();
+    assert_eq!(pair.client.failure_kind(), Some(ErrorKind::TlsAlert(116)));
+    assert_eq!(pair.server.failure_kind(), Some(ErrorKind::TlsCertificate));
+    let mut pair = tls_pair(client().certificate(certificate("self")), strict());
+    pair.run();
+    assert!(matches!(pair.client.failure_kind(), Some(ErrorKind::TlsAlert(_))));
+    let mut pair = tls_pair(client().certificate(certificate("client")), strict());
+    pair.client.write(b"it is me").unwrap();
+    pair.run();
+    assert_eq!(pair.server.data(), b"it is me");
+    assert_eq!(tls_info(&pair.server).peer_certificates.len(), 1);
+    let mut pair = tls_pair(client(), strict().client_certificate_optional());
+    pair.run();
+    assert!(tls_info(&pair.server).peer_certificates.is_empty());
+}
+
+#[test]
+fn the_certificate_is_chosen_by_the_name_asked_for() {
+    let both = server().certificate(certificate("other")).build().unwrap();
+    for name in ["server.test", "other.test", "a.wild.test"] {
+        let mut pair = common::pair_of(&client().server_name(name).build().unwrap(), &both);
+        pair.run();
+        assert!(pair.client.failure().is_none(), "{name}: {:?}", pair.client.failure());
+    }
+    let mut pair = common::pair_of(&client().server_name("a.b.wild.test").build().unwrap(), &both);
+    pair.run();
+    assert_eq!(pair.client.failure_kind(), Some(ErrorKind::TlsCertificate));
+}
+
+#[test]
+fn reloaded_certificates_serve_the_next_handshake() {
+    let server = server().resume(false).build().unwrap();
+    let asks = |name: &str| {
+        let client = client().server_name(name).resume(false).build().unwrap();
+        let mut pair = common::pair_of(&client, &server);
+        pair.run();
+        pair.client.failure().is_none()
+    };
+    assert_eq!((asks("server.test"), asks("other.test")), (true, false));
+    server.reload(&[certificate("other")]).unwrap();
+    assert_eq!((asks("server.test"), asks("other.test")), (false, true));
+    assert!(server.reload(&[]).is_err());
+}
+
+#[test]
+fn secrets_are_logged_only_when_asked_and_never_shown() {
+    #[derive(Debug, Default)]
+    struct Lines(Mutex<Vec<String>>);
+    impl KeyLog for Lines {
+        fn log(&self, line: &str) {
+            self.0.lock().unwrap().push(line.to_owned());
+        }
+    }
+    let log = Arc::new(Lines::default());
+    let mut pair = tls_pair(client().key_log(Arc::clone(&log) as _), server());
+    pair.run();
+    let lines = log.0.lock().unwrap();
+    assert!(lines.iter().any(|line| line.starts_with("CLIENT_TRAFFIC_SECRET_0 ")));
+    assert!(lines.iter().all(|line| line.split(' ').count() == 3));
+    let shown = format!("{:?} {:?}", server().build().unwrap(), certificate("server"));
+    assert!(!shown.contains("KEY") && !shown.contains("[48"), "{shown}");
+    let key = include_bytes!("data/server.key");
+    let error = Certificate::from_pem(include_bytes!("data/other.pem"), key).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidSetting);
+}
+
+#[test]
+fn a_close_is_clean_on_both_sides_in_every_mode() {
+    use CloseMode::{None, Notify, Wait};
+    for (mode, how) in [(Wait, How::Closed), (Notify, How::Unconfirmed), (None, How::Unconfirmed)] {
+        let mut pair = tls_pair(client().close(mode), server());
+        pair.client.write(b"last words").unwrap();
+        pair.run();
+        pair.client.chain.close();
+        pair.run();
+        assert_eq!(pair.server.data(), b"last words");
+        assert_eq!(pair.server.saw(&Seen::Eof), mode != None);
+        if mode == Wait {
+            assert!(!pair.client.saw(&Seen::Closed), "it waits for the answer");
+            pair.server.write(b"not wanted any more").unwrap();
+            pair.server.chain.close();
+            pair.run();
+            assert!(pair.server.saw(&Seen::Closed));
+        }
+        assert!(pair.client.saw(&Seen::Closed));
+        assert!(pair.client.saw(&Seen::Layer(Notice::Removed { layer: "tls", how })));
+        assert_eq!(pair.client.data(), b"");
+        if mode == None {
+            pair.server.receive_eof();
+            assert_eq!(pair.server.failure_kind(), Some(ErrorKind::TlsTruncated));
+        }
+    }
+}
+
+#[test]
+fn an_end_without_close_notify_is_never_clean_wherever_it_is_cut() {
+    let mut pair = tls_pair(client(), server());
+    pair.run();
+    let before = pair.client.seen.len();
+    pair.server.write(b"first").unwrap();
+    pair.server.write(b"second").unwrap();
+    pair.server.chain.close();
+    pair.server.settle();
+    let wire = pair.server.sent();
+    assert!(wire.len() > 20 && before > 0);
+    // The same session for every cut is not to be had: the records belong to one connection. So
+    // each cut gets a connection of its own.
+    for cut in 0..=wire.len() {
+        let mut pair = tls_pair(client(), server());
+        pair.run();
+        pair.server.write(b"first").unwrap();
+        pair.server.write(b"second").unwrap();
+        pair.server.chain.close();
+        pair.server.settle();
+        let wire = pair.server.sent();
+        let end = cut.min(wire.len());
+        pair.client.receive(&wire[..end]);
+        pair.client.receive_eof();
+        if end < wire.len() {
+            assert_eq!(pair.client.failure_kind(), Some(ErrorKind::TlsTruncated), "cut at {end}");
+            assert!(!pair.client.saw(&Seen::Eof));
+        } else {
+            assert_eq!(pair.client.data(), b"firstsecond");
+            assert!(pair.client.saw(&Seen::Eof) && pair.client.failure().is_none());
+        }
+    }
+}
+
+#[test]
+fn a_cut_handshake_is_told_apart_from_a_truncation() {
+    let mut pair = tls_pair(client(), server());
+    pair.run();
+    let (up, down) = (pair.upstream.len(), pair.downstream.len());
+    for cut in (0..down.min(1200)).step_by(61) {
+        let mut pair = tls_pair(client(), server());
+        pair.client.settle();
+        let hello = pair.client.sent();
+        pair.server.receive(&hello);
+        let flight = pair.server.sent();
+        if cut >= flight.len() {
+            break;
+        }
+        pair.client.receive(&flight[..cut]);
+        pair.client.receive_eof();
+        let error = pair.client.failure().expect("a failure");
+        assert_eq!(error.kind(), ErrorKind::EofInHandshake, "cut at {cut}");
+    }
+    assert!(up > 0);
+}
+
+#[test]
+fn a_peer_that_does_not_answer_a_handshake_is_given_up_in_time() {
+    let tls = client().server_name("server.test").build().unwrap();
+    let mut client = Bench::new(&Stack::new().with(tls), Side::Client).unwrap();
+    client.settle();
+    assert!(client.pass_time(MINUTE));
+    assert_eq!(client.failure_kind(), Some(ErrorKind::HandshakeTimeout));
+    assert_eq!(client.failure().unwrap().layer(), "tls");
+}
+
+#[test]
+fn garbage_and_plain_text_are_refused_with_an_alert() {
+    for input in [
+        &b"GET / HTTP/1.1\r\n\r\n"[..],
+        b"\x16\x03\x01\xff\xff",
+        &[0; 64],
+        b"\x15\x03\x01\x00\x02\x02\x28",
+    ] {
+        for piece in [1, 5, 100] {
+            let stack = Stack::new().with(server().build().unwrap());
+            let mut bench = Bench::new(&stack, Side::Server).unwrap();
+            input.chunks(piece).for_each(|chunk| bench.receive(chunk));
+            bench.receive_eof();
+            let error = bench.failure().expect("a failure").clone();
+            assert!(
+                matches!(error.kind(), ErrorKind::TlsHandshake | ErrorKind::TlsAlert(40)),
+                "{error:?}"
+            );
+            if error.kind() == ErrorKind::TlsHandshake {
+                assert_eq!(bench.sent().first(), Some(&21), "an alert leaves");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_changed_byte_in_a_record_fails_the_connection_and_tells_nothing() {
+    let mut pair = tls_pair(client(), server());
+    pair.run();
+    pair.client.write(b"attack at dawn").unwrap();
+    pair.client.settle();
+    let mut wire = pair.client.sent();
+    let last = wire.len() - 1;
+    wire[last] ^= 1;
+    pair.server.receive(&wire);
+    assert_eq!(pair.server.failure_kind(), Some(ErrorKind::TlsProtocol));
+    assert_eq!(pair.server.data(), b"");
+    pair.run();
+    assert_eq!(pair.client.failure_kind(), Some(ErrorKind::TlsAlert(20)));
+}
+
+#[test]
+fn a_handshake_above_its_limit_is_cut_off() {
+    let stack = Stack::new().with(server().handshake_limit(2000).build().unwrap());
+    let mut bench = Bench::new(&stack, Side::Server).unwrap();
+    // A ClientHello that claims 60,000 bytes, in records of 1000.
+    let mut sent = 0;
+    let mut first = vec![1, 0, 0xea, 0x60];
+    first.resize(1000, 0);
+    while bench.failure().is_none() && sent < 60 {
+        let mut record = vec![22, 3, 1, 3, 0xe8];
+        record.extend(if sent == 0 { &first[..] } else { &[0; 1000] });
+        bench.receive(&record);
+        sent += 1;
+    }
+    assert_eq!(bench.failure_kind(), Some(ErrorKind::LimitExceeded));
+    assert!(sent < 4);
+}
+
+#[test]
+fn one_direction_can_be_ended_alone() {
+    let mut pair = tls_pair(client(), server());
+    assert!(!pair.client.chain.can_write_eof(), "not before the version is known");
+    assert_eq!(pair.client.chain.write_eof().unwrap_err().kind(), ErrorKind::WriteEofRefused);
+    pair.run();
+    pair.client.write(b"question").unwrap();
+    pair.client.chain.write_eof().unwrap();
+    pair.run();
+    assert_eq!(pair.server.data(), b"question");
+    assert_eq!(pair.server.seen.last(), Some(&Seen::Eof));
+    assert!(!pair.client.saw(&Seen::WriteEof), "TCP stays open both ways");
+    assert_eq!(pair.client.write(b"more").unwrap_err().kind(), ErrorKind::Closing);
+    pair.server.write(b"answer").unwrap();
+    pair.run();
+    assert_eq!(pair.client.data(), b"answer");
+}
+
+#[test]
+fn tls_closed_and_tcp_kept_loses_and_doubles_no_byte() {
+    for piece in [0, 1, 5] {
+        let mut pair = tls_pair(client(), server().peer_close(PeerClose::Pop));
+        pair.piece = piece;
+        pair.run();
+        pair.client.write(b"in tls|").unwrap();
+        let turn = Turn::new(pair.client.now, &pair.client.workspace);
+        pair.client.chain.pop(None, MINUTE, Late::Close, turn).unwrap();
+        pair.client.write(b"in plain text|").unwrap();
+        pair.server.write(b"answer in tls|").unwrap();
+        pair.run();
+        assert_eq!(pair.server.data(), b"in tls|in plain text|");
+        assert!(pair.upstream.ends_with(b"in plain text|"));
+        pair.server.write(b"plain answer|").unwrap();
+        pair.run();
+        assert_eq!(pair.client.data(), b"answer in tls|plain answer|");
+        assert!(pair.downstream.ends_with(b"plain answer|"));
+        assert!(pair.client.saw(&Seen::Layer(Notice::Removed { layer: "tls", how: How::Closed })));
+        assert!(pair.server.saw(&Seen::Layer(Notice::Removed { layer: "tls", how: How::ByPeer })));
+        assert!(pair.client.chain.is_plain() && pair.server.chain.is_plain());
+        // The removal stands between the two kinds of bytes.
+        let at = |seen: &[Seen]| {
+            seen.iter().position(|s| matches!(s, Seen::Layer(Notice::Removed { .. })))
+        };
+        assert_eq!(
+            pair.server.seen.get(at(&pair.server.seen).unwrap() + 1),
+            Some(&Seen::Data(b"in plain text|".to_vec()))
+        );
+
+        // And a second TLS session on the same TCP connection resumes the first one.
+        common::push(&mut pair.client, client().build().unwrap(), Residual::Reject);
+        common::push(&mut pair.server, server().build().unwrap(), Residual::Feed);
+        pair.client.write(b"in tls again").unwrap();
+        pair.run();
+        assert!(pair.server.data().ends_with(b"in tls again"));
+        assert_eq!(tls_info(&pair.client).version, "TLSv1.3");
+    }
+}
+
+#[test]
+fn a_second_session_on_the_same_connection_is_a_resumed_one() {
+    let (client, server) = (
+        Arc::new(client().build().unwrap()) as Arc<dyn LayerSpec>,
+        server().peer_close(PeerClose::Pop).build().unwrap(),
+    );
+    let place =
+        Place { host: Some(Host::parse("server.test").unwrap()), ..Place::new(Side::Client) };
+    let up = Stack::new().with_shared(Arc::clone(&client));
+    let down = Stack::new().with(server.clone());
+    let mut pair =
+        Pair::at((&up, &place), (&down, &Place::new(Side::Server)), Limits::default()).unwrap();
+    pair.run();
+    let turn = Turn::new(pair.client.now, &pair.client.workspace);
+    pair.client.chain.pop(Some("tls"), MINUTE, Late::Close, turn).unwrap();
+    pair.run();
+    let turn = Turn::new(pair.client.now, &pair.client.workspace);
+    let keepsakes = &mut pair.client.keepsakes;
+    pair.client.chain.push(&client, None, Residual::Reject, keepsakes, turn).unwrap();
+    common::push(&mut pair.server, server, Residual::Feed);
+    pair.run();
+    assert!(tls_info(&pair.client).resumed);
+}
+
+#[test]
+fn bytes_glued_behind_close_notify_reach_the_next_layer() {
+    // One segment: the last record, close_notify, and a ClientHello of the next session.
+    let mut pair = tls_pair(client(), server().peer_close(PeerClose::Pop));
+    pair.run();
+    let turn = Turn::new(pair.client.now, &pair.client.workspace);
+    pair.client.chain.pop(None, MINUTE, Late::Close, turn).unwrap();
+    pair.client.settle();
+    let mut glued = pair.client.sent();
+    let mut next = Bench::at(
+        &Stack::new().with(client().build().unwrap()),
+        &Place { host: Some(Host::parse("server.test").unwrap()), ..Place::new(Side::Client) },
+        Limits::default(),
+    )
+    .unwrap();
+    next.settle();
+    glued.extend(next.sent());
+    pair.server.apart = true;
+    let turn = Turn::new(pair.server.now, &pair.server.workspace);
+    pair.server.chain.receive(turn, &mut glued);
+    let removed = match pair.server.chain.poll_event(turn) {
+        Some(tepal_layers::Event::Layer(Notice::Removed { how, .. })) => how,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(removed, How::ByPeer);
+    common::push(&mut pair.server, server().build().unwrap(), Residual::Feed);
+    let answer = pair.server.sent();
+    // The first record is the old session's close_notify; the new ServerHello follows.
+    assert_eq!(answer[0], 23);
+    let behind = 5 + usize::from(u16::from_be_bytes([answer[3], answer[4]]));
+    assert_eq!(answer[behind], 22);
+    next.receive(&answer[behind..]);
+    assert!(next.info("tls").is_some());
+}
+
+#[test]
+fn a_peer_that_does_not_answer_the_close_costs_its_time_and_not_more() {
+    for late in [Late::Close, Late::Keep] {
+        let mut pair = tls_pair(client(), server());
+        pair.run();
+        let turn = Turn::new(pair.client.now, &pair.client.workspace);
+        pair.client.chain.pop(None, Duration::from_secs(5), late, turn).unwrap();
+        pair.client.write(b"plain").unwrap();
+        pair.run();
+        assert!(pair.server.saw(&Seen::Eof), "the peer takes it for the end of input");
+        assert!(!pair.upstream.ends_with(b"plain"));
+        assert!(!pair.client.pass_time(Duration::from_secs(4)));
+        assert!(pair.client.pass_time(Duration::from_secs(2)));
+        match late {
+            Late::Close => {
+                assert_eq!(pair.client.failure_kind(), Some(ErrorKind::CloseTimeout));
+                assert_eq!(pair.client.sent(), b"");
+            }
+            Late::Keep => {
+                let how = How::TimedOut;
+                assert!(pair.client.saw(&Seen::Layer(Notice::Removed { layer: "tls", how })));
+                assert_eq!(pair.client.sent(), b"plain");
+            }
+        }
+    }
+}
+
+#[test]
+fn starttls_on_both_sides_below_lines_keeps_the_order_of_bytes() {
+    for piece in [0, 1, 3] {
+        let lines = Stack::new().with(RateLimit::new()).with(Lines::new(100));
+        let mut pair = Pair::new(&lines, &lines).unwrap();
+        pair.piece = piece;
+        pair.client.write(b"STARTTLS").unwrap();
+        pair.run();
+        pair.server.write(b"220 go ahead").unwrap();
+        common::push_below(&mut pair.server, server().build().unwrap(), Some("lines"));
+        pair.run();
+        assert_eq!(pair.client.frames(), [b"220 go ahead"]);
+        let tls = client().server_name("server.test").build().unwrap();
+        common::push_below(&mut pair.client, tls, Some("lines"));
+        pair.client.write(b"LOGIN secret").unwrap();
+        pair.run();
+        assert_eq!(pair.server.frames(), [&b"STARTTLS"[..], b"LOGIN secret"]);
+        assert!(!pair.upstream.windows(6).any(|bytes| bytes == b"secret"));
+        assert_eq!(pair.server.chain.layers().collect::<Vec<_>>(), ["rate", "tls", "lines"]);
+    }
+}
+
+#[test]
+fn a_command_injected_behind_starttls_kills_the_connection() {
+    for stack in [Stack::new().with(Lines::new(100)), Stack::new()] {
+        let mut bench = Bench::new(&stack, Side::Server).unwrap();
+        bench.settle();
+        let turn = Turn::new(bench.now, &bench.workspace);
+        bench.chain.receive(turn, &mut b"STARTTLS\nEVIL\n".to_vec());
+        while let Some(event) = bench.chain.poll_event(turn) {
+            if matches!(event, tepal_layers::Event::Data) {
+                let framed = bench.chain.data() == b"STARTTLS";
+                bench.chain.took(if framed { 8 } else { 9 }, turn);
+                break;
+            }
+        }
+        let below = (!stack.is_empty()).then_some("lines");
+        common::push_below(&mut bench, server().build().unwrap(), below);
+        assert_eq!(bench.failure_kind(), Some(ErrorKind::ResidualRejected));
+        assert_eq!(bench.data(), b"", "the injected line is told to nobody");
+    }
+}
+
+#[test]
+fn tls_inside_tls_carries_bytes_both_ways() {
+    let inner = client().server_name("other.test").build().unwrap();
+    let up = Stack::new().with(client().server_name("server.test").build().unwrap()).with(inner);
+    let down = Stack::new()
+        .with(server().build().unwrap())
+        .with(Tls::builder().certificate(certificate("other")).build().unwrap());
+    let mut pair = Pair::new(&up, &down).unwrap();
+    pair.client.write(&[7; 100_000]).unwrap();
+    pair.server.write(b"down").unwrap();
+    pair.run();
+    assert_eq!((pair.server.data(), pair.client.data()), (vec![7; 100_000], b"down".to_vec()));
+    pair.client.chain.close();
+    pair.run();
+    pair.server.chain.close();
+    pair.run();
+    assert!(pair.client.saw(&Seen::Closed) && pair.server.saw(&Seen::Closed));
+}
+
+#[test]
+fn a_paused_protocol_gets_no_byte_from_any_layer_and_the_wire_is_not_read() {
+    let mut pair = tls_pair(client(), server());
+    pair.run();
+    pair.client.chain.pause_reading();
+    for _ in 0..4 {
+        pair.server.write(&[1; 16_000]).unwrap();
+        pair.run();
+    }
+    assert_eq!(pair.client.data(), b"");
+    assert!(!pair.client.chain.wants_read());
+    assert!(pair.client.chain.read_len() >= 64_000);
+    pair.client.chain.resume_reading();
+    pair.run();
+    assert_eq!(pair.client.data().len(), 64_000);
+    assert!(pair.client.chain.wants_read());
+}
+
+#[test]
+fn a_paused_protocol_does_not_stop_the_handshake() {
+    let mut pair = tls_pair(client(), server());
+    pair.client.chain.pause_reading();
+    pair.client.write(b"early").unwrap();
+    pair.piece = 1;
+    pair.run();
+    assert_eq!(pair.server.data(), b"early");
+    assert!(pair.client.saw(&Seen::Established));
+}
+
+#[test]
+fn what_a_layer_lacks_is_told_before_a_byte_is_sent() {
+    let stack = Stack::new().with(client().build().unwrap());
+    let error = Bench::new(&stack, Side::Client).err().expect("no host name");
+    assert_eq!((error.kind(), error.layer()), (ErrorKind::InvalidSetting, "tls"));
+    let error = Bench::new(&stack, Side::Server).err().expect("no certificate");
+    assert_eq!(error.fault(), Fault::Local);
+    assert_eq!(Tls::builder().build().unwrap_err().kind(), ErrorKind::InvalidSetting);
+}
