@@ -135,7 +135,8 @@ pub trait StreamProtocol<H: Host>: 'static {
         data: &[u8],
     ) -> Verdict<Consumed>;
 
-    /// The memory to read the next bytes into, if this protocol lends it.
+    /// The memory to read the next bytes into. `None`: this protocol lends none, and is not asked
+    /// again.
     fn lend(
         &mut self,
         _engine: &Engine<H>,

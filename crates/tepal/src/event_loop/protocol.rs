@@ -55,7 +55,8 @@ pub trait Protocol: 'static {
     }
 
     /// Lends the memory that the next bytes are read into, instead of `data_received`. `size_hint`
-    /// is what the loop would take. `None` (the default): bytes come to `data_received`.
+    /// is what the loop would take. `None` (the default): this protocol lends none; all bytes come
+    /// to `data_received`, and it is not asked again.
     fn get_buffer(&mut self, transport: &Transport, size_hint: usize) -> Option<Buffer> {
         let _ = (transport, size_hint);
         None
@@ -96,7 +97,7 @@ pub trait Protocol: 'static {
     /// Everything written has been given to the kernel. Called once, in the turn after the one that
     /// drained the buffer.
     fn io_out(&mut self, transport: &Transport) {
-        let _ = transport;
+        transport.decline_io_out();
     }
 
     /// The connection could not be made. `connection_lost` follows with the same record.

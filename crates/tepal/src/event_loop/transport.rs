@@ -32,6 +32,11 @@ impl Transport {
         Transport { lp, key, closed }
     }
 
+    /// Nobody waits for `io_out`: it need not be queued at every write.
+    pub(super) fn decline_io_out(&self) {
+        self.lp.engine().stream_decline_io_out(self.key);
+    }
+
     pub(super) fn remember(&self, closed: &Closed) {
         *self.closed.borrow_mut() = Some(closed.clone());
     }

@@ -58,8 +58,8 @@ impl<H: Host> Engine<H> {
                 bytes = &bytes[sent.count..];
             }
             if bytes.is_empty() {
-                stream.drained = true;
-                if !std::mem::replace(&mut stream.notify_queued, true) {
+                stream.drained = stream.wants_io_out;
+                if stream.drained && !std::mem::replace(&mut stream.notify_queued, true) {
                     self.push_step(key, Step::Notify);
                 }
                 return Crossing::None;
@@ -163,7 +163,7 @@ impl<H: Host> Engine<H> {
             // A host that calls pause_writing itself has done so.
             stream.told_over |= !stream.tell_pressure;
         }
-        stream.drained |= !has_output && had_output;
+        stream.drained |= stream.wants_io_out && !has_output && had_output;
         if (stream.drained || (stream.told_over && !stream.over)) && !stream.notify_queued {
             stream.notify_queued = true;
             self.push_step(key, Step::Notify);

@@ -32,16 +32,18 @@ impl<H: Host> Engine<H> {
             return Flow::Continue(());
         };
         let joined = stream.relay.is_some();
+        let may_lend = stream.may_lend;
         drop(objects);
         if joined {
             return self.stream_read_joined(key, descriptor);
         }
-        let lent = match self
-            .call_protocol(key, |protocol| protocol.lend(self, key, crate::engine::READ_LEN))?
-        {
-            Some(lent) => lent,
-            // Gone, or failed.
-            None => return Flow::Continue(()),
+        let lent = match may_lend {
+            true => match self.call_lend(key)? {
+                Some(lent) => lent,
+                // Gone, or failed.
+                None => return Flow::Continue(()),
+            },
+            false => None,
         };
         let is_lent = lent.is_some();
         let target = lent.unwrap_or_else(|| self.take_scratch());
@@ -71,6 +73,18 @@ impl<H: Host> Engine<H> {
         flow?;
         self.read_on(key);
         Flow::Continue(())
+    }
+
+    // Asks for memory. A protocol that has none is not asked again.
+    fn call_lend(&self, key: StreamKey<H>) -> ControlFlow<(), Option<Option<Buffer>>> {
+        let lent =
+            self.call_protocol(key, |protocol| protocol.lend(self, key, crate::engine::READ_LEN))?;
+        if let (Some(None), Some(stream)) =
+            (&lent, stream(&mut self.core().objects.borrow_mut(), key))
+        {
+            stream.may_lend = false;
+        }
+        ControlFlow::Continue(lent)
     }
 
     fn stream_read_joined(&self, key: StreamKey<H>, descriptor: Descriptor) -> Flow {

@@ -62,6 +62,9 @@ pub(crate) struct Stream<H: Host> {
     pub(super) pause_due: bool,
     pub(super) told_over: bool,
     pub(super) drained: bool,
+    // What the protocol has not declined: to be asked for memory, to be told of an empty buffer.
+    pub(super) may_lend: bool,
+    pub(super) wants_io_out: bool,
     pub(super) notify_queued: bool,
     // ---- the end
     pub(super) closing: bool,
@@ -154,6 +157,8 @@ impl<H: Host> Stream<H> {
             pause_due: false,
             told_over: false,
             drained: false,
+            may_lend: true,
+            wants_io_out: true,
             notify_queued: false,
             closing: false,
             closing_timeout: StreamOptions::default().closing_timeout,
@@ -657,6 +662,7 @@ impl<H: Host> Engine<H> {
             Some(stream) => {
                 // The new one has not seen what the old one left.
                 stream.offer |= !stream.unread.is_empty();
+                (stream.may_lend, stream.wants_io_out) = (true, true);
                 if stream.queue_read() {
                     self.push_step(key, Step::Read);
                 }
@@ -666,6 +672,15 @@ impl<H: Host> Engine<H> {
         };
         drop(objects);
         drop(old);
+    }
+
+    /// Says that the protocol does nothing in [`StreamProtocol::io_out`], which is not called again
+    /// until another protocol is set.
+    pub fn stream_decline_io_out(&self, key: StreamKey<H>) {
+        if let Some(stream) = stream(&mut self.core().objects.borrow_mut(), key) {
+            stream.wants_io_out = false;
+            stream.drained = false;
+        }
     }
 
     /// Appends a segment without a copy. See [`Engine::stream_write`].
