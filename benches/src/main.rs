@@ -27,10 +27,10 @@ usage: tepal-bench COMMAND [OPTIONS]
 
   echo       CPU time per request of echo servers
                --connections 64,1024  --sizes 64,1024,16384,65536  --pairs 11  --seconds 0.5
-               --servers bare-epoll,tokio   the first is what the others are compared with
+               --servers bare-epoll,tokio,tepal   the first is what the others are compared with
                --syscalls                   count system calls per request instead (needs strace)
   relay      CPU time per GiB of relays
-               --mib 1024  --pairs 11  --relays bare-copy,bare-splice,tokio,socat
+               --mib 1024  --pairs 11  --relays bare-copy,bare-splice,tokio,socat,tepal
   all        both, with their defaults and with the options of both
 
   --write FILE   also puts each table between its markers in FILE

@@ -2,6 +2,7 @@
 //! carries the bytes of a connection to TARGET and back.
 
 mod bare;
+mod tepal_join;
 mod tokio_copy;
 
 use std::net::SocketAddr;
@@ -10,7 +11,7 @@ use crate::options::Failure;
 use crate::program;
 
 /// Their names. socat is a program of its own.
-pub(crate) const NAMES: &[&str] = &["bare-copy", "bare-splice", "tokio", "socat"];
+pub(crate) const NAMES: &[&str] = &["bare-copy", "bare-splice", "tokio", "tepal", "socat"];
 
 /// `serve-relay NAME TARGET`
 pub(crate) fn serve(name: &str, target: &str) -> Result<(), Failure> {
@@ -21,6 +22,7 @@ pub(crate) fn serve(name: &str, target: &str) -> Result<(), Failure> {
         "bare-copy" => bare::serve::<bare::Copy>(target),
         "bare-splice" => bare::serve::<bare::Splice>(target),
         "tokio" => tokio_copy::serve(target),
+        "tepal" => tepal_join::serve(target),
         // A further relay is a module here, a name in NAMES and a line in this match.
         other => Err(Failure::usage(format!("there is no relay {other:?}: {}", NAMES.join(", ")))),
     }

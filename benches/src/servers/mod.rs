@@ -2,6 +2,7 @@
 //! reads with 64 KiB at most, sets `TCP_NODELAY`, and runs until it is ended.
 
 mod bare_epoll;
+mod tepal_echo;
 mod tokio_echo;
 
 use crate::options::Failure;
@@ -11,10 +12,10 @@ use crate::program;
 pub(crate) const READ_SIZE: usize = 64 << 10;
 
 /// Their names, the one that the others are compared with first.
-pub(crate) const NAMES: &[&str] = &["bare-epoll", "bare-epoll-edge", "tokio"];
+pub(crate) const NAMES: &[&str] = &["bare-epoll", "bare-epoll-edge", "tokio", "tepal"];
 
 /// What `echo` compares unless told otherwise.
-pub(crate) const DEFAULT: &str = "bare-epoll,tokio";
+pub(crate) const DEFAULT: &str = "bare-epoll,tokio,tepal";
 
 /// `serve NAME`
 pub(crate) fn serve(name: &str) -> Result<(), Failure> {
@@ -23,6 +24,7 @@ pub(crate) fn serve(name: &str) -> Result<(), Failure> {
         "bare-epoll" => bare_epoll::serve(bare_epoll::Trigger::Level),
         "bare-epoll-edge" => bare_epoll::serve(bare_epoll::Trigger::Edge),
         "tokio" => tokio_echo::serve(),
+        "tepal" => tepal_echo::serve(),
         // A further server is a module here, a name in NAMES and a line in this match.
         other => Err(Failure::usage(format!("there is no server {other:?}: {}", NAMES.join(", ")))),
     }
