@@ -11,7 +11,7 @@ help: ## list the targets
 	@echo 'make TARGET, where TARGET is'
 	@sed -n 's/^\([a-z]*\):.*## /  \1 \t/p' $(MAKEFILE_LIST) | expand -t 10
 
-demo: ## run an echo server and its client on real connections
+demo: ## run servers and clients on real connections, and check what they did
 	@scripts/demo
 
 test: ## set up what is needed, run every test, list what was absent
