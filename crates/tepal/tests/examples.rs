@@ -24,6 +24,14 @@ fn every_example_explains_itself_and_refuses_wrong_arguments() {
         ("echo_client", &["127.0.0.1:1", "--speed", "5"]),
         ("chat", &["127.0.0.1"]),
         ("udp_echo", &["127.0.0.1:70000"]),
+        ("relay", &["127.0.0.1:0"]),
+        ("relay", &["127.0.0.1:0", "example.org:80"]),
+        ("ticker", &["--interval", "0"]),
+        ("ticker", &["5"]),
+        ("subprocess", &[]),
+        ("subprocess", &["--input"]),
+        ("subprocess", &["--output", "text", "cat"]),
+        ("demo", &["quickly"]),
     ];
     for (name, arguments) in wrong {
         let ended = Program::start(name, arguments).wait();
@@ -165,4 +173,95 @@ fn udp_echo_returns_datagrams_whole_and_empty_ones_too() {
     let ended = server.end();
     assert_eq!((ended.code, ended.errors.as_str()), (Some(0), ""));
     assert_eq!(ended.lines, ["4 echoed, 0 failed"]);
+}
+
+/// A server that reads to the end and then answers with the same bytes backwards.
+fn backwards(listener: TcpListener) -> std::thread::JoinHandle<()> {
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("the relay connects");
+        stream.set_read_timeout(Some(LIMIT)).expect("a time limit");
+        stream.set_write_timeout(Some(LIMIT)).expect("a time limit");
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).expect("reads");
+        bytes.reverse();
+        stream.write_all(&bytes).expect("writes");
+    })
+}
+
+#[test]
+fn the_relay_passes_both_directions_and_their_ends() {
+    let target = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let target_address = target.local_addr().expect("its address").to_string();
+    let server = backwards(target);
+    let mut relay = Program::start("relay", &["127.0.0.1:0", &target_address]);
+    let address = relay.address();
+    let bytes = pattern(3_000_000);
+    let back = exchange(connect(address), bytes.clone());
+    server.join().expect("the target has answered");
+    assert!(back.iter().rev().eq(bytes.iter()), "all bytes came back, backwards");
+    assert_eq!(relay.line(), "relayed 3000000 bytes there, 3000000 back");
+
+    // Nobody listens at the target now. The client is told by a reset, which may come so soon that
+    // connecting already fails with it.
+    let told = TcpStream::connect_timeout(&address, LIMIT).and_then(|mut refused| {
+        refused.set_read_timeout(Some(LIMIT))?;
+        refused.read(&mut [0; 1])
+    });
+    assert_eq!(told.map_err(|error| error.kind()), Err(std::io::ErrorKind::ConnectionReset));
+    assert!(relay.line().starts_with("the target could not be connected"));
+    let ended = relay.end();
+    assert_eq!((ended.code, ended.errors.as_str()), (Some(0), ""));
+    assert_eq!(ended.lines, ["draining 0 connections", "drained, 0 aborted"]);
+}
+
+#[test]
+fn the_ticker_is_never_early_and_obeys_signals() {
+    let ended = Program::start("ticker", &["--interval", "5", "--count", "4"]).wait();
+    assert_eq!((ended.code, ended.errors.as_str()), (Some(0), ""));
+    assert_eq!(ended.lines.len(), 6, "{:?}", ended.lines);
+    for (n, line) in ended.lines[1..5].iter().enumerate() {
+        let rest = line.strip_prefix(&format!("tick {} after ", n + 1)).expect("a tick");
+        let (millis, _) = rest.split_once(" ms").expect("its unit");
+        assert!(millis.parse::<f64>().expect("a number") >= 5.0, "{line}");
+    }
+
+    // An interval that no test waits for: what comes is the signals' doing.
+    let mut ticker = Program::start("ticker", &["--interval", "600000"]);
+    assert_eq!(ticker.line(), "ticking every 600000 ms");
+    for (signal, answer) in
+        [("USR1", "restarted"), ("HUP", "paused"), ("HUP", "going on"), ("USR1", "restarted")]
+    {
+        ticker.signal(signal);
+        assert_eq!(ticker.line(), answer);
+    }
+    let ended = ticker.end();
+    assert_eq!((ended.code, ended.lines), (Some(0), vec!["ended".to_owned()]));
+}
+
+#[test]
+fn the_subprocess_example_passes_bytes_and_exit_codes() {
+    let script = "read line; echo \"got $line\"; echo oops >&2; exit 7";
+    let ended = Program::start("subprocess", &["--input", "a line\n", "sh", "-c", script]).wait();
+    assert_eq!((ended.code, ended.lines), (Some(7), vec!["got a line".to_owned()]));
+    assert!(ended.errors.contains("oops\n"), "{}", ended.errors);
+    assert!(ended.errors.contains("exit code 7, 11 bytes out, 5 to errors"), "{}", ended.errors);
+
+    let missing = Program::start("subprocess", &["/no/such/program"]).wait();
+    assert_eq!(missing.code, Some(1));
+
+    // A signal to the parent reaches the child, which says so and ends.
+    let script = "trap 'echo told; exit 0' TERM; echo ready; while :; do sleep 0.01; done";
+    let mut parent = Program::start("subprocess", &["sh", "-c", script]);
+    assert_eq!(parent.line(), "ready");
+    let ended = parent.end();
+    assert_eq!((ended.code, ended.lines), (Some(0), vec!["told".to_owned()]));
+    assert_eq!(Program::start("subprocess", &["sh", "-c", "kill -KILL $$"]).wait().code, Some(137));
+}
+
+#[test]
+fn the_demo_finds_everything_right() {
+    let ended = Program::start("demo", &[]).wait();
+    assert_eq!((ended.code, ended.errors.as_str()), (Some(0), ""), "{:#?}", ended.lines);
+    let parts = ended.lines.iter().filter(|line| line.starts_with("ok ")).count();
+    assert_eq!(parts, 5, "{:#?}", ended.lines);
 }

@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use std::error::Error;
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::process::ExitCode;
+use std::process::{ExitCode, Termination};
 use std::time::Duration;
 
 use tepal::{EventLoop, Server, Signal};
@@ -18,22 +18,22 @@ pub const SIGTERM: Signal = 15;
 const DRAIN: Duration = Duration::from_secs(3);
 
 /// What an example's work results in.
-pub type Done = Result<(), Box<dyn Error>>;
+pub type Done<T = ()> = Result<T, Box<dyn Error>>;
 
 /// The arguments after the program's name.
 pub struct Arguments(std::iter::Peekable<std::vec::IntoIter<String>>);
 
 /// Parses the command line and runs the example. The exit code is 0, 1 if the work failed, or 2 if
 /// the command line was wrong; `--help` prints the usage, whose first word names the program.
-pub fn main<A>(
+pub fn main<A, T: Termination>(
     usage: &str,
     parse: impl FnOnce(&mut Arguments) -> Result<A, String>,
-    run: impl FnOnce(A) -> Done,
+    run: impl FnOnce(A) -> Done<T>,
 ) -> ExitCode {
     let name = usage.split_whitespace().next().unwrap_or_default();
     let texts = std::env::args_os().skip(1).map(|text| text.to_string_lossy().into_owned());
     let texts: Vec<String> = texts.collect();
-    if texts.iter().any(|text| text == "--help" || text == "-h") {
+    if matches!(texts.first().map(String::as_str), Some("--help" | "-h")) {
         println!("usage: {usage}");
         return ExitCode::SUCCESS;
     }
@@ -43,7 +43,7 @@ pub fn main<A>(
         Some(text) => Err(format!("'{text}' is one argument too many")),
     });
     match parsed.map(run) {
-        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Ok(value)) => value.report(),
         Ok(Err(error)) => {
             eprintln!("{name}: {error}");
             ExitCode::FAILURE
@@ -65,6 +65,16 @@ impl Arguments {
     /// The next argument, if it begins with `--`.
     pub fn option(&mut self) -> Option<String> {
         self.0.next_if(|text| text.starts_with("--"))
+    }
+
+    /// The next argument, whatever it is; `what` names it.
+    pub fn text(&mut self, what: &str) -> Result<String, String> {
+        self.0.next().ok_or_else(|| format!("{what} is missing"))
+    }
+
+    /// All that is left.
+    pub fn rest(&mut self) -> Vec<String> {
+        self.0.by_ref().collect()
     }
 
     /// The number after an option, at least 1.
