@@ -35,7 +35,9 @@ use crate::waiting::{Flag, SimWait};
 /// run, so a wait may end with nothing before its deadline; the test then steps the other loop.
 /// A wait that nothing can end returns empty too, for another loop may still do something;
 /// [`SimKernel::is_stuck`] tells when none will. A driver that never waits (a test's peer that
-/// only makes calls) does not count as a loop.
+/// only makes calls) does not count as a loop: the clock does not stop for it, but it keeps a
+/// wait that nothing can end from failing at once. [`Config::stall_limit`] ends a loop that goes
+/// on waiting then.
 ///
 /// # Threads
 ///

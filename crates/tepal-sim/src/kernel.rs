@@ -140,10 +140,11 @@ impl SimKernel {
     }
 
     /// How often each operation of [`Driver`](tepal_driver::Driver) was called, by its name, over
-    /// all drivers that are alive. `now`, `wall` and `raw_fd`, which cost nothing, are not counted.
+    /// all drivers, dropped ones too. `now`, `wall` and `raw_fd`, which cost nothing, are not counted.
     pub fn calls(&self) -> BTreeMap<&'static str, u64> {
-        let mut sum = BTreeMap::new();
-        for driver in self.lock().drivers.iter().flatten() {
+        let state = self.lock();
+        let mut sum = state.past_calls.clone();
+        for driver in state.drivers.iter().flatten() {
             for (name, count) in &driver.calls {
                 *sum.entry(*name).or_insert(0) += count;
             }

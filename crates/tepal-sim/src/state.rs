@@ -38,6 +38,8 @@ pub(crate) struct State {
     // Dropped drivers leave a hole: a DriverId is never used again.
     pub(crate) drivers: Vec<Option<DriverState>>,
     pub(crate) leaked: usize,
+    // Of dropped drivers.
+    pub(crate) past_calls: BTreeMap<&'static str, u64>,
     pub(crate) attempts: u32,
     // Waits since the clock last moved.
     pub(crate) stalled: u32,
@@ -105,6 +107,7 @@ impl State {
             routes: BTreeMap::new(),
             drivers: Vec::new(),
             leaked: 0,
+            past_calls: BTreeMap::new(),
             attempts: 0,
             stalled: 0,
             trace: Trace::new(config.record_trace),
@@ -139,7 +142,11 @@ impl State {
             let _ = self.close(driver, Key::from_bits(key.to_bits()));
         }
         self.run_due();
-        self.drivers[driver].take()
+        let record = self.drivers[driver].take()?;
+        for (name, count) in &record.calls {
+            *self.past_calls.entry(*name).or_insert(0) += count;
+        }
+        Some(record)
     }
 
     pub(crate) fn driver(&mut self, driver: usize) -> &mut DriverState {

@@ -98,32 +98,30 @@ impl State {
             return self.send_datagram(id, slices);
         }
         self.check_send(id)?;
-        let blocked = |count| Sent { count, blocked: true };
-        let most = match self.room_for(id, total) {
-            0 if total == 0 => return Ok(Sent { count: 0, blocked: false }),
-            0 => {
-                self.want_writable(id);
-                return Ok(blocked(0));
-            }
-            most => most,
-        };
-        if self.pretends_to_block(id) {
-            self.want_writable(id);
-            return Ok(blocked(0));
+        if total == 0 {
+            return Ok(Sent { count: 0, blocked: false });
         }
-        let mut count = most;
-        if count > 1 && self.random.chance(self.config.disturbance.short_writes) {
-            count = self.random.part(count - 1);
+        let room = self.room_for(id, total);
+        if room == 0 || self.pretends_to_block(id) {
+            self.want_writable(id);
+            return Ok(Sent { count: 0, blocked: true });
+        }
+        let mut most = total;
+        if room > 1 && self.random.chance(self.config.disturbance.short_writes) {
+            most = self.random.part(room - 1);
             self.edge(id);
         }
-        let mut left = count;
-        let mut bytes = VecDeque::with_capacity(count);
-        for slice in slices {
-            let part = left.min(slice.len());
-            bytes.extend(&slice[..part]);
-            left -= part;
+        // What arrives at once makes room at once, as on a real loopback.
+        let mut count = 0;
+        while count < most && self.stream(id).is_some_and(|stream| !stream.dead) {
+            let part = self.room_for(id, most - count);
+            if part == 0 {
+                break;
+            }
+            self.give(id, copy(slices, count, part));
+            self.run_due();
+            count += part;
         }
-        self.give(id, bytes);
         if count < total {
             self.want_writable(id);
         }
@@ -460,4 +458,17 @@ impl State {
     pub(crate) fn stream_mut(&mut self, id: SocketId) -> Option<&mut Stream> {
         self.sockets.get_mut(id).and_then(|socket| socket.stream_mut())
     }
+}
+
+/// `count` bytes of the slices, after the first `skip`.
+fn copy(slices: &[IoSlice<'_>], mut skip: usize, mut count: usize) -> VecDeque<u8> {
+    let mut bytes = VecDeque::with_capacity(count);
+    for slice in slices {
+        let rest = &slice[skip.min(slice.len())..];
+        skip -= slice.len() - rest.len();
+        let part = &rest[..count.min(rest.len())];
+        bytes.extend(part);
+        count -= part.len();
+    }
+    bytes
 }

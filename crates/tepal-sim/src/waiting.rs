@@ -46,7 +46,7 @@ impl State {
         waiting.armed = Some(deadline);
         let stuck = deadline.is_none()
             && self.timeline.next().is_none()
-            && self.others(driver).next().is_none()
+            && self.is_alone()
             && !self.has_ready(driver);
         (may_block, stuck)
     }
@@ -94,7 +94,7 @@ impl State {
             let next = deadlines.chain(deadline).chain(self.timeline.next()).min();
             match next {
                 Some(next) => self.now = self.now.max(next),
-                None if self.others(driver).next().is_some() => {
+                None if !self.is_alone() => {
                     self.driver(driver).waiting.asleep = Some(deadline);
                     return Ok(());
                 }
@@ -120,6 +120,11 @@ impl State {
             "driver {driver} gave way {MOST_GIVING_WAY} times to driver {other}, which could run \
              and is not stepped"
         )))
+    }
+
+    /// Whether no other driver could still bring something about, be it a loop yet or not.
+    fn is_alone(&self) -> bool {
+        self.drivers.iter().flatten().count() == 1
     }
 
     /// The other loops of this kernel.

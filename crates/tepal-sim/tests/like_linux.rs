@@ -7,9 +7,11 @@
 
 mod common;
 
+use std::net::Ipv4Addr;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use common::{Hand, abstract_name, name, text, v4, v6};
+use common::{Hand, abstract_name, name, text, v6};
 use tepal_driver::{Address, Connect, Descriptor, Domain, Half, Interest, Kind, SocketOption};
 use tepal_sim::Config;
 
@@ -18,14 +20,24 @@ type Log = Vec<String>;
 
 #[track_caller]
 fn same(scenario: impl Fn(&mut Hand) -> Log) {
+    static ALONE: Mutex<()> = Mutex::new(());
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let (mut hand, kernel) = Hand::sim(Config::default());
+    hand.host = host();
     let simulated = scenario(&mut hand);
     let real = tepal_driver::open_driver(Some("epoll")).expect("epoll is there");
-    let real = scenario(&mut Hand { driver: real });
+    let real = scenario(&mut Hand { driver: real, host: host() });
     assert_eq!(simulated, real, "left: simulated, right: real");
     assert!(!simulated.is_empty());
     drop(hand);
     assert_eq!(kernel.ledger().arrivals, 0, "{}", kernel.ledger());
+}
+
+/// A loopback address that no other process listens on: a port that was free stays free. Within
+/// this process the scenarios take turns for the same reason.
+fn host() -> Ipv4Addr {
+    let [_, b, c, d] = std::process::id().to_be_bytes();
+    Ipv4Addr::new(127, 64 | (b & 63), c, d)
 }
 
 /// Readiness, then reads and writes until the answers repeat.
@@ -224,7 +236,7 @@ fn taken_and_foreign_addresses_are_refused() {
         let port = address.as_ip().expect("an IP address").port();
         let mut log = Log::new();
         let any = Address::Ip(([0, 0, 0, 0], port).into());
-        let other = Address::Ip(([127, 0, 0, 2], port).into());
+        let other = Address::Ip((Ipv4Addr::from_bits(host().to_bits() ^ 1), port).into());
         let foreign = Address::Ip(([192, 0, 2, 1], 0).into());
         for (address, reuse) in
             [(&address, false), (&address, true), (&any, false), (&other, false), (&foreign, false)]
@@ -255,7 +267,7 @@ fn sharing_a_port_takes_the_option_on_both_sides() {
                 let (a, b) = (hand.tcp(), hand.tcp());
                 hand.driver.set_option(a, &make(first)).expect("set");
                 hand.driver.set_option(b, &make(second)).expect("set");
-                hand.driver.bind(a, &v4(0)).expect("a free port");
+                hand.driver.bind(a, &hand.v4(0)).expect("a free port");
                 let address = hand.driver.local_address(a).expect("bound");
                 log.push(text(hand.driver.bind(b, &address).map(|()| "bound")));
                 log.push(text(hand.driver.listen(a, 1).map(|()| "listens")));
@@ -279,7 +291,7 @@ fn an_ipv6_listener_takes_ipv4_unless_told_otherwise() {
             hand.driver.listen(listener, 4).expect("it listens");
             let local = hand.driver.local_address(listener).expect("bound");
             let port = local.as_ip().expect("an IP address").port();
-            let client = hand.connecting(&v4(port));
+            let client = hand.connecting(&hand.v4(port));
             hand.wait_ready(client, Interest::WRITE);
             log.push(hand.take_error(client));
             match hand.driver.accept(listener) {
@@ -291,7 +303,7 @@ fn an_ipv6_listener_takes_ipv4_unless_told_otherwise() {
                 Err(error) => log.push(name(&error)),
             }
             let twin = hand.tcp();
-            log.push(text(hand.driver.bind(twin, &v4(port)).map(|()| "bound")));
+            log.push(text(hand.driver.bind(twin, &hand.v4(port)).map(|()| "bound")));
         }
         log
     });
@@ -404,13 +416,13 @@ fn udp_answers_like_the_kernel() {
         let socket = hand.open(Domain::Inet, Kind::Datagram);
         let mut log = vec![format!("{:?}", hand.ready(socket))];
         log.extend([hand.send_to(socket, "x", None), hand.receive_from(socket, 1)]);
-        log.push(hand.send_to(socket, vec![0; 65_508], Some(&v4(9))));
+        log.push(hand.send_to(socket, vec![0; 65_508], Some(&hand.v4(9))));
         let broadcast = Address::Ip(([255, 255, 255, 255], 9).into());
         log.push(hand.send_to(socket, "x", Some(&broadcast)));
         log.push(hand.shutdown(socket, Half::Both));
 
         let server = hand.open(Domain::Inet, Kind::Datagram);
-        hand.driver.bind(server, &v4(0)).expect("it binds");
+        hand.driver.bind(server, &hand.v4(0)).expect("it binds");
         let address = hand.driver.local_address(server).expect("bound");
         let client = hand.open(Domain::Inet, Kind::Datagram);
         hand.driver.connect(client, &address).expect("it connects");
@@ -469,7 +481,7 @@ fn tokens_die_with_their_descriptor() {
         let fresh = hand.tcp();
         let mut log = vec![format!("{}", fresh == socket)];
         log.push(text(hand.driver.close(socket).map(|()| "closed")));
-        log.push(text(hand.driver.bind(socket, &v4(0)).map(|()| "bound")));
+        log.push(text(hand.driver.bind(socket, &hand.v4(0)).map(|()| "bound")));
         log.push(text(hand.driver.register(socket, 1, Interest::READ).map(|()| "registered")));
         log.push(text(hand.driver.watch(socket, 1, Interest::READ).map(|()| "watched")));
         log.extend([hand.receive(socket, 1), hand.send(socket, "x"), hand.take_error(socket)]);

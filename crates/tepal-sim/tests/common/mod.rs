@@ -6,6 +6,7 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 use std::io::{self, IoSlice};
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use tepal_base::{Buffer, Instant};
@@ -18,11 +19,13 @@ use tepal_sim::{Config, SimDriver};
 /// A driver and what it is asked for in every second line of a test.
 pub(crate) struct Hand {
     pub(crate) driver: Box<dyn Driver>,
+    /// Where it listens.
+    pub(crate) host: Ipv4Addr,
 }
 
 impl Hand {
     pub(crate) fn new(driver: impl Driver + 'static) -> Hand {
-        Hand { driver: Box::new(driver) }
+        Hand { driver: Box::new(driver), host: Ipv4Addr::LOCALHOST }
     }
 
     /// A hand on a new simulated kernel, and the kernel.
@@ -40,10 +43,15 @@ impl Hand {
         self.open(Domain::Inet, Kind::Stream)
     }
 
-    /// A listening TCP socket on a free port of 127.0.0.1, and its address.
+    /// The host with this port.
+    pub(crate) fn v4(&self, port: u16) -> Address {
+        Address::Ip((self.host, port).into())
+    }
+
+    /// A listening TCP socket on a free port of the host, and its address.
     pub(crate) fn listen(&mut self, backlog: u32) -> (Descriptor, Address) {
         let listener = self.tcp();
-        self.driver.bind(listener, &v4(0)).expect("it binds");
+        self.driver.bind(listener, &self.v4(0)).expect("it binds");
         self.driver.listen(listener, backlog).expect("it listens");
         let address = self.driver.local_address(listener).expect("it has an address");
         (listener, address)
