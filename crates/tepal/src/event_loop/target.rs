@@ -9,13 +9,10 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use tepal_driver::{Address, Descriptor};
+use tepal_driver::Address;
 
-use super::host::{Bound, RustHost};
-use super::transport::ClosedCell;
 use super::{Loop, Protocol, Transport};
-use crate::StreamOptions;
-use crate::engine::{ObjectKey, Outcome};
+use crate::Closed;
 
 /// Where to connect to, from where, and for how long to try.
 ///
@@ -35,19 +32,25 @@ pub struct Target {
     pub(super) connecting: Option<Duration>,
 }
 
-/// The future of [`Loop::create_connection`].
+/// The future of [`Loop::create_connection`]. Dropping it aborts a connection that it has not
+/// given out.
 pub struct Connecting {
-    lp: Loop,
     peer: Address,
-    factory: Option<Box<dyn FnOnce() -> Box<dyn Protocol>>>,
-    attempt: Option<ObjectKey<RustHost>>,
+    // None once it was given out.
+    transport: Option<Transport>,
     state: Rc<RefCell<State>>,
 }
 
 #[derive(Default)]
 struct State {
-    result: Option<io::Result<Descriptor>>,
+    result: Option<io::Result<()>>,
     waker: Option<Waker>,
+}
+
+/// Holds the place of the protocol until there is a connection.
+struct Awaited {
+    factory: Option<Box<dyn FnOnce() -> Box<dyn Protocol>>>,
+    state: Rc<RefCell<State>>,
 }
 
 /// A connection could not be made.
@@ -111,24 +114,50 @@ impl Connecting {
         target: Target,
     ) -> Connecting {
         let state = Rc::new(RefCell::new(State::default()));
-        let result = Rc::clone(&state);
-        let completion = Box::new(move |lp: &Loop, outcome: Outcome| {
-            let Outcome::Connected(outcome) = outcome else { return };
-            // Nobody waits any more: the connection has no owner.
-            if let (1, Ok(socket)) = (Rc::strong_count(&result), &outcome) {
-                let _ = lp.engine().with_driver(|driver| driver.close(*socket));
-                return;
-            }
-            let waker = {
-                let mut state = result.borrow_mut();
-                state.result = Some(outcome);
-                state.waker.take()
-            };
-            waker.into_iter().for_each(Waker::wake);
-        });
-        let attempt =
-            lp.engine().attempt(&target.peer, target.local.as_ref(), target.connecting, completion);
-        Connecting { lp: lp.clone(), peer: target.peer, factory: Some(factory), attempt, state }
+        let awaited = Awaited { factory: Some(factory), state: Rc::clone(&state) };
+        let peer = target.peer.clone();
+        let transport = lp.connect(awaited, target);
+        Connecting { peer, transport: Some(transport), state }
+    }
+}
+
+impl Awaited {
+    // The first result stands.
+    fn finish(&self, result: io::Result<()>) {
+        let waker = {
+            let mut state = self.state.borrow_mut();
+            state.result.get_or_insert(result);
+            state.waker.take()
+        };
+        waker.into_iter().for_each(Waker::wake);
+    }
+
+    fn fail(&self, closed: &Closed) {
+        let code = closed.error.as_ref().and_then(|error| error.raw_os_error());
+        let kind = closed.error.as_ref().map_or(io::ErrorKind::Other, |error| error.kind());
+        self.finish(Err(match code {
+            Some(code) => io::Error::from_raw_os_error(code),
+            None => io::Error::new(kind, closed.clone()),
+        }));
+    }
+}
+
+impl Protocol for Awaited {
+    fn connection_established(&mut self, transport: &Transport) {
+        if let Some(factory) = self.factory.take() {
+            transport.begin_with(factory());
+            // Wakes the future behind the new protocol's first callbacks.
+            self.finish(Ok(()));
+        }
+    }
+
+    fn error_connecting(&mut self, _: &Transport, closed: &Closed) {
+        self.fail(closed);
+    }
+
+    // Also when the factory has panicked.
+    fn connection_lost(&mut self, _: &Transport, closed: &Closed) {
+        self.fail(closed);
     }
 }
 
@@ -138,34 +167,23 @@ impl Future for Connecting {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let mut state = self.state.borrow_mut();
         let Some(result) = state.result.take() else {
-            state.waker = Some(context.waker().clone());
+            let old = state.waker.replace(context.waker().clone());
+            drop(state);
+            drop(old);
             return Poll::Pending;
         };
         drop(state);
-        self.attempt = None;
-        let socket = match result {
-            Ok(socket) => socket,
-            Err(error) => {
-                return Poll::Ready(Err(ConnectError { peer: self.peer.clone(), error }));
-            }
-        };
-        let factory = self.factory.take().expect("a future is not polled after it is ready");
-        let closed = ClosedCell::default();
-        let protocol = Bound::new(factory(), closed.clone());
-        let key = self.lp.engine().stream(socket, protocol, StreamOptions::default());
-        Poll::Ready(Ok(Transport::new(self.lp.clone(), key, closed)))
+        let transport = self.transport.take().expect("a future is not polled after it is ready");
+        Poll::Ready(match result {
+            Ok(()) => Ok(transport),
+            Err(error) => Err(ConnectError { peer: self.peer.clone(), error }),
+        })
     }
 }
 
 impl Drop for Connecting {
     fn drop(&mut self) {
-        if let Some(attempt) = self.attempt {
-            self.lp.engine().attempt_cancel(attempt);
-        }
-        let untaken = self.state.borrow_mut().result.take();
-        if let Some(Ok(socket)) = untaken {
-            let _ = self.lp.engine().with_driver(|driver| driver.close(socket));
-        }
+        self.transport.take().iter().for_each(Transport::abort);
     }
 }
 

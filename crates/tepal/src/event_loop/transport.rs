@@ -224,6 +224,13 @@ impl Transport {
         self.lp.engine().stream_set_protocol(self.key, protocol);
     }
 
+    /// Replaces the protocol by one that then hears everything from `connection_made` on, as if the
+    /// established connection were new.
+    pub(super) fn begin_with(&self, protocol: Box<dyn Protocol>) {
+        self.set_protocol(protocol);
+        self.lp.engine().push_step(self.key, crate::engine::Step::Made);
+    }
+
     /// The address of our side.
     ///
     /// # Errors
