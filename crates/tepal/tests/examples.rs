@@ -32,6 +32,7 @@ fn every_example_explains_itself_and_refuses_wrong_arguments() {
         ("subprocess", &["--input"]),
         ("subprocess", &["--output", "text", "cat"]),
         ("demo", &["quickly"]),
+        ("futures", &["now"]),
     ];
     for (name, arguments) in wrong {
         let ended = Program::start(name, arguments).wait();
@@ -256,6 +257,24 @@ fn the_subprocess_example_passes_bytes_and_exit_codes() {
     let ended = parent.end();
     assert_eq!((ended.code, ended.lines), (Some(0), vec!["told".to_owned()]));
     assert_eq!(Program::start("subprocess", &["sh", "-c", "kill -KILL $$"]).wait().code, Some(137));
+}
+
+#[test]
+fn the_futures_example_awaits_tasks_limits_and_connections() {
+    let ended = Program::start("futures", &[]).wait();
+    assert_eq!((ended.code, ended.errors.as_str()), (Some(0), ""));
+    assert_eq!(
+        ended.lines,
+        [
+            "slept: short, long",
+            "a minute in five milliseconds: the time is up",
+            "one has 3 letters",
+            "three has 5 letters",
+            "seventeen has 9 letters",
+            "drained, 0 aborted",
+            "then the connection is refused",
+        ]
+    );
 }
 
 #[test]
