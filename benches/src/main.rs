@@ -9,6 +9,7 @@ mod bulk;
 mod cpu;
 mod echo;
 mod load;
+mod micro;
 mod options;
 mod program;
 mod relay;
@@ -31,7 +32,9 @@ usage: tepal-bench COMMAND [OPTIONS]
                --syscalls                   count system calls per request instead (needs strace)
   relay      CPU time per GiB of relays
                --mib 1024  --pairs 11  --relays bare-copy,bare-splice,tokio,socat,tepal
-  all        both, with their defaults and with the options of both
+  micro      costs inside the loop: callbacks, timers, memory of an idle connection
+               --rounds 7
+  all        echo and relay, with their defaults and with the options of both
 
   --write FILE   also puts each table between its markers in FILE
 
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         }
         "echo" => Options::parse(words, echo::OPTIONS).and_then(|o| echo::run(&o)),
         "relay" => Options::parse(words, relay::OPTIONS).and_then(|o| relay::run(&o)),
+        "micro" => Options::parse(words, micro::OPTIONS).and_then(|o| micro::run(&o)),
         "all" => Options::parse(words, &[echo::OPTIONS, relay::OPTIONS].concat())
             .and_then(|o| echo::run(&o).and_then(|()| relay::run(&o))),
         "serve" => servers::serve(&words.next().unwrap_or_default()),
