@@ -89,6 +89,7 @@ impl SimKernel {
             state.run_due();
         }
         state.now = end;
+        state.stalled = 0;
     }
 
     /// The wall clock. It starts at 2026-01-01T00:00:00Z and runs with the monotonic one.

@@ -5,11 +5,11 @@
 use std::collections::VecDeque;
 use std::io::IoSlice;
 
-use tepal_driver::{Half, Sent};
+use tepal_driver::Sent;
 
-use crate::errno::{EAGAIN, EBADF, ECONNRESET, EINVAL, EISDIR, ENOTCONN, EPIPE, Fault, Outcome};
+use crate::errno::{EAGAIN, EBADF, EINVAL, ENOTCONN, EPIPE, Outcome};
 use crate::readiness::PIPE_ATOM;
-use crate::socket::{Family, Name, Role, SocketId, Stream};
+use crate::socket::{Family, Role, SocketId, Stream};
 use crate::state::State;
 use crate::timeline::Action;
 
@@ -138,7 +138,7 @@ impl State {
         }
     }
 
-    fn check_send(&mut self, id: SocketId) -> Outcome<()> {
+    pub(crate) fn check_send(&mut self, id: SocketId) -> Outcome<()> {
         let socket = self.socket(id);
         let family = socket.family;
         match &socket.role {
@@ -158,7 +158,7 @@ impl State {
     }
 
     /// How much of `total` bytes a send may take now.
-    fn room_for(&mut self, id: SocketId, total: usize) -> usize {
+    pub(crate) fn room_for(&mut self, id: SocketId, total: usize) -> usize {
         let room = self.room(id);
         // A pipe holds pages, and one that was read in part is still taken. Saying no until a
         // whole one is free also keeps small writes whole.
@@ -178,7 +178,7 @@ impl State {
     }
 
     /// Takes bytes into the send buffer and sends what the peer has room for.
-    fn give(&mut self, id: SocketId, mut bytes: VecDeque<u8>) {
+    pub(crate) fn give(&mut self, id: SocketId, mut bytes: VecDeque<u8>) {
         if let Some(stream) = self.socket(id).stream_mut() {
             stream.outgoing.append(&mut bytes);
         }
@@ -252,203 +252,6 @@ impl State {
                 self.timeline.plan(at, Action::Reset { to: from });
             }
         }
-    }
-
-    pub(crate) fn fin_arrives(&mut self, from: SocketId, to: SocketId) {
-        if let Some(stream) = self.stream_mut(to)
-            && !stream.dead
-        {
-            stream.fin_received = true;
-            self.edge(to);
-        }
-        let Some(stream) = self.stream_mut(from) else { return };
-        stream.fin_arrived = true;
-        if stream.orphan {
-            self.free_orphan(from);
-        }
-    }
-
-    /// A closed socket whose FIN has arrived is done. The side that closed first keeps its port.
-    fn free_orphan(&mut self, id: SocketId) {
-        let closed_first = self.stream(id).is_some_and(|stream| !stream.fin_received);
-        if closed_first && let Some(local) = self.sockets.get(id).and_then(|s| s.local.ip()) {
-            let until = self.now + self.config.time_wait;
-            self.ports.keep_waiting(local, until, self.now);
-        }
-        self.forget_name(id);
-        self.sockets.remove(id);
-    }
-
-    pub(crate) fn reset_arrives(&mut self, to: SocketId) {
-        let Some(stream) = self.stream_mut(to) else { return };
-        if stream.dead {
-            return;
-        }
-        stream.dead = true;
-        stream.outgoing.clear();
-        stream.on_wire = 0;
-        // CLOSE_WAIT: the peer had ended its direction, so it is our writing that broke.
-        let error = if stream.fin_received { EPIPE } else { ECONNRESET };
-        let (orphan, listener) = (stream.orphan, stream.listener);
-        self.socket(to).error = Some(error);
-        match listener {
-            _ if orphan => {
-                self.forget_name(to);
-                self.sockets.remove(to);
-            }
-            // Linux drops a connection that is reset before its handshake ends and lets one that
-            // waits in the queue be accepted.
-            Some(listener) if self.is_handshaking(listener, to) => {
-                if let Some(listener) = self.socket(listener).listener_mut() {
-                    listener.handshaking -= 1;
-                }
-                self.forget_name(to);
-                self.sockets.remove(to);
-            }
-            _ => self.edge(to),
-        }
-    }
-
-    pub(crate) fn shutdown(&mut self, id: SocketId, half: Half) -> Outcome<()> {
-        let (read, write) = (half != Half::Write, half != Half::Read);
-        let socket = self.socket(id);
-        let family = socket.family;
-        let connected = socket.peer != Name::None;
-        let peer = match &mut socket.role {
-            Role::Stream(stream) if !stream.is_over() || family == Family::UnixStream => {
-                stream.read_shut |= read;
-                stream.write_shut |= write;
-                stream.peer
-            }
-            Role::Idle if family == Family::UnixStream => return Ok(()),
-            Role::Datagrams(datagrams) => {
-                datagrams.read_shut |= read;
-                datagrams.write_shut |= write;
-                self.edge(id);
-                // Linux does it to an unconnected UDP socket too, and yet complains.
-                let told = connected || family == Family::UnixDatagram;
-                return if told { Ok(()) } else { Err(ENOTCONN) };
-            }
-            _ => return Err(ENOTCONN),
-        };
-        self.edge(id);
-        if write {
-            self.transmit(id);
-        }
-        if read && family == Family::UnixStream {
-            if let Some(stream) = self.stream_mut(peer) {
-                stream.write_shut = true;
-            }
-            self.edge(peer);
-        }
-        Ok(())
-    }
-
-    /// The program has closed a stream: its descriptor is gone.
-    pub(crate) fn close_stream(&mut self, id: SocketId) {
-        let socket = self.socket(id);
-        let (family, linger_zero) = (socket.family, socket.options.linger_zero);
-        let Some(stream) = socket.stream_mut() else { return };
-        let (peer, unread) = (stream.peer, !stream.incoming.is_empty());
-        if family != Family::Tcp {
-            self.close_local(id, peer, unread && family == Family::UnixStream);
-        } else if stream.dead {
-            self.forget_name(id);
-            self.sockets.remove(id);
-        } else if linger_zero || unread {
-            self.send_in_order(id, Action::Reset { to: peer });
-            self.forget_name(id);
-            self.sockets.remove(id);
-        } else if stream.fin_arrived {
-            self.free_orphan(id);
-        } else {
-            stream.orphan = true;
-            stream.write_shut = true;
-            self.transmit(id);
-        }
-    }
-
-    fn close_local(&mut self, id: SocketId, peer: SocketId, broken: bool) {
-        self.forget_name(id);
-        self.sockets.remove(id);
-        let Some(stream) = self.stream_mut(peer) else { return };
-        stream.fin_received = true;
-        stream.write_shut = true;
-        if broken {
-            self.socket(peer).error = Some(ECONNRESET);
-        }
-        self.edge(peer);
-    }
-
-    /// Moves bytes between a stream and a pipe, or a pipe and a pipe.
-    pub(crate) fn splice(&mut self, from: SocketId, to: SocketId, count: usize) -> Outcome<Sent> {
-        let family = |state: &State, id| state.sockets.get(id).map(|socket| socket.family);
-        let families = [family(self, from), family(self, to)];
-        let streams = self.stream(from).is_some() && self.stream(to).is_some();
-        if !streams || !families.contains(&Some(Family::Pipe)) || from == to {
-            return Err(Fault::Unsupported);
-        }
-        self.check_send(to)?;
-        let room = self.room_for(to, count);
-        let held = self.stream(from).map_or(0, |stream| stream.incoming.len());
-        if held > 0 && room == 0 && count > 0 {
-            self.want_writable(to);
-            return Ok(Sent { count: 0, blocked: true });
-        }
-        if count == 0 {
-            return Ok(Sent { count: 0, blocked: false });
-        }
-        // An empty source tells whether it has ended, also while the target is full.
-        let mut bytes = vec![0; room.min(held).max(1)];
-        match self.receive(from, &mut bytes) {
-            Ok((count, _)) => {
-                bytes.truncate(count);
-                self.give(to, bytes.into());
-                Ok(Sent { count, blocked: false })
-            }
-            Err(EAGAIN) => Ok(Sent { count: 0, blocked: true }),
-            Err(fault) => Err(fault),
-        }
-    }
-
-    /// Sends a part of an open file.
-    pub(crate) fn send_file(
-        &mut self,
-        id: SocketId,
-        file: SocketId,
-        offset: u64,
-        count: usize,
-    ) -> Outcome<Sent> {
-        let bytes = self.file_range(file, offset, count)?;
-        if bytes.is_empty() {
-            return Ok(Sent { count: 0, blocked: false });
-        }
-        self.send(id, &[IoSlice::new(&bytes)])
-    }
-
-    /// An open file of the simulation, and nothing else.
-    fn file_range(&mut self, id: SocketId, offset: u64, count: usize) -> Outcome<Vec<u8>> {
-        let path = match &self.socket(id).role {
-            Role::File(file) => file.path.clone(),
-            _ => return Err(Fault::Unsupported),
-        };
-        let bytes = self.files.get(&path).map_or(&[][..], |file| &file.bytes);
-        let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
-        let end = start.saturating_add(count).min(bytes.len());
-        Ok(bytes[start..end].to_vec())
-    }
-
-    fn read_open_file(&mut self, id: SocketId, target: &mut [u8]) -> Outcome<(usize, bool)> {
-        let position = match &self.socket(id).role {
-            Role::File(file) => file.position,
-            _ => return Err(EISDIR),
-        };
-        let bytes = self.file_range(id, position as u64, target.len())?;
-        target[..bytes.len()].copy_from_slice(&bytes);
-        if let Role::File(file) = &mut self.socket(id).role {
-            file.position += bytes.len();
-        }
-        Ok((bytes.len(), bytes.len() == target.len()))
     }
 
     pub(crate) fn stream(&self, id: SocketId) -> Option<&Stream> {

@@ -39,6 +39,8 @@ impl State {
     /// Arms a wait; tells whether it may block, and whether only a real thread could end it.
     pub(crate) fn prepare(&mut self, driver: usize, deadline: Option<Instant>) -> (bool, bool) {
         self.run_due();
+        // "Never" is no deadline, and the clock must not jump there.
+        let deadline = deadline.filter(|deadline| *deadline != Instant::FAR);
         let may_block = deadline.is_none_or(|deadline| deadline > self.now);
         let waiting = &mut self.driver(driver).waiting;
         waiting.active = true;

@@ -77,6 +77,8 @@ fn an_arrival_before_the_deadline_ends_the_wait_at_its_own_time() {
 fn a_wait_that_nothing_can_end_fails_and_names_what_it_waited_for() {
     let (mut hand, _kernel) = Hand::sim(Config::default());
     assert!(deadlock_of(&mut hand).contains("waits for: nothing"));
+    let error = hand.wait_until(Some(Instant::FAR)).expect_err("never is no deadline");
+    assert_eq!(error.kind(), io::ErrorKind::Deadlock);
     let listener = hand.tcp();
     hand.driver.bind(listener, &v4(8080)).expect("it binds");
     hand.driver.listen(listener, 1).expect("it listens");
