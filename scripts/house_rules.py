@@ -3,7 +3,7 @@
 Broken rules are printed and fail the run; long files are only listed, for people to judge.
 
 * One name for one thing: the words of docs/design/glossary.md, no public type defined twice.
-* `unsafe` only where it may be, each with the invariant it rests on; elsewhere it is forbidden.
+* `unsafe` only where it may be (and in integration tests), each with the invariant it rests on; elsewhere it is forbidden.
 * No path of the machine where something was written.
 """
 
@@ -91,7 +91,9 @@ def check_unsafe(files: dict[str, str]) -> list[str]:
     problems = []
     for path, text in sorted(files.items()):
         parts = path.split("/")
-        allowed = parts[0] == "crates" and parts[1] in UNSAFE_CRATES
+        # An integration test is a crate of its own: it may count allocations or raise signals.
+        is_test = parts[0] == "crates" and parts[2] == "tests"
+        allowed = is_test or (parts[0] == "crates" and parts[1] in UNSAFE_CRATES)
         root = parts[-2:] in (["src", "lib.rs"], ["src", "main.rs"])
         if root and not allowed and "#![forbid(unsafe_code)]" not in text:
             problems.append(f"{path}: lacks #![forbid(unsafe_code)]")

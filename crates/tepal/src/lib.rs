@@ -38,7 +38,7 @@ mod transport;
 
 pub use event_loop::{
     ConnectError, Connecting, DatagramProtocol, DatagramTransport, Drain, Elapsed, EventLoop,
-    Handle, Listen, Loop, Operation, Process, ProcessProtocol, Protocol, Remote, Server, Sleep,
+    Handle, Listen, Loop, Pending, Process, ProcessProtocol, Protocol, Remote, Server, Sleep,
     Target, Task, Timeout, Timer, TimerHandle, Transport, Trigger, Watcher,
 };
 pub use tepal_base::{Buffer, Instant, Segment};

@@ -52,7 +52,7 @@ pub trait Host: Sized + 'static {
     /// The protocol of a datagram endpoint.
     type DatagramProtocol: DatagramProtocol<Self>;
     /// What makes the protocols of a server's connections.
-    type Acceptor: 'static;
+    type Factory: 'static;
 
     /// Runs a job.
     fn run_job(&self, engine: &Engine<Self>, job: Self::Job) -> Flow;
@@ -75,7 +75,7 @@ pub trait Host: Sized + 'static {
     fn accepted(
         &self,
         engine: &Engine<Self>,
-        acceptor: &mut Self::Acceptor,
+        factory: &mut Self::Factory,
         stream: StreamKey<Self>,
         peer: &Address,
     ) -> Verdict<Self::Protocol>;
@@ -84,7 +84,7 @@ pub trait Host: Sized + 'static {
     fn connection_released(&self, _engine: &Engine<Self>, _listener: ListenerKey<Self>) {}
 
     /// Hears of a listener's trouble (no descriptors left, connections over the limit).
-    fn accept_failed(&self, engine: &Engine<Self>, acceptor: &mut Self::Acceptor, why: AcceptFault);
+    fn accept_failed(&self, engine: &Engine<Self>, factory: &mut Self::Factory, why: AcceptFault);
 
     /// Hears of what nobody else can be told.
     fn report(&self, engine: &Engine<Self>, report: Report);

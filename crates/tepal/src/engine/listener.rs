@@ -14,7 +14,7 @@ pub type ListenerKey<H> = ObjectKey<H>;
 pub(crate) struct Listener<H: Host> {
     descriptor: Descriptor,
     // None while it is called.
-    acceptor: Option<H::Acceptor>,
+    factory: Option<H::Factory>,
     readable: bool,
     queued: bool,
     paused: bool,
@@ -70,7 +70,7 @@ impl<H: Host> Listener<H> {
 }
 
 impl<H: Host> Engine<H> {
-    /// Accepts connections on a listening socket; each gets a protocol of `acceptor`'s. At most
+    /// Accepts connections on a listening socket; each gets a protocol of `factory`'s. At most
     /// `most` connections exist at once; further ones wait in the kernel's backlog.
     ///
     /// # Errors
@@ -79,13 +79,13 @@ impl<H: Host> Engine<H> {
     pub fn listener(
         &self,
         descriptor: Descriptor,
-        acceptor: H::Acceptor,
+        factory: H::Factory,
         most: usize,
     ) -> io::Result<ListenerKey<H>> {
         let core = self.core();
         let listener = Listener {
             descriptor,
-            acceptor: Some(acceptor),
+            factory: Some(factory),
             readable: false,
             queued: false,
             paused: false,
@@ -267,25 +267,25 @@ impl<H: Host> Engine<H> {
                 listener.timer = Some(timer);
             }
         }
-        let acceptor = match core.objects.borrow_mut().get_mut(key) {
-            Some(Object::Listener(listener)) => listener.acceptor.take(),
+        let factory = match core.objects.borrow_mut().get_mut(key) {
+            Some(Object::Listener(listener)) => listener.factory.take(),
             _ => None,
         };
-        if let Some(mut acceptor) = acceptor {
-            self.host().accept_failed(self, &mut acceptor, fault);
-            self.put_acceptor(key, acceptor);
+        if let Some(mut factory) = factory {
+            self.host().accept_failed(self, &mut factory, fault);
+            self.put_factory(key, factory);
         }
         Flow::Continue(())
     }
 
     fn take_connection(&self, key: ListenerKey<H>, descriptor: Descriptor, peer: &Address) -> Flow {
         let core = self.core();
-        let acceptor = match core.objects.borrow_mut().get_mut(key) {
-            Some(Object::Listener(listener)) => listener.acceptor.take(),
+        let factory = match core.objects.borrow_mut().get_mut(key) {
+            Some(Object::Listener(listener)) => listener.factory.take(),
             _ => None,
         };
         // The place is empty only while a callback of this very listener runs, and that cannot be.
-        let Some(mut acceptor) = acceptor else {
+        let Some(mut factory) = factory else {
             let _ = core.driver.borrow_mut().close(descriptor);
             return Flow::Continue(());
         };
@@ -293,8 +293,8 @@ impl<H: Host> Engine<H> {
             .objects
             .borrow_mut()
             .insert(Object::Stream(Box::new(Stream::accepted(descriptor, key))));
-        let verdict = self.host().accepted(self, &mut acceptor, stream, peer);
-        self.put_acceptor(key, acceptor);
+        let verdict = self.host().accepted(self, &mut factory, stream, peer);
+        self.put_factory(key, factory);
         let flow = flow_of(&verdict);
         match verdict {
             Ok(protocol) => self.stream_begin(stream, protocol),
@@ -303,11 +303,11 @@ impl<H: Host> Engine<H> {
         flow
     }
 
-    fn put_acceptor(&self, key: ListenerKey<H>, acceptor: H::Acceptor) {
+    fn put_factory(&self, key: ListenerKey<H>, factory: H::Factory) {
         let mut objects = self.core().objects.borrow_mut();
         let unused = match objects.get_mut(key) {
-            Some(Object::Listener(listener)) => listener.acceptor.replace(acceptor),
-            _ => Some(acceptor),
+            Some(Object::Listener(listener)) => listener.factory.replace(factory),
+            _ => Some(factory),
         };
         drop(objects);
         drop(unused);

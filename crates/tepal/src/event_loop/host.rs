@@ -45,7 +45,7 @@ pub enum Job {
 pub type RemoteJob = Box<dyn FnOnce(&Loop) + Send>;
 pub type Callback = Box<dyn FnMut(&Loop, Occasion)>;
 pub type Completion = Box<dyn FnOnce(&Loop, Outcome)>;
-pub type Acceptor = Box<dyn FnMut(&Address) -> Box<dyn Protocol>>;
+pub type Factory = Box<dyn FnMut(&Address) -> Box<dyn Protocol>>;
 
 /// A boxed protocol with the transport that its callbacks get.
 pub struct Bound {
@@ -116,7 +116,7 @@ impl Host for RustHost {
     type Completion = Completion;
     type Protocol = Bound;
     type DatagramProtocol = BoundDatagram;
-    type Acceptor = Acceptor;
+    type Factory = Factory;
 
     #[inline]
     fn run_job(&self, engine: &RustEngine, job: Job) -> Flow {
@@ -143,11 +143,11 @@ impl Host for RustHost {
     fn accepted(
         &self,
         _engine: &RustEngine,
-        acceptor: &mut Acceptor,
+        factory: &mut Factory,
         _stream: StreamKey<Self>,
         peer: &Address,
     ) -> Verdict<Bound> {
-        self.guard(|| Bound::new(acceptor(peer), Rc::default()))
+        self.guard(|| Bound::new(factory(peer), Rc::default()))
     }
 
     fn connection_released(&self, _engine: &RustEngine, listener: ListenerKey<Self>) {
@@ -157,7 +157,7 @@ impl Host for RustHost {
         }
     }
 
-    fn accept_failed(&self, engine: &RustEngine, _acceptor: &mut Acceptor, why: AcceptFault) {
+    fn accept_failed(&self, engine: &RustEngine, _factory: &mut Factory, why: AcceptFault) {
         let (context, error) = match why {
             AcceptFault::Exhausted(error) => ("accepting is suspended for a moment", error),
             AcceptFault::Setup(error) => ("a connection was lost while it was accepted", error),

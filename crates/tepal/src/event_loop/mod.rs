@@ -1,6 +1,6 @@
 mod handles;
 mod host;
-mod operation;
+mod pending;
 mod process;
 mod protocol;
 mod server;
@@ -23,7 +23,7 @@ use tepal_base::Instant;
 use tepal_driver::{Address, Command, Driver, Interest, Signal};
 
 pub use handles::{Handle, Remote, Timer, TimerHandle, Trigger, Watcher};
-pub use operation::Operation;
+pub use pending::Pending;
 pub use process::{Process, ProcessProtocol};
 pub use protocol::{DatagramProtocol, Protocol};
 pub use server::{Drain, Listen, Server};
@@ -341,11 +341,11 @@ impl Loop {
         // One factory serves several listening sockets; it is never entered twice at once, because
         // accepting is the loop's own step.
         let factory = Rc::new(RefCell::new(factory));
-        let acceptor = move || -> host::Acceptor {
+        let factory = move || -> host::Factory {
             let factory = Rc::clone(&factory);
             Box::new(move |peer| Box::new(factory.borrow_mut()(peer)))
         };
-        Server::start(self, acceptor, listen.into())
+        Server::start(self, factory, listen.into())
     }
 
     /// Makes a stream transport of a connected descriptor: a socket, a pipe's end, a terminal.

@@ -7,7 +7,7 @@ use tepal_driver::{Command, Descriptor, ExitStatus, Signal};
 
 use super::host::{Bound, RustHost};
 use super::transport::ClosedCell;
-use super::{Loop, Operation, Protocol, Transport};
+use super::{Loop, Pending, Protocol, Transport};
 use crate::engine::{ChildKey, Outcome};
 use crate::{Closed, StreamOptions};
 
@@ -122,8 +122,8 @@ impl Process {
     }
 
     /// Waits for the end of the child.
-    pub fn wait(&self) -> Operation<ExitStatus> {
-        let (operation, finish) = Operation::new();
+    pub fn wait(&self) -> Pending<ExitStatus> {
+        let (operation, finish) = Pending::new();
         match self.status() {
             Some(status) => finish(status),
             None => self.0.waiters.borrow_mut().push(Box::new(finish)),

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tepal_driver::{Address, Descriptor, Domain, Driver, Kind, SocketOption, UnixAddress};
 
-use super::host::{Acceptor, RustHost};
+use super::host::{Factory, RustHost};
 use super::{Loop, Sleep};
 use crate::engine::ListenerKey;
 
@@ -145,7 +145,7 @@ impl From<OwnedFd> for Listen {
 impl Server {
     pub(super) fn start(
         lp: &Loop,
-        acceptor: impl Fn() -> Acceptor,
+        factory: impl Fn() -> Factory,
         listen: Listen,
     ) -> io::Result<Server> {
         let mut server = Server {
@@ -158,7 +158,7 @@ impl Server {
             let opened = server.open(place, listen.backlog, listen.reuse_port);
             let started = opened.and_then(|socket| {
                 let address = lp.engine().with_driver(|driver| driver.local_address(socket));
-                let key = lp.engine().listener(socket, acceptor(), listen.max_connections)?;
+                let key = lp.engine().listener(socket, factory(), listen.max_connections)?;
                 server.listeners.push(key);
                 lp.engine().host().servers.borrow_mut().insert(key, Rc::clone(&server.state));
                 server.addresses.push(address?);

@@ -8,7 +8,7 @@ use tepal_base::Segment;
 use tepal_driver::{Address, Descriptor, Driver, SocketOption};
 
 use super::host::{Bound, BoundDatagram, RustHost};
-use super::{Loop, Operation, Protocol};
+use super::{Loop, Pending, Protocol};
 use crate::engine::{Outcome, StreamKey};
 use crate::{Closed, Crossing, DatagramKey};
 
@@ -182,10 +182,10 @@ impl Transport {
         file: std::fs::File,
         offset: u64,
         count: u64,
-    ) -> io::Result<Operation<io::Result<u64>>> {
+    ) -> io::Result<Pending<io::Result<u64>>> {
         let engine = self.lp.engine();
         let file = engine.with_driver(|driver| driver.adopt(file.into()))?;
-        let (operation, finish) = Operation::new();
+        let (operation, finish) = Pending::new();
         let completion = Box::new(move |_: &Loop, outcome: Outcome| {
             if let Outcome::FileSent(result) = outcome {
                 finish(result);
@@ -205,8 +205,8 @@ impl Transport {
     ///
     /// At once `NotConnected` if one of them is not established, `InvalidInput` if one is joined
     /// already. In the operation: how a connection was lost.
-    pub fn join(&self, other: &Transport) -> io::Result<Operation<io::Result<(u64, u64)>>> {
-        let (operation, finish) = Operation::new();
+    pub fn join(&self, other: &Transport) -> io::Result<Pending<io::Result<(u64, u64)>>> {
+        let (operation, finish) = Pending::new();
         let completion = Box::new(move |_: &Loop, outcome: Outcome| {
             if let Outcome::Joined(result) = outcome {
                 finish(result);

@@ -7,16 +7,16 @@ use std::task::{Context, Poll, Waker};
 
 /// An operation that the loop carries out: a future of its result. Dropping it does not stop the
 /// operation.
-pub struct Operation<T>(Rc<RefCell<State<T>>>);
+pub struct Pending<T>(Rc<RefCell<State<T>>>);
 
 enum State<T> {
     Waiting(Option<Waker>),
     Done(Option<T>),
 }
 
-impl<T> Operation<T> {
+impl<T> Pending<T> {
     /// An operation and what ends it.
-    pub(super) fn new() -> (Operation<T>, impl FnOnce(T)) {
+    pub(super) fn new() -> (Pending<T>, impl FnOnce(T)) {
         let state = Rc::new(RefCell::new(State::Waiting(None)));
         let shared = Rc::clone(&state);
         let finish = move |value| {
@@ -25,7 +25,7 @@ impl<T> Operation<T> {
                 waker.wake();
             }
         };
-        (Operation(state), finish)
+        (Pending(state), finish)
     }
 
     /// Whether the operation has ended.
@@ -37,7 +37,7 @@ impl<T> Operation<T> {
 /// # Panics
 ///
 /// When polled again after it was ready.
-impl<T> Future for Operation<T> {
+impl<T> Future for Pending<T> {
     type Output = T;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
@@ -56,8 +56,8 @@ impl<T> Future for Operation<T> {
     }
 }
 
-impl<T> fmt::Debug for Operation<T> {
+impl<T> fmt::Debug for Pending<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Operation").field("finished", &self.is_finished()).finish()
+        f.debug_struct("Pending").field("finished", &self.is_finished()).finish()
     }
 }
