@@ -95,6 +95,8 @@ pub(crate) enum Work<H: Host> {
     Complete(H::Completion, Box<Outcome>),
     Signal(Signal),
     Trigger(usize),
+    // Nobody can fire it any more.
+    Untrigger(usize),
 }
 
 /// What is due to happen to an object.

@@ -33,8 +33,12 @@ struct Inbox<H: Host> {
     jobs: VecDeque<H::RemoteJob>,
     triggers: Vec<(usize, Arc<AtomicBool>)>,
     next_trigger: usize,
+    // At how many triggers those that nobody can fire any more are swept out.
+    sweep_at: usize,
     closed: bool,
 }
+
+const SWEEP: usize = 16;
 
 // What a trigger needs of its loop, without the host's types.
 trait Ring: Send + Sync {
@@ -104,11 +108,23 @@ impl Trigger {
 }
 
 impl<H: Host> Engine<H> {
-    /// A trigger that runs `callback` on the loop. Its id removes it again.
+    /// A trigger that runs `callback` on the loop. Its id removes it again; once it is dropped, it
+    /// goes by itself in time.
     pub fn trigger(&self, callback: H::Callback) -> (usize, Trigger) {
         let fired = Arc::new(AtomicBool::new(false));
         let core = self.core();
         let mut inbox = core.shared.inbox();
+        if inbox.triggers.len() >= inbox.sweep_at {
+            inbox.triggers.retain_mut(|(id, fired)| {
+                let gone = Arc::get_mut(fired).is_some_and(|fired| !*fired.get_mut());
+                if gone {
+                    // After a call that may be queued.
+                    core.ready.borrow_mut().push(Work::Untrigger(*id));
+                }
+                !gone
+            });
+            inbox.sweep_at = (2 * inbox.triggers.len()).max(SWEEP);
+        }
         inbox.next_trigger += 1;
         let id = inbox.next_trigger;
         inbox.triggers.push((id, Arc::clone(&fired)));
@@ -174,6 +190,7 @@ impl<H: Host> Shared<H> {
                 jobs: VecDeque::new(),
                 triggers: Vec::new(),
                 next_trigger: 0,
+                sweep_at: SWEEP,
                 closed: false,
             }),
             attention: Attention { state: AtomicU8::new(AWAKE), waker },

@@ -176,6 +176,10 @@ impl<H: Host> Engine<H> {
             Work::Complete(completion, outcome) => self.host().complete(self, completion, *outcome),
             Work::Signal(signal) => self.run_signal(signal),
             Work::Trigger(id) => self.run_trigger(id),
+            Work::Untrigger(id) => {
+                self.trigger_remove(id);
+                Flow::Continue(())
+            }
         }
     }
 

@@ -293,10 +293,11 @@ impl Future for Drain {
     }
 }
 
-impl Drop for Drain {
+impl Drop for Server {
     fn drop(&mut self) {
-        let mut servers = self.server.lp.engine().host().servers.borrow_mut();
-        self.server.listeners.iter().for_each(|key| drop(servers.remove(key)));
+        // Nobody is left who could wait for its connections.
+        let mut servers = self.lp.engine().host().servers.borrow_mut();
+        self.listeners.iter().for_each(|key| drop(servers.remove(key)));
     }
 }
 
