@@ -158,6 +158,26 @@ fn chat_passes_whole_lines_to_the_others() {
 }
 
 #[test]
+fn chat_drops_a_member_that_does_not_read() {
+    let mut server = Program::start("chat", &["127.0.0.1:0"]);
+    let address = server.address();
+    let ann = Person::join(address, "Ann", 0);
+    let mut bob = Person::join(address, "Bob", 1);
+    let mut writer = bob.0.get_ref().try_clone().expect("a second handle");
+    // More than the sockets and the server's limit hold together; it stops when Bob leaves.
+    let talker = std::thread::spawn(move || {
+        let line = [vec![b'x'; 4000], vec![b'\n']].concat();
+        (0..20_000).take_while(|_| writer.write_all(&line).is_ok()).count()
+    });
+    assert_eq!(bob.hear(), "* Ann left");
+    bob.0.get_ref().shutdown(std::net::Shutdown::Both).expect("leaves");
+    assert!(talker.join().expect("the talker ends") > 200, "it was not dropped at once");
+    drop(ann);
+    let ended = server.end();
+    assert_eq!((ended.code, ended.errors.as_str()), (Some(0), ""));
+}
+
+#[test]
 fn udp_echo_returns_datagrams_whole_and_empty_ones_too() {
     let mut server = Program::start("udp_echo", &["127.0.0.1:0"]);
     let address = server.address();
