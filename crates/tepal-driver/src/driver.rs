@@ -73,11 +73,15 @@ pub trait Driver {
     /// Takes charge of a descriptor that was opened elsewhere, and makes it non-blocking.
     ///
     /// It may be anything: a listening or connected socket, a pipe, a terminal, a regular file. A
-    /// regular file, which no readiness API takes, counts as always ready.
+    /// regular file, which no readiness API takes, counts as ready when registered: one event, and
+    /// then `receive` says that there is more until the end. It cannot be
+    /// [`watch`](Driver::watch)ed (`EPERM`), as that would be a busy loop.
     fn adopt(&mut self, fd: OwnedFd) -> io::Result<Descriptor>;
 
     /// Uses a descriptor that stays its owner's: [`close`](Driver::close) unregisters it and leaves
-    /// it open. Its blocking mode is not touched.
+    /// it open. Its blocking mode is not touched: sockets are used with `MSG_DONTWAIT`, and before
+    /// each `receive` and `send` on a blocking pipe or terminal the driver asks whether it is ready,
+    /// and writes to it in small pieces.
     ///
     /// The owner must keep it open until then; if he closes it early, operations fail with `EBADF`
     /// or, once the number is used again, act on the wrong file.
@@ -96,7 +100,11 @@ pub trait Driver {
     fn listen(&mut self, socket: Descriptor, backlog: u32) -> io::Result<()>;
 
     /// Starts a connection. `InProgress` is followed by an event with
-    /// [`Readiness::WRITABLE`](crate::Readiness::WRITABLE), after which [`take_error`](Driver::take_error) tells the outcome.
+    /// [`Readiness::WRITABLE`](crate::Readiness::WRITABLE), after which
+    /// [`take_error`](Driver::take_error) tells the outcome.
+    ///
+    /// `WouldBlock` is a failure: a Unix socket's listener has a full queue, nothing is under way
+    /// and no event will come.
     fn connect(&mut self, socket: Descriptor, peer: &Address) -> io::Result<Connect>;
 
     /// The pending error of a socket (`SO_ERROR`), which is cleared: how a connect ended.
@@ -131,7 +139,8 @@ pub trait Driver {
     /// Sends `count` bytes of a file at `offset` without passing them through this process.
     ///
     /// `Unsupported` when this pair of descriptors cannot do it: read the file and `send` instead.
-    /// `count: 0` that is not blocked means that the file ended.
+    /// `count: 0` that is not blocked means that the file ended. A short count does not mean
+    /// blocked: call again.
     fn send_file(
         &mut self,
         stream: Descriptor,
@@ -142,8 +151,8 @@ pub trait Driver {
 
     /// Moves at most `count` bytes between a stream and a pipe inside the kernel.
     ///
-    /// `Unsupported` when this pair cannot; `count: 0` not blocked is the end of `from`. `blocked`
-    /// means that `from` has nothing *or* `to` has no room: the caller knows which, because one of
+    /// `Unsupported` when this pair cannot; `count: 0` not blocked is the end of `from`. A short
+    /// count does not mean blocked: call again. `blocked` means that `from` has nothing *or* `to` has no room: the caller knows which, because one of
     /// the two is always a pipe whose fill it counts.
     fn splice(&mut self, from: Descriptor, to: Descriptor, count: usize) -> io::Result<Sent>;
 
@@ -183,6 +192,11 @@ pub trait Driver {
     ///
     /// An empty interest stops the reports and keeps the descriptor. The first call registers,
     /// later calls change. Not to be mixed with [`register`](Driver::register).
+    ///
+    /// # Errors
+    ///
+    /// `EEXIST` if the same descriptor is watched or registered under another token, `EBADF` if it
+    /// is closed, `EPERM` for a regular file.
     fn watch(&mut self, descriptor: Descriptor, token: u64, interest: Interest) -> io::Result<()>;
 
     // ---- waiting, in three steps
@@ -209,13 +223,17 @@ pub trait Driver {
     /// has ended.
     fn spawn(&mut self, command: &mut Command) -> io::Result<Child>;
 
-    /// The exit status of an ended child, which is thereby reaped; `None` while it runs.
+    /// The exit status of an ended child, which is thereby reaped; `None` while it runs. Asked
+    /// again it tells the same. A child whose token is closed without this is reaped by the driver
+    /// when it ends.
     fn wait_child(&mut self, process: Descriptor) -> io::Result<Option<ExitStatus>>;
 
-    /// Sends a signal to a child that has not been reaped (never to a process that got its number).
+    /// Sends a signal to a child that has not been reaped (never to a process that got its number);
+    /// `ESRCH` after that.
     fn kill_child(&mut self, process: Descriptor, signal: i32) -> io::Result<()>;
 
-    /// Reads a whole configuration file (`/etc/hosts`, `/etc/resolv.conf`), at most `limit` bytes.
+    /// Reads a whole configuration file (`/etc/hosts`, `/etc/resolv.conf`); of a longer one the
+    /// first `limit` bytes.
     fn read_file(&mut self, path: &Path, limit: usize) -> io::Result<Vec<u8>>;
 
     /// When a configuration file last changed, to know whether to read it again.

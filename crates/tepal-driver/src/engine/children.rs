@@ -27,9 +27,10 @@ use crate::{Child, Command, Descriptor, ExitStatus, Interest, Stdio, sys};
 impl<S: Selector> Engine<S> {
     pub(super) fn start_child(&mut self, command: &mut Command) -> io::Result<Child> {
         reap_forsaken();
-        if !sys::can_watch_processes() {
-            return Err(unsupported("this system has no descriptors for processes"));
-        }
+        sys::check_process_watching().map_err(|error| match error.raw_os_error() {
+            Some(libc::ENOSYS) => unsupported("this system has no descriptors for processes"),
+            _ => error,
+        })?;
         let mut setup = Setup::new(command)?;
         let mut started = setup.command.spawn()?;
         let pid = started.id();

@@ -94,13 +94,18 @@ impl<S: Selector> Engine<S> {
         interest: Interest,
     ) -> io::Result<()> {
         let key = entry::key(descriptor);
-        let entry = self.entries.get_mut(key).ok_or(Errno::BADF)?;
-        match entry.registration {
+        match self.entries.get(key).ok_or(Errno::BADF)?.registration {
             Registration::None => {}
             Registration::Superseded => return Err(Errno::BADF.into()),
             _ => return Err(Errno::EXIST.into()),
         }
-        match self.selector.add(entry.as_fd(), key, Trigger::Edge, interest) {
+        self.check_unclaimed(key)?;
+        let entry = self.entries.get_mut(key).ok_or(Errno::BADF)?;
+        let added = match entry.kind {
+            Kind::File => Err(Errno::PERM.into()),
+            _ => self.selector.add(entry.as_fd(), key, Trigger::Edge, interest),
+        };
+        match added {
             Ok(slot) => {
                 entry.registration = Registration::Edges { token, slot, armed: interest };
                 let fd = entry.as_raw_fd();
@@ -134,11 +139,11 @@ impl<S: Selector> Engine<S> {
                 return Err(Errno::EXIST.into());
             }
         };
-        let fd = entry.as_raw_fd();
-        if slot.is_none() && has_stopped_watcher(&self.entries, &self.holders, fd, key) {
-            return Err(Errno::EXIST.into());
+        if slot.is_none() {
+            self.check_unclaimed(key)?;
         }
         let entry = self.entries.get_mut(key).ok_or(Errno::BADF)?;
+        let fd = entry.as_raw_fd();
         let slot = match (slot, interest.is_none()) {
             (None, true) => {
                 // Nothing to tell the kernel, so ask whether the descriptor exists.
@@ -150,6 +155,7 @@ impl<S: Selector> Engine<S> {
                 self.selector.remove(entry.as_fd(), slot, false);
                 None
             }
+            (None, false) if entry.kind == Kind::File => return Err(Errno::PERM.into()),
             (None, false) => {
                 Some(self.selector.add(entry.as_fd(), key, Trigger::Level, interest)?)
             }
@@ -161,6 +167,27 @@ impl<S: Selector> Engine<S> {
         entry.registration = Registration::Levels { token, slot, interest };
         self.hold(fd, key);
         Ok(())
+    }
+
+    // Whether a borrowed descriptor's number is in use by another token. epoll(7) itself knows which
+    // file a number names, but not of a watcher that is stopped. A number that we own cannot be
+    // anybody else's: who used it before has closed it.
+    fn check_unclaimed(&self, key: Key<Entry>) -> rustix::io::Result<()> {
+        let entry = self.entries.get(key).ok_or(Errno::BADF)?;
+        if !entry.is_borrowed() {
+            return Ok(());
+        }
+        let holder = self.holders.get(entry.as_raw_fd() as usize).copied().flatten();
+        let holder = holder.filter(|holder| *holder != key);
+        match holder.and_then(|holder| self.entries.get(holder)).map(|entry| entry.registration) {
+            Some(Registration::Levels { slot: None, .. }) => Err(Errno::EXIST),
+            Some(Registration::Levels { .. } | Registration::Edges { .. })
+                if !S::TELLS_DUPLICATES =>
+            {
+                Err(Errno::EXIST)
+            }
+            _ => Ok(()),
+        }
     }
 
     // Notes who has registered a number, and that an earlier holder has lost it.
@@ -292,21 +319,6 @@ impl Entry {
             events.push(Event { token, readiness });
         }
     }
-}
-
-// Whether another entry keeps the number for a watcher that is stopped, which the kernel does not
-// know of.
-fn has_stopped_watcher(
-    entries: &Slab<Entry>,
-    holders: &[Option<Key<Entry>>],
-    fd: RawFd,
-    key: Key<Entry>,
-) -> bool {
-    let holder = usize::try_from(fd).ok().and_then(|index| *holders.get(index)?);
-    holder
-        .filter(|holder| *holder != key)
-        .and_then(|holder| entries.get(holder))
-        .is_some_and(|entry| matches!(entry.registration, Registration::Levels { slot: None, .. }))
 }
 
 fn of_interest(interest: Interest) -> Readiness {

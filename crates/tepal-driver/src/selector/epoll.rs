@@ -41,6 +41,7 @@ const MOST_EVENTS: usize = 4096;
 
 impl Selector for Epoll {
     const NAME: &'static str = "epoll";
+    const TELLS_DUPLICATES: bool = true;
 
     fn new() -> io::Result<Epoll> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;

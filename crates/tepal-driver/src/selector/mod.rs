@@ -23,12 +23,15 @@ pub(crate) trait Selector: Sized + 'static {
     /// The engine's name, as `TEPAL_DRIVER` spells it.
     const NAME: &'static str;
 
+    /// Whether `add` gives `EEXIST` for a file that is there under the same number.
+    const TELLS_DUPLICATES: bool;
+
     fn new() -> io::Result<Self>;
 
     /// What ends a wait from outside. Its use is not reported.
     fn notifier(&self) -> &Arc<Notifier>;
 
-    /// Starts reporting a descriptor. `EEXIST` if it is there already, `EPERM` if it is a file.
+    /// Starts reporting a descriptor. `EPERM` if it is a file.
     fn add(
         &mut self,
         fd: BorrowedFd<'_>,

@@ -45,6 +45,7 @@ const NOTIFIER: Place =
 
 impl Selector for Poll {
     const NAME: &'static str = "poll";
+    const TELLS_DUPLICATES: bool = false;
 
     fn new() -> io::Result<Poll> {
         let notifier = Arc::new(Notifier::new()?);
@@ -69,6 +70,8 @@ impl Selector for Poll {
         trigger: Trigger,
         interest: Interest,
     ) -> io::Result<Slot> {
+        // poll(2) would tell only later that nothing is there.
+        rustix::io::fcntl_getfd(fd)?;
         let fd = fd.as_raw_fd();
         let slot = match self.free.pop() {
             Some(slot) => slot,
@@ -87,12 +90,15 @@ impl Selector for Poll {
 
     fn change(
         &mut self,
-        _fd: BorrowedFd<'_>,
+        fd: BorrowedFd<'_>,
         slot: Slot,
         key: Key<Entry>,
         trigger: Trigger,
         interest: Interest,
     ) -> io::Result<()> {
+        if trigger == Trigger::Level {
+            rustix::io::fcntl_getfd(fd)?;
+        }
         let place = &mut self.places[slot as usize];
         *place = Place { key: Some(key), trigger, told_end: false, ..*place };
         self.ask(slot, events(interest));

@@ -57,8 +57,9 @@ static RUNNING: AtomicUsize = AtomicUsize::new(0);
 type Simple = extern "C" fn(libc::c_int);
 type WithInfo = extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void);
 
-/// The handler's copies, by level.
-pub(super) const HANDLERS: [WithInfo; LEVELS] =
+/// The handler's copies, by level. A static, because a function may have several addresses and ours
+/// must be known again.
+pub(super) static HANDLERS: [WithInfo; LEVELS] =
     [handle::<0>, handle::<1>, handle::<2>, handle::<3>];
 
 extern "C" fn handle<const LEVEL: usize>(

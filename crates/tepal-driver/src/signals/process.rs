@@ -8,9 +8,9 @@ use crate::{Signal, SignalSource, Waker};
 
 /// The signals of the process, by handlers installed with `sigaction(2)`.
 ///
-/// Every handler is installed with `SA_RESTART | SA_ONSTACK | SA_SIGINFO` and an empty mask: system
-/// calls of other threads go on, and threads with small stacks (Go's, coroutines') are safe. It
-/// sets a flag, wakes the loop that listens, and then calls the handler that was there before;
+/// Every handler is installed with `SA_RESTART | SA_ONSTACK | SA_SIGINFO` and a full mask: system
+/// calls of other threads go on, threads with small stacks (Go's, coroutines') are safe, and
+/// handlers do not pile up on one alternate stack, which holds only a few of them. It sets a flag, wakes the loop that listens, and then calls the handler that was there before;
 /// `SIG_DFL` and `SIG_IGN` are not acted upon, and the earlier handler's own mask and flags are not
 /// applied. The kernel may pick any thread that does not block the signal; the loop hears of it all
 /// the same. Signals sent to one thread (`pthread_kill`) are not meant for a loop, but arrive.
@@ -149,9 +149,9 @@ fn check(signal: Signal) -> io::Result<()> {
 
 fn ours(level: usize) -> libc::sigaction {
     let mut action = MaybeUninit::<libc::sigaction>::zeroed();
-    // SAFETY: all-zero is a valid sigaction, which the empty set and the two fields complete.
+    // SAFETY: all-zero is a valid sigaction, which the full set and the two fields complete.
     unsafe {
-        libc::sigemptyset(&raw mut (*action.as_mut_ptr()).sa_mask);
+        libc::sigfillset(&raw mut (*action.as_mut_ptr()).sa_mask);
         (*action.as_mut_ptr()).sa_sigaction = HANDLERS[level] as usize;
         (*action.as_mut_ptr()).sa_flags = libc::SA_RESTART | libc::SA_ONSTACK | libc::SA_SIGINFO;
         action.assume_init()

@@ -1,6 +1,7 @@
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::event::EventfdFlags;
 use rustix::fs::OFlags;
@@ -167,9 +168,14 @@ pub(crate) fn watch_process(pid: u32) -> io::Result<OwnedFd> {
     Ok(rustix::process::pidfd_open(pid, PidfdFlags::empty())?)
 }
 
-/// Whether [`watch_process`] works here at all.
-pub(crate) fn can_watch_processes() -> bool {
-    watch_process(std::process::id()).is_ok()
+/// Fails with `ENOSYS` if the kernel is too old for [`watch_process`] (before 5.3).
+pub(crate) fn check_process_watching() -> io::Result<()> {
+    static WORKS: AtomicBool = AtomicBool::new(false);
+    if !WORKS.load(Ordering::Relaxed) {
+        watch_process(std::process::id())?;
+        WORKS.store(true, Ordering::Relaxed);
+    }
+    Ok(())
 }
 
 /// Reaps a child if it has ended.

@@ -160,9 +160,9 @@ pub(crate) fn watch_process(_pid: u32) -> io::Result<OwnedFd> {
     Err(Errno::NOSYS.into())
 }
 
-/// Whether [`watch_process`] works here at all.
-pub(crate) fn can_watch_processes() -> bool {
-    false
+/// Fails with `ENOSYS` where [`watch_process`] does not work.
+pub(crate) fn check_process_watching() -> io::Result<()> {
+    Err(Errno::NOSYS.into())
 }
 
 /// Reaps a child if it has ended.

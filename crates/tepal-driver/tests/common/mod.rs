@@ -17,6 +17,7 @@ use tepal_driver::{
 /// Longer than any test takes, shorter than anybody's patience.
 pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
+#[allow(unused_macros)] // a test file may have other ways
 /// Makes a test of each function for every engine of this build.
 macro_rules! on_every_engine {
     ($($(#[$meta:meta])* fn $name:ident($driver:ident) $body:block)*) => {
