@@ -58,7 +58,7 @@ pub enum ErrorKind {
     Version(u8),
     /// SOCKS: no authentication method in common.
     NoAuthMethod,
-    /// SOCKS or HTTP: the credentials were refused, or are asked for and there are none.
+    /// A proxy refused our credentials, or we refused a client's.
     AuthRefused,
     /// SOCKS5: the proxy refused, with this reply code.
     Socks5(SocksReply),

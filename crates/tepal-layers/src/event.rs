@@ -47,6 +47,19 @@ pub enum Notice {
         /// How it ended.
         how: How,
     },
+    /// A client of our proxy has said where it wants to go: make the connection, and give the
+    /// layer a [`ProxyAnswer`](crate::ProxyAnswer).
+    Request {
+        /// The layer's name.
+        layer: &'static str,
+        /// Where to.
+        request: crate::ProxyRequest,
+    },
+    /// Nothing has passed an [`Idle`](crate::Idle) layer for its time. The connection stays up.
+    Idle {
+        /// The layer's name.
+        layer: &'static str,
+    },
 }
 
 /// How a layer left its chain.

@@ -217,15 +217,19 @@ impl ToAbove<'_> {
     /// changes hands where it can.
     pub fn pass(&mut self, from: &mut FromBelow<'_>, most: usize) -> usize {
         let mut passed = 0;
-        while passed < most && !from.bytes().is_empty() && self.may_push() {
-            passed += self.pass_visible(from, most - passed);
+        while (from.is_frame() || !from.bytes().is_empty()) && passed < most && self.may_push() {
+            passed += self.pass_one(from, most - passed);
         }
-        while from.is_frame() && from.own.visible_len() == 0 && self.may_push() {
+        passed
+    }
+
+    /// Passes up to `most` bytes of one frame on, or of what there is, with the frame's end if it
+    /// is reached; returns how many.
+    pub fn pass_one(&mut self, from: &mut FromBelow<'_>, most: usize) -> usize {
+        let passed = self.pass_visible(from, most);
+        if from.is_frame() && from.own.visible_len() == 0 {
             from.own.take_mark();
             self.link.mark(InMark::Frame);
-            if !from.bytes().is_empty() && passed < most {
-                passed += self.pass_visible(from, most - passed);
-            }
         }
         passed
     }

@@ -110,12 +110,14 @@ pub trait Layer {
 }
 
 /// Whether a layer stays after a step.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Status {
     /// It stays.
     Open,
     /// Its work is over: the chain takes it out and joins what is below to what is above.
     Done(How),
+    /// Its work is over, and these layers, from the wire upward, stand in its place. They see the
+    /// bytes that it has not consumed.
+    Become(Vec<Box<dyn Layer>>),
 }
 
 /// What becomes of the end of writing at a layer.

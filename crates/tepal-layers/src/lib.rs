@@ -26,31 +26,43 @@
 mod chain;
 #[cfg(feature = "kit")]
 pub mod check;
+mod connect;
+mod detect;
 mod error;
 mod event;
 mod framing;
-#[cfg(feature = "tls")]
+mod handshake;
 mod hello;
+mod idle;
 mod io;
 mod layer;
 mod link;
+mod proxy;
 mod rate;
 mod scan;
+mod socks;
 mod spec;
+mod tap;
 #[cfg(feature = "tls")]
 mod tls;
 mod unread;
 mod workspace;
 
 pub use chain::{Chain, Late, Limits, Residual};
+pub use connect::{HttpConnect, HttpConnectServer};
+pub use detect::Detect;
 pub use error::{Error, ErrorKind, Fault, SocksReply};
 pub use event::{Event, How, Info, Notice, ProxyInfo, TlsInfo};
 pub use framing::{ByteOrder, Delimiter, LengthPrefixed, Lines, LinesMode, Netstrings};
+pub use idle::Idle;
 pub use io::{FromAbove, FromBelow, Io, ToAbove, ToBelow};
 pub use layer::{Layer, LayerId, Status, WriteEof};
 pub use link::Pauses;
+pub use proxy::{ProxyHeader, Untrusted};
 pub use rate::{Group, RateLimit};
+pub use socks::{ProxyAnswer, ProxyRequest, Socks4, Socks5, SocksServer};
 pub use spec::{Host, Keepsakes, LayerSpec, Place, Side, Site, Stack};
+pub use tap::Tap;
 #[cfg(feature = "tls")]
 pub use tls::{Certificate, CloseMode, KeyLog, PeerClose, Roots, Tls, TlsBuilder, WallClock};
 pub use unread::Unread;

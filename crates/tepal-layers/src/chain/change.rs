@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Chain, Floor, Phase};
 use crate::link::{InMark, Link, OutMark};
 use crate::spec::{Keepsakes, LayerSpec, Site};
-use crate::{Error, ErrorKind, How, LayerId, Notice, Pauses, Turn};
+use crate::{Error, ErrorKind, How, Layer, LayerId, Notice, Pauses, Turn};
 
 /// What becomes of bytes that were received and not consumed when a layer is pushed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -237,6 +237,22 @@ impl Chain {
         self.start_handshake(turn);
         self.dirty = self.all();
         self.check_stranded(turn);
+    }
+
+    /// Puts layers in a layer's place.
+    pub(super) fn replace(&mut self, index: usize, layers: Vec<Box<dyn Layer>>, turn: Turn<'_>) {
+        let mut floors = Vec::new();
+        for layer in layers {
+            match self.make_floor(layer) {
+                Ok(floor) => floors.push(floor),
+                Err(error) => return self.fail(index, error),
+            }
+        }
+        self.remove(index, How::Finished, turn);
+        // Each goes below the one before, so that the bytes at hand end up below all of them.
+        for floor in floors.into_iter().rev() {
+            self.insert(index, floor, turn);
+        }
     }
 
     // Closed before its handshake was done, with nothing written: there is nothing to say.

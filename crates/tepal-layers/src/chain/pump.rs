@@ -139,6 +139,7 @@ impl Chain {
         match result {
             Ok(Status::Open) => self.settle(index, turn),
             Ok(Status::Done(how)) => self.remove(index, how, turn),
+            Ok(Status::Become(layers)) => self.replace(index, layers, turn),
             Err(error) => self.fail(index, error),
         }
         appended + taken
