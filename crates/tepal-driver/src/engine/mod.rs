@@ -6,6 +6,8 @@ mod files;
 mod names;
 mod options;
 mod streams;
+#[cfg(all(test, target_os = "linux", not(tepal_portable)))]
+mod tests;
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};

@@ -213,7 +213,10 @@ impl Poll {
     }
 }
 
-const READ_EVENTS: libc::c_short = libc::POLLIN | sys::POLLRDHUP;
+const READ_EVENTS: libc::c_short = match sys::POLLRDHUP {
+    Some(half_close) => libc::POLLIN | half_close,
+    None => libc::POLLIN,
+};
 
 fn events(interest: Interest) -> libc::c_short {
     let read = if interest.read { READ_EVENTS } else { 0 };
@@ -229,7 +232,7 @@ fn readiness(found: libc::c_short) -> Readiness {
     if found & libc::POLLOUT != 0 {
         readiness |= Readiness::WRITABLE;
     }
-    if found & sys::POLLRDHUP != 0 {
+    if sys::POLLRDHUP.is_some_and(|half_close| found & half_close != 0) {
         readiness |= Readiness::READABLE | Readiness::READ_CLOSED;
     }
     if found & libc::POLLHUP != 0 {

@@ -17,7 +17,7 @@ use crate::selector::Timeout;
 use crate::{ExitStatus, Wake};
 
 /// What `poll(2)` calls the end of the peer's direction.
-pub(crate) const POLLRDHUP: libc::c_short = libc::POLLRDHUP;
+pub(crate) const POLLRDHUP: Option<libc::c_short> = Some(libc::POLLRDHUP);
 
 // A send never blocks, also on a borrowed socket in blocking mode, and never raises SIGPIPE.
 const SEND: SendFlags = SendFlags::NOSIGNAL.union(SendFlags::DONTWAIT);

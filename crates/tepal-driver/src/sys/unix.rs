@@ -11,7 +11,7 @@ use crate::sigpipe::without_sigpipe;
 use crate::{ExitStatus, Wake};
 
 /// Not everywhere: a half-close is then seen by reading, which `POLLIN` asks for.
-pub(crate) const POLLRDHUP: libc::c_short = 0;
+pub(crate) const POLLRDHUP: Option<libc::c_short> = None;
 
 // Not every system has MSG_NOSIGNAL, so SIGPIPE is kept away as it is for pipes.
 const SEND: SendFlags = SendFlags::DONTWAIT;
