@@ -1,12 +1,9 @@
-//! Sockets: addresses, options, datagrams, Unix sockets, borrowed ones, moves inside the kernel.
+//! Sockets: addresses, options, datagrams, Unix sockets.
 
 mod common;
 
-use std::io::{IoSlice, Read, Write};
+use std::io::IoSlice;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
-use std::os::fd::AsRawFd;
-use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use common::*;
@@ -276,169 +273,6 @@ on_every_engine! {
         }
     }
 
-    fn a_borrowed_blocking_socket_never_blocks_us_and_stays_open(driver) {
-        let (ours, mut theirs) = UnixStream::pair().expect("opens");
-        let borrowed = driver.borrow(ours.as_raw_fd()).expect("borrows");
-        driver.register(borrowed, 1, Interest::READ).expect("registers");
-        let (nothing, more) = receive(driver, borrowed, 8);
-        assert_eq!(nothing.expect_err("is empty").kind(), std::io::ErrorKind::WouldBlock);
-        assert!(!more);
-        theirs.write_all(b"hello").expect("writes");
-        wait_for(driver, 1, Readiness::READABLE);
-        assert_eq!(drain(driver, borrowed, 100), (b"hello".to_vec(), false));
-        while !send(driver, borrowed, &[0; 4096]).blocked {}
-        driver.close(borrowed).expect("lets go");
-        theirs.write_all(b"still there").expect("writes");
-        let mut bytes = [0; 11];
-        (&ours).read_exact(&mut bytes).expect("is open, and still blocking");
-        assert_eq!(&bytes, b"still there");
-    }
-
-    fn a_borrowed_blocking_pipe_never_blocks_us(driver) {
-        let (from, to) = std::io::pipe().expect("opens");
-        let reader = driver.borrow(from.as_raw_fd()).expect("borrows");
-        let writer = driver.borrow(to.as_raw_fd()).expect("borrows");
-        driver.register(reader, 1, Interest::READ).expect("registers");
-        driver.register(writer, 2, Interest::WRITE).expect("registers");
-        let empty = receive(driver, reader, 8).0.expect_err("is empty");
-        assert_eq!(empty.kind(), std::io::ErrorKind::WouldBlock);
-        let block = vec![5; 100_000];
-        let mut sent = 0;
-        loop {
-            let Sent { count, blocked } = send(driver, writer, &block);
-            sent += count;
-            if blocked {
-                break;
-            }
-        }
-        let mut received = 0;
-        let mut roomy = false;
-        while received < sent || !roomy {
-            received += drain(driver, reader, 1 << 16).0.len();
-            for event in if received < sent || !roomy { wait(driver) } else { Vec::new() } {
-                roomy |= event.token == 2 && event.readiness.intersects(Readiness::WRITABLE);
-            }
-        }
-        assert_eq!(received, sent);
-    }
-
-    fn a_pipe_whose_reader_is_gone_gives_an_error_and_no_signal(driver) {
-        let (from, to) = driver.pipe().expect("opens");
-        driver.register(to, 1, Interest::WRITE).expect("registers");
-        driver.close(from).expect("closes");
-        wait_for(driver, 1, Readiness::ERROR);
-        let error = driver.send(to, &[IoSlice::new(b"x")]).expect_err("is broken");
-        assert_eq!(error.raw_os_error(), Some(libc::EPIPE));
-    }
-
-    fn a_pipe_whose_writer_is_gone_ends(driver) {
-        let (from, to) = driver.pipe().expect("opens");
-        driver.register(from, 1, Interest::READ).expect("registers");
-        send(driver, to, b"last words");
-        driver.close(to).expect("closes");
-        assert_eq!(read_to_end(driver, from, 1), b"last words");
-        assert!(look(driver).is_empty());
-    }
-
-    fn a_regular_file_is_read_to_its_end_and_cannot_be_watched(driver) {
-        let directory = Directory::new("file", driver.name());
-        let path = directory.0.join("text");
-        std::fs::write(&path, vec![b'a'; 10_000]).expect("writes");
-        let file = std::fs::File::open(&path).expect("opens");
-        let file = driver.adopt(file.into()).expect("adopts");
-        assert_eq!(errno(driver.watch(file, 1, Interest::READ)), Some(libc::EPERM));
-        driver.register(file, 1, Interest::READ).expect("registers");
-        assert_eq!(read_to_end(driver, file, 1).len(), 10_000);
-        assert!(look(driver).is_empty());
-    }
-
-    fn the_null_device_can_be_read_and_written(driver) {
-        let null = std::fs::File::options().read(true).write(true).open("/dev/null").expect("opens");
-        let null = driver.adopt(null.into()).expect("adopts");
-        driver.register(null, 1, Interest::BOTH).expect("registers");
-        assert_eq!(read_to_end(driver, null, 1), b"");
-        assert_eq!(send(driver, null, b"x"), Sent { count: 1, blocked: false });
-        assert!(look(driver).len() <= 1);
-        assert!(look(driver).is_empty());
-    }
-
-    fn configuration_files_are_read_up_to_a_limit(driver) {
-        let directory = Directory::new("config", driver.name());
-        let path = directory.0.join("hosts");
-        std::fs::write(&path, b"127.0.0.1 localhost\n").expect("writes");
-        assert_eq!(driver.read_file(&path, 1000).expect("reads"), b"127.0.0.1 localhost\n");
-        assert_eq!(driver.read_file(&path, 9).expect("reads"), b"127.0.0.1");
-        let changed = driver.file_changed(&path).expect("is there");
-        assert_eq!(changed, std::fs::metadata(&path).expect("is there").modified().expect("has"));
-        driver.remove_file(&path).expect("removes");
-        assert_eq!(errno(driver.read_file(&path, 9)), Some(libc::ENOENT));
-        assert_eq!(errno(driver.file_changed(&path)), Some(libc::ENOENT));
-        assert_eq!(errno(driver.remove_file(&path)), Some(libc::ENOENT));
-    }
-
-    fn a_part_of_a_file_is_sent_or_it_is_said_to_be_unsupported(driver) {
-        let directory = Directory::new("sendfile", driver.name());
-        let path = directory.0.join("data");
-        let data: Vec<u8> = (0..300_000u32).map(|n| (n % 251) as u8).collect();
-        std::fs::write(&path, &data).expect("writes");
-        let file = driver.adopt(std::fs::File::open(&path).expect("opens").into()).expect("adopts");
-        let (client, server) = tcp_pair(driver);
-        let first = driver.send_file(client, file, 100, 10);
-        if !cfg!(all(target_os = "linux", not(tepal_portable))) {
-            assert_eq!(first.expect_err("has none").kind(), std::io::ErrorKind::Unsupported);
-            return;
-        }
-        let mut offset = 100 + first.expect("sends").count as u64;
-        driver.register(client, 1, Interest::READ).expect("registers");
-        driver.register(server, 2, Interest::READ).expect("registers");
-        let mut received = Vec::new();
-        let mut writable = true;
-        while received.len() < data.len() - 100 {
-            while writable {
-                let sent = driver.send_file(client, file, offset, usize::MAX).expect("sends");
-                offset += sent.count as u64;
-                writable = sent.count > 0 && !sent.blocked;
-            }
-            received.extend(drain(driver, server, 1 << 16).0);
-            if received.len() == data.len() - 100 {
-                break;
-            }
-            writable = of_token(&wait(driver), 1).intersects(Readiness::WRITABLE);
-        }
-        assert!(received == data[100..]);
-        let end = driver.send_file(client, file, data.len() as u64, 10).expect("is no error");
-        assert_eq!(end, Sent { count: 0, blocked: false });
-        assert_eq!(errno(driver.send_file(client, file, u64::MAX, 10)), Some(libc::EINVAL));
-        let unfit = driver.send_file(client, server, 0, 10).expect_err("is no file");
-        assert_eq!(unfit.kind(), std::io::ErrorKind::Unsupported);
-    }
-
-    fn bytes_are_spliced_or_it_is_said_to_be_unsupported(driver) {
-        let (client, server) = tcp_pair(driver);
-        let (from, to) = driver.pipe().expect("opens");
-        driver.register(server, 2, Interest::READ).expect("registers");
-        send(driver, client, b"through the kernel");
-        wait_for(driver, 2, Readiness::READABLE);
-        let moved = driver.splice(server, to, 1000);
-        if !cfg!(all(target_os = "linux", not(tepal_portable))) {
-            assert_eq!(moved.expect_err("has none").kind(), std::io::ErrorKind::Unsupported);
-            return;
-        }
-        assert_eq!(moved.expect("moves"), Sent { count: 18, blocked: false });
-        assert_eq!(driver.splice(server, to, 1000).expect("waits"),
-            Sent { count: 0, blocked: true });
-        assert_eq!(driver.splice(from, server, 1000).expect("moves").count, 18);
-        driver.register(client, 1, Interest::READ).expect("registers");
-        wait_for(driver, 1, Readiness::READABLE);
-        assert_eq!(drain(driver, client, 100).0, b"through the kernel");
-        driver.close(client).expect("closes");
-        wait_for(driver, 2, Readiness::READABLE);
-        assert_eq!(driver.splice(server, to, 1000).expect("ends"),
-            Sent { count: 0, blocked: false });
-        let unfit = driver.splice(server, server, 10).expect_err("has no pipe");
-        assert_eq!(unfit.kind(), std::io::ErrorKind::Unsupported);
-    }
-
     fn an_empty_target_or_nothing_to_send_moves_nothing(driver) {
         let (client, server) = tcp_pair(driver);
         let (nothing, more) = receive(driver, server, 0);
@@ -511,22 +345,4 @@ fn link_local_address() -> Option<(Ipv6Addr, u32)> {
         let index = u32::from_str_radix(fields.next()?, 16).ok()?;
         (address >> 118 == 0xfe80 >> 6).then(|| (Ipv6Addr::from(address), index))
     })
-}
-
-// A directory that goes with the value.
-struct Directory(PathBuf);
-
-impl Directory {
-    fn new(test: &str, engine: &str) -> Directory {
-        let name = format!("tepal-{test}-{engine}-{}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        std::fs::create_dir(&path).expect("creates");
-        Directory(path)
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }

@@ -4,6 +4,7 @@
 
 use std::io::IoSlice;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
@@ -192,4 +193,22 @@ pub(crate) fn read_to_end(driver: &mut dyn Driver, stream: Descriptor, token: u6
 /// What errno an error carries.
 pub(crate) fn errno<T>(result: std::io::Result<T>) -> Option<i32> {
     result.err().expect("must fail").raw_os_error()
+}
+
+/// A directory that goes with the value.
+pub(crate) struct Directory(pub(crate) PathBuf);
+
+impl Directory {
+    pub(crate) fn new(test: &str, engine: &str) -> Directory {
+        let name = format!("tepal-{test}-{engine}-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir(&path).expect("creates");
+        Directory(path)
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }
