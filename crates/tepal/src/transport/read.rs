@@ -72,7 +72,10 @@ impl<H: Host> Engine<H> {
         };
         flow?;
         self.read_on(key);
-        Flow::Continue(())
+        // What the callback wrote leaves now and not at the end of the turn: the connection's
+        // memory, here and in the kernel, is still in the cache.
+        let wrote = self::stream(&mut core.objects.borrow_mut(), key).is_some_and(|s| s.dirty);
+        if wrote { self.flush_stream(key) } else { Flow::Continue(()) }
     }
 
     // Asks for memory. A protocol that has none is not asked again.
