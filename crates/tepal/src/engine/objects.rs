@@ -2,7 +2,7 @@ use tepal_base::{Key, Slab};
 
 use super::Host;
 use super::listener::Listener;
-use super::operations::{Attempt, ChildWatch};
+use super::operations::ChildWatch;
 use super::watchers::Watch;
 use crate::transport::{Datagram, Stream};
 
@@ -23,8 +23,6 @@ pub enum Object<H: Host> {
     Listener(Box<Listener<H>>),
     /// A user's descriptor.
     Watch(Box<Watch<H>>),
-    /// A connection attempt without a protocol.
-    Attempt(Box<Attempt<H>>),
     /// A child process.
     Child(Box<ChildWatch<H>>),
 }
@@ -36,7 +34,6 @@ impl<H: Host> std::fmt::Debug for Object<H> {
             Object::Datagram(_) => "Datagram",
             Object::Listener(_) => "Listener",
             Object::Watch(_) => "Watch",
-            Object::Attempt(_) => "Attempt",
             Object::Child(_) => "Child",
         })
     }

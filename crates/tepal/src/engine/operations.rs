@@ -1,16 +1,13 @@
 use std::io;
-use std::time::Duration;
 
-use tepal_driver::{Address, Child, Command, Connect, Descriptor, ExitStatus, Interest, Signal};
+use tepal_driver::{Address, Child, Command, Descriptor, ExitStatus, Interest, Signal};
 
-use super::{Engine, Flow, Host, Object, ObjectKey, Step, TimerKey};
+use super::{Engine, Flow, Host, Object, ObjectKey};
 
 /// How an operation ended, for its completion.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// A connection attempt without a protocol: the connected descriptor, to make a stream of.
-    Connected(io::Result<Descriptor>),
     /// A child process ended.
     Exited(ExitStatus),
     /// A relay between two streams ended: bytes from the first to the second, and back.
@@ -33,13 +30,6 @@ pub struct Report {
 
 /// The name of a watched child.
 pub type ChildKey<H> = ObjectKey<H>;
-
-/// A connection attempt whose protocol is made later, if it succeeds.
-pub(crate) struct Attempt<H: Host> {
-    descriptor: Descriptor,
-    completion: Option<H::Completion>,
-    timer: Option<TimerKey<H>>,
-}
 
 /// A child process whose end is awaited.
 pub(crate) struct ChildWatch<H: Host> {
@@ -76,105 +66,6 @@ impl<H: Host> Engine<H> {
             let _ = driver.close(socket);
         }
         prepared.map(|()| socket)
-    }
-
-    /// Connects to an address without a protocol; `completion` gets
-    /// [`Outcome::Connected`]. The key cancels the attempt ([`Engine::attempt_cancel`]).
-    pub fn attempt(
-        &self,
-        peer: &Address,
-        local: Option<&Address>,
-        timeout: Option<Duration>,
-        completion: H::Completion,
-    ) -> Option<ObjectKey<H>> {
-        let core = self.core();
-        let started =
-            self.open_socket(peer, tepal_driver::Kind::Stream, local).and_then(|socket| {
-                let state = core.driver.borrow_mut().connect(socket, peer);
-                if state.is_err() {
-                    let _ = core.driver.borrow_mut().close(socket);
-                }
-                Ok((socket, state?))
-            });
-        let socket = match started {
-            Ok((socket, Connect::InProgress)) => socket,
-            Ok((socket, Connect::Connected)) => {
-                self.push_outcome(completion, Outcome::Connected(Ok(socket)));
-                return None;
-            }
-            Err(error) => {
-                self.push_outcome(completion, Outcome::Connected(Err(error)));
-                return None;
-            }
-        };
-        let attempt = Attempt { descriptor: socket, completion: Some(completion), timer: None };
-        let key = core.objects.borrow_mut().insert(Object::Attempt(Box::new(attempt)));
-        if let Err(error) = core.driver.borrow_mut().register(socket, key.to_bits(), Interest::BOTH)
-        {
-            self.end_attempt(key, Err(error));
-            return None;
-        }
-        if let Some(timeout) = timeout {
-            let timer = self.arm_object(key, None, self.now() + timeout);
-            if let Some(Object::Attempt(attempt)) = core.objects.borrow_mut().get_mut(key) {
-                attempt.timer = Some(timer);
-            }
-        }
-        Some(key)
-    }
-
-    /// Gives an attempt up and closes its socket; its completion is dropped untold.
-    pub fn attempt_cancel(&self, key: ObjectKey<H>) {
-        if matches!(self.core().objects.borrow().get(key), Some(Object::Attempt(_))) {
-            let gone = self.core().objects.borrow_mut().remove(key);
-            gone.into_iter().for_each(|object| self.close_object(object));
-        }
-    }
-
-    pub(super) fn attempt_step(&self, key: ObjectKey<H>, step: Step) -> Flow {
-        let descriptor = match self.core().objects.borrow().get(key) {
-            Some(Object::Attempt(attempt)) => attempt.descriptor,
-            _ => return Flow::Continue(()),
-        };
-        if step == Step::Timeout {
-            let error = io::Error::new(io::ErrorKind::TimedOut, "no answer to the connect in time");
-            self.end_attempt(key, Err(error));
-            return Flow::Continue(());
-        }
-        let mut driver = self.core().driver.borrow_mut();
-        let result = match driver.take_error(descriptor) {
-            Ok(None) => match driver.peer_address(descriptor) {
-                Ok(_) => Ok(()),
-                // A spurious event: the attempt still runs.
-                Err(error) if error.kind() == io::ErrorKind::NotConnected => {
-                    return Flow::Continue(());
-                }
-                Err(error) => Err(error),
-            },
-            Ok(Some(error)) | Err(error) => Err(error),
-        };
-        drop(driver);
-        self.end_attempt(key, result);
-        Flow::Continue(())
-    }
-
-    fn end_attempt(&self, key: ObjectKey<H>, result: io::Result<()>) {
-        let Some(Object::Attempt(mut attempt)) = self.core().objects.borrow_mut().remove(key)
-        else {
-            return;
-        };
-        if let Some(timer) = attempt.timer.take() {
-            self.timer_remove(timer);
-        }
-        let Some(completion) = attempt.completion.take() else { return };
-        let result = match result {
-            Ok(()) => Ok(attempt.descriptor),
-            Err(error) => {
-                let _ = self.core().driver.borrow_mut().close(attempt.descriptor);
-                Err(error)
-            }
-        };
-        self.push_outcome(completion, Outcome::Connected(result));
     }
 
     /// Starts a child process. `completion` gets [`Outcome::Exited`] once; the child is reaped.
@@ -251,17 +142,11 @@ impl<H: Host> Engine<H> {
             Object::Datagram(endpoint) => Some(endpoint.descriptor()),
             Object::Listener(listener) => Some(listener.descriptor()),
             Object::Watch(_) => None,
-            Object::Attempt(attempt) => Some(attempt.descriptor),
             Object::Child(child) => Some(child.process),
         };
         if let Some(descriptor) = descriptor {
             // There is nobody to tell, and the token is gone either way.
             let _ = core.driver.borrow_mut().close(descriptor);
-        }
-        if let Object::Attempt(attempt) = &object
-            && let Some(timer) = attempt.timer
-        {
-            self.timer_remove(timer);
         }
         drop(object);
     }

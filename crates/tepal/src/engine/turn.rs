@@ -137,7 +137,6 @@ impl<H: Host> Engine<H> {
                     push(step);
                 }
             }
-            Object::Attempt(_) => push(Step::Write),
             Object::Child(_) => push(Step::Read),
         }
     }
@@ -191,14 +190,12 @@ impl<H: Host> Engine<H> {
             Stream,
             Datagram,
             Listener,
-            Attempt,
             Child,
         }
         let is = match self.core().objects.borrow().get(key) {
             Some(Object::Stream(_)) => Is::Stream,
             Some(Object::Datagram(_)) => Is::Datagram,
             Some(Object::Listener(_)) => Is::Listener,
-            Some(Object::Attempt(_)) => Is::Attempt,
             Some(Object::Child(_)) => Is::Child,
             Some(Object::Watch(_)) | None => return Flow::Continue(()),
         };
@@ -206,7 +203,6 @@ impl<H: Host> Engine<H> {
             Is::Stream => self.stream_step(key, step),
             Is::Datagram => self.datagram_step(key, step),
             Is::Listener => self.listener_step(key, step),
-            Is::Attempt => self.attempt_step(key, step),
             Is::Child => self.child_step(key),
         }
     }

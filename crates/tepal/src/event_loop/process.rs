@@ -110,6 +110,11 @@ impl Process {
         self.0.open.set(self.0.open.get() + 1);
     }
 
+    /// The loop.
+    pub fn event_loop(&self) -> &Loop {
+        &self.0.lp
+    }
+
     /// The child's process id. Once it has ended the number may belong to another process: signal
     /// it by [`send_signal`](Process::send_signal), which cannot miss.
     pub fn pid(&self) -> u32 {

@@ -463,7 +463,8 @@ impl<H: Host> Engine<H> {
         let timer = match stream(&mut self.core().objects.borrow_mut(), key) {
             Some(stream) => {
                 stream.phase = Phase::Established;
-                stream.timer
+                // Closed before it was established: the timer is the closing one already.
+                stream.timer.filter(|_| !stream.closing)
             }
             None => return Flow::Continue(()),
         };
