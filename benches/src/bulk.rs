@@ -1,8 +1,8 @@
 use std::io::{BufRead, Read, Write, stdin};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::cpu::Stretch;
+use crate::cpu;
 use crate::options::{Failure, Options};
 
 pub(crate) const OPTIONS: &[&str] = &["mib", "warmup-mib"];
@@ -13,7 +13,7 @@ const CHUNK: usize = 256 << 10;
 
 /// `bulk`: listens as the target of a relay and says so (`target ADDRESS`), reads from standard
 /// input where the relay is (`ADDRESS PID`), sends through it, and prints one line:
-/// `bytes N cpu_ns N waited F`.
+/// `bytes N cpu_ns N wall_ns N`.
 pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     let bytes = options.value("mib", 1024_u64)? << 20;
     let warmup = options.value("warmup-mib", 64_u64)? << 20;
@@ -31,10 +31,11 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
 
     // Each part ends when the last byte has come, so that the relay sleeps when its clock is read.
     carry(&mut source, &mut sink, warmup)?;
-    let stretch = Stretch::begin(process)?;
+    let (cpu, started) = (cpu::time_of(process)?, Instant::now());
     carry(&mut source, &mut sink, bytes)?;
-    let (cpu, waited) = stretch.end()?;
-    println!("bytes {bytes} cpu_ns {cpu} waited {waited:.4}");
+    let wall = started.elapsed();
+    let cpu = cpu::time_of(process)? - cpu;
+    println!("bytes {bytes} cpu_ns {cpu} wall_ns {}", wall.as_nanos());
     Ok(())
 }
 

@@ -41,11 +41,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
             // Each round begins with another server, so that no place in it is always the same one's.
             for place in 0..names.len() {
                 let index = (place + round) % names.len();
-                let sample = cpu::quietest(|| {
-                    let sample = cell.sample(&names[index], &[], seconds)?;
-                    Ok::<_, Failure>((sample.nanoseconds(), sample.waited))
-                })?;
-                samples[index].push(sample);
+                samples[index].push(cell.sample(&names[index], &[], seconds)?.nanoseconds());
             }
         }
         eprintln!();
@@ -99,8 +95,6 @@ pub(crate) struct Cell {
 pub(crate) struct Sample {
     requests: u64,
     cpu: u64,
-    // The part of the time that server or load waited for their cores.
-    waited: f64,
     /// Requests of the sample, warm-up included.
     pub(crate) total: u64,
 }
@@ -114,14 +108,10 @@ impl Sample {
         let words: Vec<&str> = line.split_whitespace().collect();
         let field = |name| {
             let at = words.iter().position(|&word| word == name)?;
-            words.get(at + 1)
+            words.get(at + 1)?.parse().ok()
         };
-        let sample = Sample {
-            requests: field("requests")?.parse().ok()?,
-            cpu: field("cpu_ns")?.parse().ok()?,
-            waited: field("waited")?.parse().ok()?,
-            total: field("total")?.parse().ok()?,
-        };
+        let sample =
+            Sample { requests: field("requests")?, cpu: field("cpu_ns")?, total: field("total")? };
         (sample.requests > 0).then_some(sample)
     }
 }
@@ -164,9 +154,9 @@ mod tests {
 
     #[test]
     fn a_sample_is_read_from_the_loads_line() {
-        let sample = Sample::parse("requests 100 cpu_ns 5000 waited 0.25 total 120\n").unwrap();
-        assert_eq!((sample.nanoseconds(), sample.waited, sample.total), (50.0, 0.25, 120));
-        assert!(Sample::parse("requests 0 cpu_ns 5000 waited 0.25 total 120").is_none());
+        let sample = Sample::parse("requests 100 cpu_ns 5000 wall_ns 9 total 120\n").unwrap();
+        assert_eq!((sample.nanoseconds(), sample.total), (50.0, 120));
+        assert!(Sample::parse("requests 0 cpu_ns 5000 wall_ns 9 total 120").is_none());
         assert!(Sample::parse("requests 5 cpu_ns").is_none());
     }
 

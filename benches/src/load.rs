@@ -7,7 +7,7 @@ use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType, recv, send, sockopt};
 
-use crate::cpu::{self, Stretch};
+use crate::cpu;
 use crate::options::{Failure, Options};
 
 pub(crate) const OPTIONS: &[&str] = &["connections", "size", "seconds", "warmup"];
@@ -16,7 +16,7 @@ pub(crate) const OPTIONS: &[&str] = &["connections", "size", "seconds", "warmup"
 const PATIENCE: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
 
 /// `load ADDRESS PID`: keeps one message outstanding on each connection and prints one line:
-/// `requests N cpu_ns N waited F total N`, where the first three belong to the counted part.
+/// `requests N cpu_ns N wall_ns N total N`, where the first three belong to the counted part.
 pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     let address = options.word(0, "ADDRESS")?;
     let process = options.word(1, "PID")?;
@@ -31,10 +31,15 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     cpu::raise_descriptor_limit();
     let mut load = Load::connect(address, connections, size)?;
     let warm = load.keep_busy(Duration::from_secs_f64(warmup), true)?;
-    let stretch = Stretch::begin(process)?;
+    let (cpu, started) = (cpu::time_of(process)?, Instant::now());
     let counted = load.keep_busy(Duration::from_secs_f64(seconds), false)?;
-    let (cpu, waited) = stretch.end()?;
-    println!("requests {counted} cpu_ns {cpu} waited {waited:.4} total {}", counted + warm);
+    let wall = started.elapsed();
+    let cpu = cpu::time_of(process)? - cpu;
+    println!(
+        "requests {counted} cpu_ns {cpu} wall_ns {} total {}",
+        wall.as_nanos(),
+        counted + warm
+    );
     Ok(())
 }
 

@@ -38,7 +38,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
         eprint!(" {}", round + 1);
         for place in 0..names.len() {
             let index = (place + round) % names.len();
-            samples[index].push(cpu::quietest(|| sample(&names[index], mib))?);
+            samples[index].push(sample(&names[index], mib)?);
         }
     }
     eprintln!();
@@ -81,9 +81,8 @@ fn socat_exists() -> bool {
     quiet.is_ok_and(|status| status.success())
 }
 
-/// Milliseconds of CPU per GiB, with a fresh relay and a fresh source and sink, and the part of the
-/// time that one of them waited for its core.
-fn sample(name: &str, mib: u64) -> Result<(f64, f64), Failure> {
+/// Milliseconds of CPU per GiB, with a fresh relay and a fresh source and sink.
+fn sample(name: &str, mib: u64) -> Result<f64, Failure> {
     let failed = || Failure::run(format!("{name}: the load failed"));
     let (relay_core, load_core) = cpu::cores()?;
     let mut command = own_command(&[])?;
@@ -112,12 +111,12 @@ fn sample(name: &str, mib: u64) -> Result<(f64, f64), Failure> {
     output.read_to_string(&mut line)?;
     let status = load.wait()?;
     let words: Vec<&str> = line.split_whitespace().collect();
-    let sample = match words.as_slice() {
-        ["bytes", bytes, "cpu_ns", cpu, "waited", waited] => (|| {
-            let gib = bytes.parse::<f64>().ok()? / f64::from(1 << 30);
-            Some((cpu.parse::<f64>().ok()? / 1e6 / gib, waited.parse().ok()?))
-        })(),
+    let milliseconds = match words.as_slice() {
+        ["bytes", bytes, "cpu_ns", cpu, ..] => bytes
+            .parse::<f64>()
+            .and_then(|bytes| Ok(cpu.parse::<f64>()? / 1e6 / (bytes / f64::from(1 << 30))))
+            .ok(),
         _ => None,
     };
-    sample.filter(|_| status.success()).ok_or_else(failed)
+    milliseconds.filter(|_| status.success()).ok_or_else(failed)
 }
