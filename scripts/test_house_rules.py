@@ -41,12 +41,25 @@ class Rules(unittest.TestCase):
         self.assertEqual(len(self.names(a="pub struct Plan;", b="pub enum Plan {}")), 1)
         self.assertEqual(self.names(a="pub struct Error;", b="pub enum Error {}"), [])
 
+    def test_a_type_that_a_crate_keeps_to_itself_passes(self) -> None:
+        files = {
+            "crates/a/src/lib.rs": "mod inner;",
+            "crates/a/src/inner.rs": "pub struct Plan;",
+            "crates/b/src/lib.rs": "pub struct Plan;",
+        }
+        read = house_rules.read_glossary(GLOSSARY)
+        self.assertEqual(house_rules.check_names(files, *read), [])
+        files["crates/a/src/lib.rs"] = "mod inner;\npub use inner::Plan;"
+        self.assertEqual(len(house_rules.check_names(files, *read)), 1)
+
     def test_unsafe_needs_its_crate_and_its_note(self) -> None:
         note = "// SAFETY: held by the caller.\nunsafe { f() }\n"
         bare = "unsafe { f() }\n"
         self.assertEqual(house_rules.check_unsafe({"crates/tepal-driver/src/a.rs": note}), [])
         self.assertEqual(len(house_rules.check_unsafe({"crates/tepal-driver/src/a.rs": bare})), 1)
         self.assertEqual(len(house_rules.check_unsafe({"crates/tepal-layers/src/a.rs": note})), 1)
+        self.assertEqual(house_rules.check_unsafe({"crates/tepal-layers/tests/a.rs": note}), [])
+        self.assertEqual(len(house_rules.check_unsafe({"crates/tepal-layers/tests/a.rs": bare})), 1)
 
     def test_a_crate_without_unsafe_forbids_it(self) -> None:
         root = "crates/tepal-layers/src/lib.rs"

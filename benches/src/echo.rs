@@ -16,7 +16,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     let connections: Vec<usize> = options.list("connections", "64,1024")?;
     let sizes: Vec<usize> = options.list("sizes", "64,1024,16384,65536")?;
     let pairs: usize = options.value("pairs", 11)?;
-    let seconds: f64 = options.value("seconds", 0.5)?;
+    let seconds: f64 = options.value("seconds", 0.25)?;
     let names: Vec<String> = options.list("servers", servers::DEFAULT)?;
     if let Some(unknown) = names.iter().find(|name| !servers::NAMES.contains(&name.as_str())) {
         let known = servers::NAMES.join(", ");

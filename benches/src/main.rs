@@ -27,7 +27,7 @@ const HELP: &str = "\
 usage: tepal-bench COMMAND [OPTIONS]
 
   echo       CPU time per request of echo servers
-               --connections 64,1024  --sizes 64,1024,16384,65536  --pairs 11  --seconds 0.5
+               --connections 64,1024  --sizes 64,1024,16384,65536  --pairs 11  --seconds 0.25
                --servers bare-epoll,tokio,tepal   the first is what the others are compared with
                --syscalls                   count system calls per request instead (needs strace)
   relay      CPU time per GiB of relays
