@@ -93,6 +93,8 @@ impl<S: Selector> Engine<S> {
 
     /// Takes over a child whose token is gone.
     pub(super) fn keep_orphan(&mut self, old: Key<Entry>, mut entry: Entry, pid: u32) {
+        // Its descriptor stays open, so that nothing but a call takes it out of the kernel's set.
+        entry.sole = false;
         self.unregister(old, &entry);
         entry.kind = Kind::Orphan { pid };
         entry.registration = Registration::None;
