@@ -176,7 +176,7 @@ impl Chain {
                     for link in self.links.iter_mut().skip(index) {
                         link.inbound.clear(turn.workspace);
                     }
-                    self.fail_top(Error::remote(ErrorKind::ResidualRejected, message));
+                    self.fail_top(Error::remote(ErrorKind::ResidualRejected, message), turn);
                     return false;
                 }
             }

@@ -83,7 +83,7 @@ pub struct Chain {
     floors: Vec<Floor>,
     links: Vec<Link>,
     // Bit i: floors[i] has something to do.
-    dirty: u32,
+    dirty: u64,
     // What the pump may still move before it returns to its caller.
     budget: usize,
     limits: Limits,
@@ -135,7 +135,7 @@ struct Floor {
     late: Late,
 }
 
-/// More layers than this would be a mistake, and the dirty bits have to fit a word.
+/// More layers than this would be a mistake; the dirty bits have to fit a word.
 const MOST_LAYERS: usize = 32;
 
 impl Chain {
@@ -233,7 +233,7 @@ impl Chain {
         if !self.received_eof && self.failed.is_none() {
             self.received_eof = true;
             self.links[0].inbound.mark(InMark::Eof);
-            self.dirty |= u32::from(!self.floors.is_empty());
+            self.dirty |= u64::from(!self.floors.is_empty());
             self.pump(turn, &mut []);
         }
     }
@@ -244,7 +244,7 @@ impl Chain {
         if self.failed.is_none() {
             self.failed = Some(error.clone());
             self.links[0].inbound.mark(InMark::Fault(error));
-            self.dirty |= u32::from(!self.floors.is_empty());
+            self.dirty |= u64::from(!self.floors.is_empty());
             self.pump(turn, &mut []);
         }
     }
@@ -325,7 +325,7 @@ impl Chain {
         if link.outbound.len() < self.limits.link / 2
             && let Some(floor) = self.floors.first()
         {
-            self.dirty |= u32::from(floor.refused_down);
+            self.dirty |= u64::from(floor.refused_down);
         }
         self.check_wire();
     }
@@ -416,8 +416,8 @@ impl Chain {
         self.failed.as_ref()
     }
 
-    fn all(&self) -> u32 {
-        ((1u64 << self.floors.len()) - 1) as u32
+    fn all(&self) -> u64 {
+        (1 << self.floors.len()) - 1
     }
 
     fn make_floor(&mut self, layer: Box<dyn Layer>) -> Result<Floor, Error> {

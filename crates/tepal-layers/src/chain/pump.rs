@@ -159,7 +159,7 @@ impl Chain {
         let floor = &mut self.floors[index];
         let (lower, upper) = self.links.split_at_mut(index + 1);
         let (below, above) = (&mut lower[index], &mut upper[0]);
-        let bit = 1u32 << index;
+        let bit = 1u64 << index;
         let stuck = !floor.refused_up && below.inbound.pauses.is_empty();
         if below.inbound.has_marks() && stuck {
             self.dirty |= bit | (bit << 1) | (bit >> 1);
@@ -238,12 +238,15 @@ impl Chain {
     }
 
     /// The whole chain fails, for a reason that no layer gave.
-    pub(super) fn fail_top(&mut self, error: Error) {
-        if self.failed.is_none() {
-            self.failed = Some(error.clone());
-        }
+    ///
+    /// What the protocol has not taken until now it will not be shown again.
+    pub(super) fn fail_top(&mut self, error: Error, turn: Turn<'_>) {
+        self.failed.get_or_insert_with(|| error.clone());
         let top = self.links.len() - 1;
-        self.links[top].inbound.mark(InMark::Fault(error));
+        let inbound = &mut self.links[top].inbound;
+        inbound.clear(turn.workspace);
+        inbound.pauses.set(Pauses::PROTOCOL, false);
+        inbound.mark(InMark::Fault(error));
     }
 
     // A layer's time is up; returns whether it is gone.

@@ -41,7 +41,7 @@ impl Chain {
                 true => format!("the protocol used {count} bytes of a frame of {visible}"),
                 false => format!("the protocol used {count} bytes of {visible}"),
             };
-            return self.fail_top(Error::local(ErrorKind::WrongCount, message));
+            return self.fail_top(Error::local(ErrorKind::WrongCount, message), turn);
         }
         inbound.consume(count);
         if is_frame {
@@ -55,7 +55,7 @@ impl Chain {
         }
         if count < visible && count == 0 && inbound.len() >= self.limits.input {
             let message = "the input buffer is full and the protocol takes nothing out of it";
-            return self.fail_top(Error::local(ErrorKind::InputStalled, message));
+            return self.fail_top(Error::local(ErrorKind::InputStalled, message), turn);
         }
         if inbound.is_empty() && !inbound.has_marks() {
             inbound.release(turn.workspace);
@@ -63,7 +63,7 @@ impl Chain {
             inbound.shrink(turn.workspace);
         }
         if let Some(floor) = self.floors.last() {
-            self.dirty |= u32::from(floor.refused_up) << (top - 1);
+            self.dirty |= u64::from(floor.refused_up) << (top - 1);
         }
     }
 
@@ -120,7 +120,7 @@ impl Chain {
     fn take_event(&mut self, top: usize) -> Option<Event> {
         let mark = self.links[top].inbound.take_mark()?;
         if let Some(floor) = self.floors.last() {
-            self.dirty |= u32::from(floor.refused_up) << (top - 1);
+            self.dirty |= u64::from(floor.refused_up) << (top - 1);
         }
         match mark {
             InMark::Notice(notice) => Some(Event::Layer(*notice)),
@@ -145,7 +145,7 @@ impl Chain {
             inbound.take_mark();
         }
         if let Some(floor) = self.floors.last() {
-            self.dirty |= u32::from(floor.refused_up) << (top - 1);
+            self.dirty |= u64::from(floor.refused_up) << (top - 1);
         }
     }
 }
