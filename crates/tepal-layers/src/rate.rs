@@ -87,11 +87,15 @@ impl LayerSpec for RateLimit {
                 own: own(self.read)?,
                 group: group(|all| &all.read),
                 side: |all| &all.read,
+                granted: 0,
+                at: site.now,
             },
             write: Gate {
                 own: own(self.write)?,
                 group: group(|all| &all.write),
                 side: |all| &all.write,
+                granted: 0,
+                at: site.now,
             },
             deadline: None,
         }))
@@ -164,60 +168,70 @@ impl Bucket {
         Bucket { rate, burst: burst.unwrap_or((rate / 20).max(1)), debt: 0, seen: now }
     }
 
-    fn available(&mut self, now: Instant) -> u64 {
+    // Takes `count` bytes out, also when they are not there yet; returns when they will be.
+    fn reserve(&mut self, count: usize, now: Instant) -> Instant {
         let elapsed = now.since(self.seen).as_nanos();
         self.debt = self.debt.saturating_sub(elapsed * u128::from(self.rate));
         self.seen = self.seen.max(now);
-        ((u128::from(self.burst) * SECOND).saturating_sub(self.debt) / SECOND) as u64
-    }
-
-    fn take(&mut self, count: usize) {
         self.debt += count as u128 * SECOND;
-    }
-
-    // When `count` bytes can be taken; of more than half a burst, half a burst.
-    fn when(&self, count: usize) -> Instant {
-        let want = (count as u64).min((self.burst / 2).max(1));
-        let over = self.debt.saturating_sub(u128::from(self.burst - want) * SECOND);
+        let over = self.debt.saturating_sub(u128::from(self.burst) * SECOND);
         let nanos = over.div_ceil(u128::from(self.rate));
         self.seen + Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
+
+    fn give_back(&mut self, count: usize) {
+        self.debt = self.debt.saturating_sub(count as u128 * SECOND);
+    }
 }
 
-// One direction: what the connection may, and what the group may.
+/// One direction: what the connection may, and what the group may.
+///
+/// A share is reserved before it is there, and waited for. So the connections of a group are
+/// served in the order in which they asked, whoever's timer happens to run first.
 struct Gate {
     own: Option<Bucket>,
     group: Option<Arc<Shared>>,
     side: fn(&Shared) -> &Option<Mutex<Bucket>>,
+    // Bytes reserved and not yet passed, and from when they may.
+    granted: usize,
+    at: Instant,
 }
 
 impl Gate {
-    fn available(&mut self, now: Instant) -> usize {
-        let own = self.own.as_mut().map_or(u64::MAX, |bucket| bucket.available(now));
-        let shared = self.shared(|bucket| bucket.available(now)).unwrap_or(u64::MAX);
-        usize::try_from(own.min(shared)).unwrap_or(usize::MAX)
-    }
-
-    fn take(&mut self, count: usize) {
-        if let Some(bucket) = &mut self.own {
-            bucket.take(count);
+    /// How many of `wanted` bytes may pass now; if none may, `at` says when some will.
+    fn ready(&mut self, wanted: usize, now: Instant) -> usize {
+        if self.granted == 0 {
+            let own = self.own.as_ref().map_or(u64::MAX, |bucket| bucket.burst);
+            let shared = self.shared(|bucket| bucket.burst).unwrap_or(u64::MAX);
+            let most = usize::try_from(own.min(shared) / 4).unwrap_or(usize::MAX).max(1);
+            self.granted = wanted.min(most);
+            let granted = self.granted;
+            let own = self.own.as_mut().map_or(now, |bucket| bucket.reserve(granted, now));
+            let shared = self.shared(|bucket| bucket.reserve(granted, now)).unwrap_or(now);
+            self.at = own.max(shared);
         }
-        self.shared(|bucket| bucket.take(count));
+        if self.at <= now { self.granted } else { 0 }
     }
 
-    fn when(&self, count: usize) -> Instant {
-        let own = self.own.as_ref().map_or(Instant::ZERO, |bucket| bucket.when(count));
-        own.max(self.shared(|bucket| bucket.when(count)).unwrap_or(Instant::ZERO))
+    fn passed(&mut self, count: usize) {
+        self.granted = self.granted.saturating_sub(count);
     }
 
     fn shared<T>(&self, act: impl FnOnce(&mut Bucket) -> T) -> Option<T> {
         let bucket = (self.side)(self.group.as_deref()?).as_ref()?;
-        // A panic elsewhere leaves at worst a count that is off by one write.
+        // A panic elsewhere leaves at worst a count that is off by one share.
         Some(act(&mut bucket.lock().unwrap_or_else(PoisonError::into_inner)))
     }
 
     fn is_open(&self) -> bool {
         self.own.is_none() && self.group.is_none()
+    }
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        let granted = self.granted;
+        self.shared(|bucket| bucket.give_back(granted));
     }
 }
 
@@ -228,9 +242,7 @@ struct RateLayer {
 }
 
 impl RateLayer {
-    fn wait_until(&mut self, at: Instant, now: Instant) {
-        // Others of the group may have taken what was there: then a moment later.
-        let at = at.max(now + Duration::from_micros(100));
+    fn wait_until(&mut self, at: Instant) {
         self.deadline = Some(self.deadline.map_or(at, |earlier| earlier.min(at)));
     }
 }
@@ -246,28 +258,38 @@ impl Layer for RateLayer {
         let now = io.now();
         if self.write.is_open() {
             io.to_below.pass(&mut io.from_above, usize::MAX);
-        } else if !io.from_above.is_empty() || io.from_above.is_frame() {
-            let passed = io.to_below.pass(&mut io.from_above, self.write.available(now));
-            self.write.take(passed);
-            if !io.from_above.is_empty() && !io.to_below.refused {
-                let at = self.write.when(io.from_above.len());
-                self.wait_until(at, now);
+        }
+        while !io.from_above.is_empty() || io.from_above.is_frame() {
+            if io.to_below.room() == 0 {
+                break;
             }
+            // An empty frame costs nothing, but has to wait its turn.
+            let allowed = self.write.ready(io.from_above.len().max(1), now);
+            if allowed == 0 {
+                self.wait_until(self.write.at);
+                break;
+            }
+            let passed = io.to_below.pass(&mut io.from_above, allowed);
+            self.write.passed(passed);
         }
         if io.finishing() && io.from_above.is_empty() {
             return Ok(Status::Done(How::Closed));
         }
         if self.read.is_open() {
             io.to_above.pass(&mut io.from_below, usize::MAX);
-        } else {
-            let passed = io.to_above.pass(&mut io.from_below, self.read.available(now));
-            self.read.take(passed);
-            let left = io.from_below.bytes().len();
-            if left > 0 && !io.to_above.refused {
-                io.from_below.hold();
-                let at = self.read.when(left);
-                self.wait_until(at, now);
+        }
+        while !io.from_below.bytes().is_empty() || io.from_below.is_frame() {
+            if !io.to_above.may_push() {
+                break;
             }
+            let allowed = self.read.ready(io.from_below.bytes().len().max(1), now);
+            if allowed == 0 {
+                io.from_below.hold();
+                self.wait_until(self.read.at);
+                break;
+            }
+            let passed = io.to_above.pass_one(&mut io.from_below, allowed);
+            self.read.passed(passed);
         }
         Ok(Status::Open)
     }

@@ -614,3 +614,27 @@ fn what_a_layer_lacks_is_told_before_a_byte_is_sent() {
     assert_eq!(error.fault(), Fault::Local);
     assert_eq!(Tls::builder().build().unwrap_err().kind(), ErrorKind::InvalidSetting);
 }
+
+#[test]
+fn a_frame_larger_than_a_links_share_passes_through_every_layer_below_it() {
+    let above = |tls: Tls| {
+        Stack::new()
+            .with(RateLimit::new())
+            .with(tls)
+            .with(RateLimit::new())
+            .with(tepal_layers::LengthPrefixed::new(1 << 20))
+    };
+    let tls = client().server_name("server.test").build().unwrap();
+    let mut pair = Pair::new(&above(tls), &above(server().build().unwrap())).unwrap();
+    let frame: Vec<u8> = (0..1u32 << 20).map(|n| (n % 253) as u8).collect();
+    for _ in 0..2 {
+        pair.client.write(&frame).unwrap();
+        pair.server.write(&frame).unwrap();
+    }
+    pair.run();
+    for side in [&pair.client, &pair.server] {
+        let frames = side.frames();
+        assert_eq!(frames.len(), 2);
+        assert!(frames.iter().all(|each| *each == frame));
+    }
+}

@@ -121,6 +121,8 @@ struct Floor {
     name: &'static str,
     // Bytes that the layer wants to see at least.
     need: usize,
+    // Bytes that it has seen and left for want of more.
+    left: usize,
     keeps_writes: bool,
     ready: bool,
     finishing: bool,
@@ -430,6 +432,7 @@ impl Chain {
             id,
             name: layer.name(),
             need: 0,
+            left: 0,
             keeps_writes: layer.keeps_writes(),
             ready: false,
             finishing: false,

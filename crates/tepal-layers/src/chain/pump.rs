@@ -45,8 +45,12 @@ impl Chain {
 
     // One step of one layer, and what follows from it for its neighbours.
     fn step(&mut self, index: usize, turn: Turn<'_>, lent: &mut [u8]) -> usize {
-        let Some(floor) = self.floors.get_mut(index) else { return 0 };
         let top = self.links.len() - 1;
+        let up_left = match self.floors.get(index + 1) {
+            Some(upper) => upper.need.max(upper.left),
+            None => self.offered.max(self.low),
+        };
+        let Some(floor) = self.floors.get_mut(index) else { return 0 };
         let (lower, upper) = self.links.split_at_mut(index + 1);
         let (below, above) = (&mut lower[index], &mut upper[0]);
         if floor.dead {
@@ -66,13 +70,11 @@ impl Chain {
         }
         let lent = &mut lent[appended..];
         let lent_len = lent.len();
-        let in_len = below.inbound.len();
+        let (in_len, in_marks) = (below.inbound.len(), below.inbound.mark_count());
         let (up_len, up_marks) = (above.inbound.len(), above.inbound.mark_count());
         let (out_len, down_len) = (above.outbound.len(), below.outbound.len());
-        let up_limit = match index + 1 == top {
-            true => self.limits.link + self.offered.max(self.low),
-            false => self.limits.link,
-        };
+        // What the reader above has seen and left, because it needs more, takes no room.
+        let up_limit = self.limits.link + up_left;
         let mut nothing = crate::link::Inbound::default();
         let mut io = Io::new(
             (if gated { &mut nothing } else { &mut below.inbound }, &mut below.outbound),
@@ -96,7 +98,13 @@ impl Chain {
         let was_paused = !below.inbound.pauses.is_empty();
         below.inbound.pauses.set(Pauses::BLOCKED, blocked);
         below.inbound.pauses.set(Pauses::HELD, held);
-        let freed_below = below.inbound.len() < in_len || was_paused;
+        let left = if floor.refused_up || held { 0 } else { below.inbound.len() };
+        let freed_below = below.inbound.len() < in_len
+            || below.inbound.mark_count() < in_marks
+            || was_paused
+            || left > floor.left
+            || floor.need > left;
+        floor.left = left;
         if below.inbound.is_empty() && !below.inbound.has_marks() {
             below.inbound.release(turn.workspace);
         }
