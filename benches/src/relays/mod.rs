@@ -10,8 +10,8 @@ use std::net::SocketAddr;
 use crate::options::Failure;
 use crate::program;
 
-/// Their names. socat is a program of its own.
-pub(crate) const NAMES: &[&str] = &["bare-copy", "bare-splice", "tokio", "tepal", "socat"];
+/// Their names, the one that is compared with all others last. socat is a program of its own.
+pub(crate) const NAMES: &[&str] = &["bare-copy", "bare-splice", "tokio", "socat", "tepal"];
 
 /// `serve-relay NAME TARGET`
 pub(crate) fn serve(name: &str, target: &str) -> Result<(), Failure> {
