@@ -460,3 +460,45 @@ fn unix_sockets_work_and_a_stale_file_is_no_hindrance() {
     });
     std::fs::remove_dir_all(&folder).expect("removes the folder");
 }
+
+#[test]
+fn a_close_with_unread_input_does_not_cost_the_peer_the_last_bytes() {
+    on_every_driver(|event_loop| {
+        struct Refuses;
+        impl Protocol for Refuses {
+            fn data_received(&mut self, transport: &Transport, _: &[u8]) -> usize {
+                transport.pause_reading();
+                let transport = transport.clone();
+                // By then the kernel holds input that nobody will read.
+                transport.event_loop().clone().call_later(Duration::from_millis(20), move |_| {
+                    transport.write(&[b'n'; 100_000]);
+                    transport.close();
+                });
+                0
+            }
+            fn connection_lost(&mut self, _: &Transport, closed: &Closed) {
+                assert_eq!((closed.kind, closed.unsent), (CloseKind::Local, 0));
+            }
+        }
+        let server = event_loop.listen(|_| Refuses, "127.0.0.1:0").expect("listens");
+        let address = address(&server);
+        let remote = event_loop.remote();
+        let client = std::thread::spawn(move || {
+            let mut stream = TcpStream::connect(address).expect("connects");
+            let mut twin = stream.try_clone().expect("clones");
+            let writer = std::thread::spawn(move || {
+                // More than the server reads, until it has ended or the socket is full.
+                twin.set_write_timeout(Some(Duration::from_millis(200))).expect("an option");
+                let _ = twin.write_all(&vec![0; 8 << 20]);
+            });
+            let mut answer = Vec::new();
+            let result = stream.read_to_end(&mut answer);
+            drop(stream);
+            writer.join().expect("ends");
+            remote.stop().expect("the loop lives");
+            (answer.len(), result.map_err(|error| error.kind()))
+        });
+        run(event_loop);
+        assert_eq!(client.join().expect("ends"), (100_000, Ok(100_000)));
+    });
+}

@@ -286,7 +286,10 @@ impl<H: Host> Engine<H> {
                 return Ok(open);
             }
             for object in objects {
-                open += usize::from(matches!(object, Object::Stream(_) | Object::Datagram(_)));
+                open += usize::from(match &object {
+                    Object::Stream(stream) => !stream.is_lingering(),
+                    object => matches!(object, Object::Datagram(_)),
+                });
                 self.close_object(object);
             }
             drop((jobs, timers, remote, signals, triggers));

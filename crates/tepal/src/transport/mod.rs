@@ -4,6 +4,7 @@ mod closed;
 mod datagram;
 mod file;
 mod flush;
+mod linger;
 mod read;
 mod relay;
 mod stream;

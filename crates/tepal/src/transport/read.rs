@@ -18,6 +18,10 @@ impl<H: Host> Engine<H> {
         let mut objects = core.objects.borrow_mut();
         let Some(stream) = stream(&mut objects, key) else { return Flow::Continue(()) };
         stream.read_queued = false;
+        if stream.lingering {
+            drop(objects);
+            return self.drain(key);
+        }
         if !stream.may_read() {
             return Flow::Continue(());
         }

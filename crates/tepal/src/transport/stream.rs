@@ -68,10 +68,12 @@ pub(crate) struct Stream<H: Host> {
     pub(super) notify_queued: bool,
     // ---- the end
     pub(super) closing: bool,
+    // The protocol has been told of the end, and input is drained for a while: see `linger`.
+    pub(super) lingering: bool,
     closing_timeout: Option<Duration>,
     timer: Option<TimerKey<H>>,
     closed: Option<Box<Closed>>,
-    listener: Option<ListenerKey<H>>,
+    pub(super) listener: Option<ListenerKey<H>>,
     outbound: Option<Box<Outbound>>,
 }
 
@@ -161,6 +163,7 @@ impl<H: Host> Stream<H> {
             wants_io_out: true,
             notify_queued: false,
             closing: false,
+            lingering: false,
             closing_timeout: StreamOptions::default().closing_timeout,
             timer: None,
             closed: None,
@@ -199,7 +202,8 @@ impl<H: Host> Stream<H> {
     /// Whether a read step is due and not queued; marks it queued.
     #[inline]
     pub(super) fn queue_read(&mut self) -> bool {
-        let due = self.may_read() && (self.readable || self.offer) && !self.read_queued;
+        let may_read = self.may_read() || self.lingering;
+        let due = may_read && (self.readable || self.offer) && !self.read_queued;
         self.read_queued |= due;
         due
     }
@@ -303,10 +307,13 @@ impl<H: Host> Engine<H> {
     /// Closes a stream that has no protocol yet.
     pub(crate) fn stream_discard(&self, key: StreamKey<H>) {
         let gone = self.core().objects.borrow_mut().remove(key);
-        let listener = match &gone {
-            Some(Object::Stream(stream)) => stream.listener,
-            _ => None,
+        let (listener, timer) = match &gone {
+            Some(Object::Stream(stream)) => (stream.listener, stream.timer),
+            _ => (None, None),
         };
+        if let Some(timer) = timer {
+            self.timer_remove(timer);
+        }
         gone.into_iter().for_each(|object| self.close_object(object));
         if let Some(listener) = listener {
             self.listener_release(listener);
@@ -421,7 +428,7 @@ impl<H: Host> Engine<H> {
         }
     }
 
-    fn arm_stream(&self, key: StreamKey<H>, span: Duration) {
+    pub(super) fn arm_stream(&self, key: StreamKey<H>, span: Duration) {
         let old = stream(&mut self.core().objects.borrow_mut(), key).and_then(|s| s.timer);
         let timer = self.arm_object(key, old, self.now() + span);
         if let Some(stream) = stream(&mut self.core().objects.borrow_mut(), key) {
@@ -507,7 +514,8 @@ impl<H: Host> Engine<H> {
                 self.stream_lose(key, Closed::new(CloseKind::ClosingTimedOut));
                 Flow::Continue(())
             }
-            Phase::Attached | Phase::Lost => Flow::Continue(()),
+            Phase::Lost => self.linger_timeout(key),
+            Phase::Attached => Flow::Continue(()),
         }
     }
 
@@ -617,6 +625,7 @@ impl<H: Host> Engine<H> {
         let Some(closed) = stream.closed.clone() else { return Flow::Continue(()) };
         let protocol = stream.protocol.take();
         let made = stream.made;
+        let lingers = closed.kind == CloseKind::Local && stream.may_linger();
         drop(objects);
         let mut verdict = Ok(());
         if let Some(mut protocol) = protocol {
@@ -628,7 +637,11 @@ impl<H: Host> Engine<H> {
             verdict = verdict.and(lost);
             drop(protocol);
         }
-        self.stream_discard(key);
+        if lingers {
+            self.linger(key);
+        } else {
+            self.stream_discard(key);
+        }
         flow_of(&verdict)
     }
 
