@@ -2,6 +2,8 @@
 
 mod closed;
 mod datagram;
+mod ending;
+mod establish;
 mod file;
 mod flush;
 mod linger;

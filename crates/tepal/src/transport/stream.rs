@@ -1,15 +1,14 @@
-use std::io;
 use std::time::Duration;
 
 use tepal_base::{ByteQueue, Segment};
-use tepal_driver::{Address, Connect, Descriptor, Half, Interest, SocketOption};
+use tepal_driver::{Descriptor, Half, Interest};
 
+use super::establish::Outbound;
 use super::file::Files;
 use super::relay::Relay;
 use super::{CloseKind, Closed};
 use crate::engine::{
-    Engine, Flow, Host, ListenerKey, Object, Step, StreamKey, StreamProtocol, TimerKey, Verdict,
-    flow_of, stream,
+    Engine, Flow, Host, ListenerKey, Object, Step, StreamKey, TimerKey, Verdict, flow_of, stream,
 };
 
 /// A stream connection: a descriptor, a protocol, and what is buffered between them.
@@ -27,7 +26,7 @@ pub(crate) struct Stream<H: Host> {
     pub(super) protocol: Option<H::Protocol>,
     pub(super) phase: Phase,
     // connection_made has been told.
-    made: bool,
+    pub(super) made: bool,
     // ---- reading
     pub(super) paused: bool,
     // The kernel may have something to pull.
@@ -70,17 +69,11 @@ pub(crate) struct Stream<H: Host> {
     pub(super) closing: bool,
     // The protocol has been told of the end, and input is drained for a while: see `linger`.
     pub(super) lingering: bool,
-    closing_timeout: Option<Duration>,
-    timer: Option<TimerKey<H>>,
-    closed: Option<Box<Closed>>,
+    pub(super) closing_timeout: Option<Duration>,
+    pub(super) timer: Option<TimerKey<H>>,
+    pub(super) closed: Option<Box<Closed>>,
     pub(super) listener: Option<ListenerKey<H>>,
-    outbound: Option<Box<Outbound>>,
-}
-
-struct Outbound {
-    peer: Address,
-    local: Option<Address>,
-    timeout: Option<Duration>,
+    pub(super) outbound: Option<Box<Outbound>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -130,7 +123,7 @@ const LOW_MARK: usize = HIGH_MARK / 4;
 const READ_LIMIT: usize = 256 * 1024;
 
 impl<H: Host> Stream<H> {
-    fn new(descriptor: Option<Descriptor>) -> Stream<H> {
+    pub(super) fn new(descriptor: Option<Descriptor>) -> Stream<H> {
         Stream {
             descriptor,
             protocol: None,
@@ -244,22 +237,7 @@ impl<H: Host> Engine<H> {
         self.insert_stream(Stream::new(Some(descriptor)), protocol, options)
     }
 
-    /// Makes an outbound stream, attached to its protocol before the first packet leaves:
-    /// `connection_made` comes in the next turn, then the socket is opened, bound to `local` and
-    /// connected within `timeout`.
-    pub fn stream_connect(
-        &self,
-        peer: Address,
-        local: Option<Address>,
-        timeout: Option<Duration>,
-        protocol: H::Protocol,
-        options: StreamOptions,
-    ) -> StreamKey<H> {
-        let outbound = Some(Box::new(Outbound { peer, local, timeout }));
-        self.insert_stream(Stream { outbound, ..Stream::new(None) }, protocol, options)
-    }
-
-    fn insert_stream(
+    pub(super) fn insert_stream(
         &self,
         mut stream: Stream<H>,
         protocol: H::Protocol,
@@ -302,22 +280,6 @@ impl<H: Host> Engine<H> {
         }
         drop(objects);
         self.push_step(key, Step::Made);
-    }
-
-    /// Closes a stream that has no protocol yet.
-    pub(crate) fn stream_discard(&self, key: StreamKey<H>) {
-        let gone = self.core().objects.borrow_mut().remove(key);
-        let (listener, timer) = match &gone {
-            Some(Object::Stream(stream)) => (stream.listener, stream.timer),
-            _ => (None, None),
-        };
-        if let Some(timer) = timer {
-            self.timer_remove(timer);
-        }
-        gone.into_iter().for_each(|object| self.close_object(object));
-        if let Some(listener) = listener {
-            self.listener_release(listener);
-        }
     }
 
     pub(crate) fn stream_step(&self, key: StreamKey<H>, step: Step) -> Flow {
@@ -366,283 +328,12 @@ impl<H: Host> Engine<H> {
         }
     }
 
-    fn stream_made(&self, key: StreamKey<H>) -> Flow {
-        match stream(&mut self.core().objects.borrow_mut(), key) {
-            Some(stream) => stream.made = true,
-            None => return Flow::Continue(()),
-        }
-        self.call_protocol(key, |protocol| protocol.connection_made(self, key))?;
-        let mut objects = self.core().objects.borrow_mut();
-        let Some(stream) = stream(&mut objects, key) else { return Flow::Continue(()) };
-        if stream.phase == Phase::Lost {
-            return Flow::Continue(());
-        }
-        if stream.outbound.is_some() {
-            drop(objects);
-            self.push_step(key, Step::Connect);
-            return Flow::Continue(());
-        }
-        drop(objects);
-        self.stream_establish(key)
-    }
-
-    fn stream_open(&self, key: StreamKey<H>) -> Flow {
-        let core = self.core();
-        let outbound = match stream(&mut core.objects.borrow_mut(), key) {
-            Some(stream) if stream.phase == Phase::Attached => stream.outbound.take(),
-            _ => None,
-        };
-        let Some(outbound) = outbound else { return Flow::Continue(()) };
-        let kind = tepal_driver::Kind::Stream;
-        let socket = match self.open_socket(&outbound.peer, kind, outbound.local.as_ref()) {
-            Ok(socket) => socket,
-            Err(error) => return self.stream_not_connected(key, error),
-        };
-        let started = {
-            let mut objects = core.objects.borrow_mut();
-            let Some(stream) = stream(&mut objects, key) else {
-                let _ = core.driver.borrow_mut().close(socket);
-                return Flow::Continue(());
-            };
-            stream.descriptor = Some(socket);
-            stream.phase = Phase::Connecting;
-            let mut driver = core.driver.borrow_mut();
-            driver.connect(socket, &outbound.peer).and_then(|state| {
-                let interest = match state {
-                    Connect::Connected => Interest::READ,
-                    Connect::InProgress => Interest::BOTH,
-                };
-                driver.register(socket, key.to_bits(), interest)?;
-                Ok(state)
-            })
-        };
-        match started {
-            Ok(Connect::Connected) => self.stream_establish(key),
-            Ok(Connect::InProgress) => {
-                if let Some(timeout) = outbound.timeout {
-                    self.arm_stream(key, timeout);
-                }
-                Flow::Continue(())
-            }
-            Err(error) => self.stream_not_connected(key, error),
-        }
-    }
-
     pub(super) fn arm_stream(&self, key: StreamKey<H>, span: Duration) {
         let old = stream(&mut self.core().objects.borrow_mut(), key).and_then(|s| s.timer);
         let timer = self.arm_object(key, old, self.now() + span);
         if let Some(stream) = stream(&mut self.core().objects.borrow_mut(), key) {
             stream.timer = Some(timer);
         }
-    }
-
-    fn stream_writable(&self, key: StreamKey<H>) -> Flow {
-        let core = self.core();
-        let mut objects = core.objects.borrow_mut();
-        let Some(stream) = stream(&mut objects, key) else { return Flow::Continue(()) };
-        stream.write_queued = false;
-        stream.blocked = false;
-        let (Phase::Connecting, Some(descriptor)) = (stream.phase, stream.descriptor) else {
-            drop(objects);
-            return self.flush_stream(key);
-        };
-        drop(objects);
-        let mut driver = core.driver.borrow_mut();
-        let result = match driver.take_error(descriptor) {
-            Ok(None) => match driver.peer_address(descriptor) {
-                Ok(_) => Ok(()),
-                // A spurious event: the attempt still runs.
-                Err(error) if error.kind() == io::ErrorKind::NotConnected => {
-                    return Flow::Continue(());
-                }
-                Err(error) => Err(error),
-            },
-            Ok(Some(error)) | Err(error) => Err(error),
-        };
-        drop(driver);
-        match result {
-            Ok(()) => self.stream_establish(key),
-            Err(error) => self.stream_not_connected(key, error),
-        }
-    }
-
-    fn stream_establish(&self, key: StreamKey<H>) -> Flow {
-        let timer = match stream(&mut self.core().objects.borrow_mut(), key) {
-            Some(stream) => {
-                stream.phase = Phase::Established;
-                // Closed before it was established: the timer is the closing one already.
-                stream.timer.filter(|_| !stream.closing)
-            }
-            None => return Flow::Continue(()),
-        };
-        if let Some(timer) = timer {
-            self.timer_disarm(timer);
-        }
-        self.call_protocol(key, |protocol| protocol.connection_established(self, key))?;
-        let mut objects = self.core().objects.borrow_mut();
-        let Some(stream) = stream(&mut objects, key) else { return Flow::Continue(()) };
-        let read = stream.queue_read();
-        drop(objects);
-        if read {
-            self.push_step(key, Step::Read);
-        }
-        // What was written early, and an early close.
-        self.flush_stream(key)
-    }
-
-    fn stream_not_connected(&self, key: StreamKey<H>, error: io::Error) -> Flow {
-        let closed = Closed::connect_failed(error);
-        let verdict =
-            self.call_protocol(key, |protocol| protocol.error_connecting(self, key, &closed));
-        self.stream_lose(key, closed);
-        verdict?;
-        Flow::Continue(())
-    }
-
-    fn stream_timeout(&self, key: StreamKey<H>) -> Flow {
-        let phase = match stream(&mut self.core().objects.borrow_mut(), key) {
-            Some(stream) => stream.phase,
-            None => return Flow::Continue(()),
-        };
-        match phase {
-            Phase::Connecting => {
-                let text = "no answer to the connect in time";
-                self.stream_not_connected(key, io::Error::new(io::ErrorKind::TimedOut, text))
-            }
-            Phase::Established => {
-                self.stream_reset(key);
-                self.stream_lose(key, Closed::new(CloseKind::ClosingTimedOut));
-                Flow::Continue(())
-            }
-            Phase::Lost => self.linger_timeout(key),
-            Phase::Attached => Flow::Continue(()),
-        }
-    }
-
-    /// Closes once everything written has left: no more is read, and `connection_lost` follows in
-    /// a later turn.
-    pub fn stream_close(&self, key: StreamKey<H>) {
-        let mut objects = self.core().objects.borrow_mut();
-        let Some(stream) = stream(&mut objects, key) else { return };
-        if stream.is_ending() {
-            return;
-        }
-        stream.closing = true;
-        let wait = match stream.phase {
-            // Inbound and not told yet: what is written goes out once it is.
-            Phase::Attached if stream.descriptor.is_some() => stream.has_output(),
-            // Nothing was connected yet: there is nobody to send anything to.
-            Phase::Attached | Phase::Connecting => false,
-            Phase::Established | Phase::Lost => stream.has_output(),
-        };
-        let timeout = stream.closing_timeout;
-        if wait && !stream.dirty && !stream.blocked {
-            stream.dirty = true;
-            self.core().dirty.borrow_mut().push(key);
-        }
-        drop(objects);
-        match (wait, timeout) {
-            (false, _) => self.stream_lose(key, Closed::new(CloseKind::Local)),
-            (true, Some(timeout)) => self.arm_stream(key, timeout),
-            (true, None) => {}
-        }
-    }
-
-    /// Bytes have left while closing: the time-out starts anew.
-    pub(super) fn stream_closing_progress(&self, key: StreamKey<H>) {
-        let timeout = match stream(&mut self.core().objects.borrow_mut(), key) {
-            Some(stream) if stream.phase == Phase::Established => stream.closing_timeout,
-            _ => None,
-        };
-        if let Some(timeout) = timeout {
-            self.arm_stream(key, timeout);
-        }
-    }
-
-    /// Closes at once: what is buffered is dropped, and the peer gets a reset.
-    pub fn stream_abort(&self, key: StreamKey<H>) {
-        let lost = match stream(&mut self.core().objects.borrow_mut(), key) {
-            Some(stream) => stream.phase == Phase::Lost,
-            None => true,
-        };
-        if !lost {
-            self.stream_reset(key);
-            self.stream_lose(key, Closed::new(CloseKind::Aborted));
-        }
-    }
-
-    fn stream_reset(&self, key: StreamKey<H>) {
-        let core = self.core();
-        if let Some(Stream { descriptor: Some(descriptor), .. }) =
-            stream(&mut core.objects.borrow_mut(), key)
-        {
-            // Unix sockets and pipes have no reset; for them closing is all there is.
-            let linger = SocketOption::Linger(Some(Duration::ZERO));
-            let _ = core.driver.borrow_mut().set_option(*descriptor, &linger);
-        }
-    }
-
-    /// The connection has ended. The first reason stands; the protocol is told in a later turn.
-    pub(crate) fn stream_lose(&self, key: StreamKey<H>, mut closed: Closed) {
-        let mut objects = self.core().objects.borrow_mut();
-        let Some(stream) = stream(&mut objects, key) else { return };
-        if stream.phase == Phase::Lost {
-            return;
-        }
-        if closed.kind == CloseKind::Local && stream.peer_eof {
-            closed.kind = CloseKind::PeerEof;
-        }
-        stream.phase = Phase::Lost;
-        stream.closing = true;
-        closed.unsent = stream.output.len() as u64;
-        closed.unread = stream.unread.len() as u64;
-        let output = std::mem::take(&mut stream.output);
-        let unread = std::mem::take(&mut stream.unread);
-        let files = stream.files.take();
-        let timer = stream.timer.take();
-        let joined = stream.relay.is_some().then(|| closed.clone());
-        stream.closed = Some(Box::new(closed));
-        drop(objects);
-        drop((output, unread));
-        for part in files.into_iter().flat_map(|files| *files) {
-            let text = "the connection ended before the file was sent";
-            let error = io::Error::new(io::ErrorKind::ConnectionAborted, text);
-            self.end_file(part, Some(error));
-        }
-        if let Some(closed) = joined {
-            self.relay_lost(key, &closed);
-        }
-        if let Some(timer) = timer {
-            self.timer_remove(timer);
-        }
-        self.push_step(key, Step::Lost);
-    }
-
-    fn stream_lost(&self, key: StreamKey<H>) -> Flow {
-        let core = self.core();
-        let mut objects = core.objects.borrow_mut();
-        let Some(stream) = stream(&mut objects, key) else { return Flow::Continue(()) };
-        let Some(closed) = stream.closed.clone() else { return Flow::Continue(()) };
-        let protocol = stream.protocol.take();
-        let made = stream.made;
-        let lingers = closed.kind == CloseKind::Local && stream.may_linger();
-        drop(objects);
-        let mut verdict = Ok(());
-        if let Some(mut protocol) = protocol {
-            // A stream that failed before it was made is still made and lost, in this order.
-            if !made {
-                verdict = protocol.connection_made(self, key);
-            }
-            let lost = protocol.connection_lost(self, key, &closed);
-            verdict = verdict.and(lost);
-            drop(protocol);
-        }
-        if lingers {
-            self.linger(key);
-        } else {
-            self.stream_discard(key);
-        }
-        flow_of(&verdict)
     }
 
     // ---- what users ask and set

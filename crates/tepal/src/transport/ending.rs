@@ -1,0 +1,174 @@
+//! How a stream ends: closed, aborted, lost, and told.
+
+use std::io;
+use std::time::Duration;
+
+use tepal_driver::SocketOption;
+
+use super::stream::{Phase, Stream};
+use super::{CloseKind, Closed};
+use crate::engine::{Engine, Flow, Host, Object, Step, StreamKey, StreamProtocol, flow_of, stream};
+
+impl<H: Host> Engine<H> {
+    pub(super) fn stream_timeout(&self, key: StreamKey<H>) -> Flow {
+        let phase = match stream(&mut self.core().objects.borrow_mut(), key) {
+            Some(stream) => stream.phase,
+            None => return Flow::Continue(()),
+        };
+        match phase {
+            Phase::Connecting => {
+                let text = "no answer to the connect in time";
+                self.stream_not_connected(key, io::Error::new(io::ErrorKind::TimedOut, text))
+            }
+            Phase::Established => {
+                self.stream_reset(key);
+                self.stream_lose(key, Closed::new(CloseKind::ClosingTimedOut));
+                Flow::Continue(())
+            }
+            Phase::Lost => self.linger_timeout(key),
+            Phase::Attached => Flow::Continue(()),
+        }
+    }
+
+    /// Closes once everything written has left: no more is read, and `connection_lost` follows in
+    /// a later turn.
+    pub fn stream_close(&self, key: StreamKey<H>) {
+        let mut objects = self.core().objects.borrow_mut();
+        let Some(stream) = stream(&mut objects, key) else { return };
+        if stream.is_ending() {
+            return;
+        }
+        stream.closing = true;
+        let wait = match stream.phase {
+            // Inbound and not told yet: what is written goes out once it is.
+            Phase::Attached if stream.descriptor.is_some() => stream.has_output(),
+            // Nothing was connected yet: there is nobody to send anything to.
+            Phase::Attached | Phase::Connecting => false,
+            Phase::Established | Phase::Lost => stream.has_output(),
+        };
+        let timeout = stream.closing_timeout;
+        if wait && !stream.dirty && !stream.blocked {
+            stream.dirty = true;
+            self.core().dirty.borrow_mut().push(key);
+        }
+        drop(objects);
+        match (wait, timeout) {
+            (false, _) => self.stream_lose(key, Closed::new(CloseKind::Local)),
+            (true, Some(timeout)) => self.arm_stream(key, timeout),
+            (true, None) => {}
+        }
+    }
+
+    /// Bytes have left while closing: the time-out starts anew.
+    pub(super) fn stream_closing_progress(&self, key: StreamKey<H>) {
+        let timeout = match stream(&mut self.core().objects.borrow_mut(), key) {
+            Some(stream) if stream.phase == Phase::Established => stream.closing_timeout,
+            _ => None,
+        };
+        if let Some(timeout) = timeout {
+            self.arm_stream(key, timeout);
+        }
+    }
+
+    /// Closes at once: what is buffered is dropped, and the peer gets a reset.
+    pub fn stream_abort(&self, key: StreamKey<H>) {
+        let lost = match stream(&mut self.core().objects.borrow_mut(), key) {
+            Some(stream) => stream.phase == Phase::Lost,
+            None => true,
+        };
+        if !lost {
+            self.stream_reset(key);
+            self.stream_lose(key, Closed::new(CloseKind::Aborted));
+        }
+    }
+
+    pub(super) fn stream_reset(&self, key: StreamKey<H>) {
+        let core = self.core();
+        if let Some(Stream { descriptor: Some(descriptor), .. }) =
+            stream(&mut core.objects.borrow_mut(), key)
+        {
+            // Unix sockets and pipes have no reset; for them closing is all there is.
+            let linger = SocketOption::Linger(Some(Duration::ZERO));
+            let _ = core.driver.borrow_mut().set_option(*descriptor, &linger);
+        }
+    }
+
+    /// The connection has ended. The first reason stands; the protocol is told in a later turn.
+    pub(crate) fn stream_lose(&self, key: StreamKey<H>, mut closed: Closed) {
+        let mut objects = self.core().objects.borrow_mut();
+        let Some(stream) = stream(&mut objects, key) else { return };
+        if stream.phase == Phase::Lost {
+            return;
+        }
+        if closed.kind == CloseKind::Local && stream.peer_eof {
+            closed.kind = CloseKind::PeerEof;
+        }
+        stream.phase = Phase::Lost;
+        stream.closing = true;
+        closed.unsent = stream.output.len() as u64;
+        closed.unread = stream.unread.len() as u64;
+        let output = std::mem::take(&mut stream.output);
+        let unread = std::mem::take(&mut stream.unread);
+        let files = stream.files.take();
+        let timer = stream.timer.take();
+        let joined = stream.relay.is_some().then(|| closed.clone());
+        stream.closed = Some(Box::new(closed));
+        drop(objects);
+        drop((output, unread));
+        for part in files.into_iter().flat_map(|files| *files) {
+            let text = "the connection ended before the file was sent";
+            let error = io::Error::new(io::ErrorKind::ConnectionAborted, text);
+            self.end_file(part, Some(error));
+        }
+        if let Some(closed) = joined {
+            self.relay_lost(key, &closed);
+        }
+        if let Some(timer) = timer {
+            self.timer_remove(timer);
+        }
+        self.push_step(key, Step::Lost);
+    }
+
+    pub(super) fn stream_lost(&self, key: StreamKey<H>) -> Flow {
+        let core = self.core();
+        let mut objects = core.objects.borrow_mut();
+        let Some(stream) = stream(&mut objects, key) else { return Flow::Continue(()) };
+        let Some(closed) = stream.closed.clone() else { return Flow::Continue(()) };
+        let protocol = stream.protocol.take();
+        let made = stream.made;
+        let lingers = closed.kind == CloseKind::Local && stream.may_linger();
+        drop(objects);
+        let mut verdict = Ok(());
+        if let Some(mut protocol) = protocol {
+            // A stream that failed before it was made is still made and lost, in this order.
+            if !made {
+                verdict = protocol.connection_made(self, key);
+            }
+            let lost = protocol.connection_lost(self, key, &closed);
+            verdict = verdict.and(lost);
+            drop(protocol);
+        }
+        if lingers {
+            self.linger(key);
+        } else {
+            self.stream_discard(key);
+        }
+        flow_of(&verdict)
+    }
+
+    /// Closes a stream that has no protocol yet.
+    pub(crate) fn stream_discard(&self, key: StreamKey<H>) {
+        let gone = self.core().objects.borrow_mut().remove(key);
+        let (listener, timer) = match &gone {
+            Some(Object::Stream(stream)) => (stream.listener, stream.timer),
+            _ => (None, None),
+        };
+        if let Some(timer) = timer {
+            self.timer_remove(timer);
+        }
+        gone.into_iter().for_each(|object| self.close_object(object));
+        if let Some(listener) = listener {
+            self.listener_release(listener);
+        }
+    }
+}
