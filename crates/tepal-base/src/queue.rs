@@ -164,6 +164,16 @@ impl ByteQueue {
         count
     }
 
+    /// All queued bytes, if they are one piece: the common case, which needs no list of slices.
+    #[inline]
+    pub fn only_piece(&self) -> Option<&[u8]> {
+        match (self.segments.len(), self.open.is_empty()) {
+            (0, false) => self.open.get(self.gone..),
+            (1, true) => self.segments.front().and_then(|first| first.get(self.gone..)),
+            _ => None,
+        }
+    }
+
     /// The queued bytes, piece by piece; no piece is empty.
     pub fn pieces(&self) -> impl Iterator<Item = &[u8]> {
         let mut gone = self.gone;
@@ -281,5 +291,13 @@ mod tests {
         let mut slices = [IoSlice::new(&[]); 8];
         assert_eq!(queue.io_slices(&mut slices), 1);
         assert_eq!(slices[0].len(), 1000);
+        queue.consume(10, &mut pool);
+        assert_eq!(queue.only_piece().map(<[u8]>::len), Some(990));
+        queue.push(Segment::from_static(b"more"));
+        assert_eq!(queue.only_piece(), None);
+        queue.consume(991, &mut pool);
+        assert_eq!(queue.only_piece(), Some(&b"ore"[..]));
+        queue.consume(3, &mut pool);
+        assert_eq!(queue.only_piece(), None);
     }
 }

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::io;
 use std::ops::ControlFlow;
 
-use tepal_base::{Instant, Key};
+use tepal_base::{Instant, JobQueue, Key, Slab};
 use tepal_driver::{Event, Readiness};
 
 use super::{Engine, Flow, Host, Object, ObjectKey, Occasion, State, Step, TimerWork, Work};
@@ -88,24 +88,26 @@ impl<H: Host> Engine<H> {
         }
         let mut events = core.events.take();
         let result = core.driver.borrow_mut().collect(wait, &mut events);
-        for event in events.drain(..) {
-            self.queue_event(event);
+        {
+            let mut objects = core.objects.borrow_mut();
+            let mut ready = core.ready.borrow_mut();
+            for event in events.drain(..) {
+                Self::queue_event(&mut objects, &mut ready, event);
+            }
         }
         core.events.set(events);
         result
     }
 
-    fn queue_event(&self, event: Event) {
-        let core = self.core();
+    #[inline]
+    fn queue_event(objects: &mut Slab<Object<H>>, ready: &mut JobQueue<Work<H>>, event: Event) {
         let key: ObjectKey<H> = Key::from_bits(event.token);
-        let mut objects = core.objects.borrow_mut();
         // A token whose object is gone is stale, and harmless.
         let Some(object) = objects.get_mut(key) else { return };
         let readable = event
             .readiness
             .intersects(Readiness::READABLE | Readiness::READ_CLOSED | Readiness::ERROR);
         let writable = event.readiness.intersects(Readiness::WRITABLE | Readiness::ERROR);
-        let mut ready = core.ready.borrow_mut();
         let mut push = |step| {
             ready.push(Work::Object(key, step));
         };
@@ -182,7 +184,18 @@ impl<H: Host> Engine<H> {
         }
     }
 
+    #[inline]
     fn run_step(&self, key: ObjectKey<H>, step: Step) -> Flow {
+        if step == Step::Read {
+            let objects = self.core().objects.borrow_mut();
+            if let Some(Object::Stream(_)) = objects.get(key) {
+                return self.stream_read(key, objects);
+            }
+        }
+        self.run_other_step(key, step)
+    }
+
+    fn run_other_step(&self, key: ObjectKey<H>, step: Step) -> Flow {
         if let Step::Ready(interest) = step {
             return self.run_watch(key, interest);
         }

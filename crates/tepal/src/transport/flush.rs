@@ -20,6 +20,20 @@ const SLICES: usize = 64;
 /// cannot hold up the others.
 const SENDS_PER_FLUSH: usize = 16;
 
+/// What a flush leaves to do once nothing is borrowed.
+pub(super) struct Flushed<H: Host> {
+    // File parts that are through, or whose file failed.
+    files: Vec<(FilePart<H>, Option<io::Error>)>,
+    failed: Option<io::Error>,
+    // The other side of a join may be read again.
+    feeds: bool,
+    empty: bool,
+    // Our direction was to end, and everything has left.
+    ends: bool,
+    closing: bool,
+    progress: bool,
+}
+
 impl<H: Host> Engine<H> {
     /// Appends a copy of `bytes` to what will be sent. Nothing is called inside; the caller hears
     /// by the result that the buffer rose above the high mark.
@@ -86,7 +100,7 @@ impl<H: Host> Engine<H> {
         Crossing::High
     }
 
-    /// Flushes every stream that was written to in this turn.
+    /// Flushes every stream that was written to in this turn and has not been flushed since.
     pub(crate) fn flush(&self) -> Flow {
         let core = self.core();
         if core.dirty.borrow().is_empty() {
@@ -95,7 +109,8 @@ impl<H: Host> Engine<H> {
         let mut dirty = core.dirty.take();
         let mut flow = Flow::Continue(());
         for key in dirty.drain(..) {
-            if self.flush_stream(key).is_break() {
+            let waits = stream(&mut core.objects.borrow_mut(), key).is_some_and(|s| s.dirty);
+            if waits && self.flush_stream(key).is_break() {
                 flow = Flow::Break(());
             }
         }
@@ -108,19 +123,68 @@ impl<H: Host> Engine<H> {
     }
 
     pub(super) fn flush_stream(&self, key: StreamKey<H>) -> Flow {
-        let core = self.core();
-        let mut objects = core.objects.borrow_mut();
+        let mut objects = self.core().objects.borrow_mut();
         let Some(stream) = stream(&mut objects, key) else { return Flow::Continue(()) };
+        let Some(after) = self.send_output(key, stream) else { return Flow::Continue(()) };
+        drop(objects);
+        self.flushed(key, after)
+    }
+
+    /// Gives what waits to the kernel, as far as that takes it. What is left to do calls others and
+    /// is for [`flushed`](Self::flushed), with nothing borrowed; `None`: nothing is.
+    #[inline]
+    pub(super) fn send_output(
+        &self,
+        key: StreamKey<H>,
+        stream: &mut Stream<H>,
+    ) -> Option<Flushed<H>> {
         stream.dirty = false;
         let (Phase::Established, Some(descriptor)) = (stream.phase, stream.descriptor) else {
-            return Flow::Continue(());
+            return None;
         };
+        // The common case in full: one piece, which the kernel takes whole.
+        if let (Some(piece), None, None, false, false, false, EndOutput::No) = (
+            stream.output.only_piece(),
+            &stream.files,
+            &stream.relay,
+            stream.blocked,
+            stream.over,
+            stream.closing,
+            stream.end_output,
+        ) {
+            let core = self.core();
+            let all = piece.len();
+            let sent = core.driver.borrow_mut().send(descriptor, &[IoSlice::new(piece)]);
+            if let Ok(sent) = &sent {
+                stream.output.consume(sent.count, &mut core.pool.borrow_mut());
+                stream.sent += sent.count as u64;
+                stream.blocked = sent.blocked;
+                if sent.count == all {
+                    stream.drained |= stream.wants_io_out;
+                    if stream.drained && !std::mem::replace(&mut stream.notify_queued, true) {
+                        self.push_step(key, Step::Notify);
+                    }
+                    return None;
+                }
+            }
+            return self.send_rest(key, stream, descriptor, sent.err());
+        }
+        self.send_rest(key, stream, descriptor, None)
+    }
+
+    fn send_rest(
+        &self,
+        key: StreamKey<H>,
+        stream: &mut Stream<H>,
+        descriptor: Descriptor,
+        mut failed: Option<io::Error>,
+    ) -> Option<Flushed<H>> {
+        let core = self.core();
         let before = stream.sent;
         let had_output = stream.has_output();
-        let mut failed = None;
         let mut files = Vec::new();
         for _ in 0..SENDS_PER_FLUSH {
-            if stream.blocked {
+            if stream.blocked || failed.is_some() {
                 break;
             }
             let before_file = match stream.files.as_ref().and_then(|files| files.front()) {
@@ -145,9 +209,6 @@ impl<H: Host> Engine<H> {
                     Err(error) => failed = Some(error),
                 }
             }
-            if failed.is_some() {
-                break;
-            }
         }
         let left = stream.output.len();
         let has_output = stream.has_output();
@@ -168,25 +229,35 @@ impl<H: Host> Engine<H> {
             stream.notify_queued = true;
             self.push_step(key, Step::Notify);
         }
-        let (closing, end_output) = (stream.closing, stream.end_output);
-        let feeds = stream.relay.is_some() && left <= stream.low;
-        drop(objects);
-        for (part, error) in files {
+        Some(Flushed {
+            files,
+            failed,
+            feeds: stream.relay.is_some() && left <= stream.low,
+            empty: !has_output,
+            ends: !has_output && stream.end_output == EndOutput::Wanted,
+            closing: stream.closing,
+            progress,
+        })
+    }
+
+    /// What follows from a flush.
+    pub(super) fn flushed(&self, key: StreamKey<H>, after: Flushed<H>) -> Flow {
+        for (part, error) in after.files {
             self.end_file(part, error);
         }
-        if feeds {
+        if after.feeds {
             self.relay_drained(key);
         }
-        if let Some(error) = failed {
+        if let Some(error) = after.failed {
             self.stream_lose(key, Closed::failed(Half::Write, error));
-        } else if !has_output && end_output == EndOutput::Wanted {
+        } else if after.ends {
             self.end_output(key);
-            if closing {
+            if after.closing {
                 self.stream_lose(key, Closed::new(CloseKind::Local));
             }
-        } else if !has_output && closing {
+        } else if after.empty && after.closing {
             self.stream_lose(key, Closed::new(CloseKind::Local));
-        } else if closing && progress {
+        } else if after.closing && after.progress {
             self.stream_closing_progress(key);
         }
         Flow::Continue(())

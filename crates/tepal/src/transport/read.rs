@@ -1,23 +1,48 @@
 //! From the kernel to the protocol.
 
+use std::cell::RefMut;
 use std::io;
 use std::ops::ControlFlow;
 
-use tepal_base::Buffer;
+use tepal_base::{Buffer, Slab};
 use tepal_driver::{Descriptor, Half};
 
-use super::stream::Stream;
+use super::stream::{Phase, Stream};
 use super::{CloseKind, Closed};
-use crate::engine::{Consumed, Engine, Flow, Host, Step, StreamKey, StreamProtocol, stream};
+use crate::engine::{
+    Consumed, Engine, Flow, Host, Object, Step, StreamKey, StreamProtocol, Verdict, flow_of, stream,
+};
+
+impl<H: Host> Stream<H> {
+    /// What a plain read needs: the descriptor and the protocol, which is taken out. `None` unless
+    /// new bytes may go straight to the protocol, all of them.
+    #[inline]
+    fn take_plain(&mut self) -> Option<(Descriptor, H::Protocol)> {
+        let plain = self.phase == Phase::Established
+            && self.readable
+            && !(self.paused | self.closing | self.peer_eof | self.offer | self.may_lend)
+            && self.read_low == 1
+            && self.relay.is_none()
+            && self.unread.is_empty();
+        let descriptor = self.descriptor.filter(|_| plain)?;
+        Some((descriptor, self.protocol.take()?))
+    }
+}
 
 impl<H: Host> Engine<H> {
     /// One read of at most 256 KiB, and what the protocol makes of it. More waits for the next
     /// turn, so that one peer cannot hold up the others.
-    pub(super) fn stream_read(&self, key: StreamKey<H>) -> Flow {
+    pub(crate) fn stream_read(
+        &self,
+        key: StreamKey<H>,
+        mut objects: RefMut<'_, Slab<Object<H>>>,
+    ) -> Flow {
         let core = self.core();
-        let mut objects = core.objects.borrow_mut();
         let Some(stream) = stream(&mut objects, key) else { return Flow::Continue(()) };
         stream.read_queued = false;
+        if let Some(plain) = stream.take_plain() {
+            return self.read_plain(key, objects, plain);
+        }
         if stream.lingering {
             drop(objects);
             return self.drain(key);
@@ -76,10 +101,97 @@ impl<H: Host> Engine<H> {
         };
         flow?;
         self.read_on(key);
-        // What the callback wrote leaves now and not at the end of the turn: the connection's
-        // memory, here and in the kernel, is still in the cache.
-        let wrote = self::stream(&mut core.objects.borrow_mut(), key).is_some_and(|s| s.dirty);
+        self.flush_written(key)
+    }
+
+    // What a callback wrote leaves behind it and not at the end of the turn: the connection's
+    // memory, here and in the kernel, is still in the cache.
+    fn flush_written(&self, key: StreamKey<H>) -> Flow {
+        let wrote = stream(&mut self.core().objects.borrow_mut(), key).is_some_and(|s| s.dirty);
         if wrote { self.flush_stream(key) } else { Flow::Continue(()) }
+    }
+
+    /// The same for most reads: nothing was kept before, and everything is used. The stream is
+    /// looked up twice, before and after its callback; what is not plain leaves for the long way.
+    fn read_plain(
+        &self,
+        key: StreamKey<H>,
+        mut objects: RefMut<'_, Slab<Object<H>>>,
+        (descriptor, mut protocol): (Descriptor, H::Protocol),
+    ) -> Flow {
+        let core = self.core();
+        let received = core.driver.borrow_mut().receive(descriptor, self.take_scratch());
+        let Some(stream) = stream(&mut objects, key) else { return Flow::Continue(()) };
+        stream.readable = received.more;
+        let count = match received.result {
+            Ok(count) if count > 0 => count,
+            result => {
+                stream.protocol = Some(protocol);
+                drop(objects);
+                self.give_scratch(received.buffer);
+                return match result {
+                    Ok(_) => self.stream_eof(key),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => Flow::Continue(()),
+                    Err(error) => {
+                        self.stream_lose(key, Closed::failed(Half::Read, error));
+                        Flow::Continue(())
+                    }
+                };
+            }
+        };
+        drop(objects);
+        let verdict = protocol.data_received(self, key, &received.buffer[..count]);
+        let mut objects = core.objects.borrow_mut();
+        let place = self::stream(&mut objects, key);
+        if let Some(stream @ Stream { protocol: None, .. }) = place {
+            stream.protocol = Some(protocol);
+            let all = match verdict {
+                Ok(Consumed::All) => true,
+                Ok(Consumed::Count(used)) => used == count,
+                Err(_) => false,
+            };
+            if all {
+                let again = stream.queue_read();
+                let after = if stream.dirty { self.send_output(key, stream) } else { None };
+                drop(objects);
+                self.give_scratch(received.buffer);
+                if again {
+                    self.push_step(key, Step::Read);
+                }
+                return match after {
+                    None => Flow::Continue(()),
+                    Some(after) => self.flushed(key, after),
+                };
+            }
+            drop(objects);
+        } else {
+            // Another one was set meanwhile, or the stream is gone.
+            drop(objects);
+            drop(protocol);
+        }
+        let flow = self.plain_rest(key, &received.buffer[..count], verdict);
+        self.give_scratch(received.buffer);
+        flow?;
+        self.read_on(key);
+        self.flush_written(key)
+    }
+
+    // A plain read whose bytes were not all used, or whose callback failed or changed the stream.
+    fn plain_rest(&self, key: StreamKey<H>, data: &[u8], verdict: Verdict<Consumed>) -> Flow {
+        let (used, flow) = match verdict {
+            Ok(consumed) => match self.count_used(key, data, 0, consumed) {
+                (used, true) => self.offer_from(key, data, used),
+                (used, false) => (used, Flow::Continue(())),
+            },
+            Err(_) => {
+                self.stream_lose(key, Closed::new(CloseKind::ProtocolFailed));
+                (0, flow_of(&verdict))
+            }
+        };
+        if used < data.len() {
+            self.keep(key, &data[used..]);
+        }
+        flow
     }
 
     // Asks for memory. A protocol that has none is not asked again.
@@ -177,7 +289,11 @@ impl<H: Host> Engine<H> {
     /// Offers bytes as long as the protocol uses some and may be given more; how many it used. On
     /// a break too, so that no byte is offered twice.
     fn offer(&self, key: StreamKey<H>, data: &[u8]) -> (usize, Flow) {
-        let mut used = 0;
+        self.offer_from(key, data, 0)
+    }
+
+    // The same when the first `used` bytes are used already.
+    fn offer_from(&self, key: StreamKey<H>, data: &[u8], mut used: usize) -> (usize, Flow) {
         loop {
             let rest = &data[used..];
             let consumed =
@@ -186,30 +302,41 @@ impl<H: Host> Engine<H> {
                     ControlFlow::Continue(None) => return (used, Flow::Continue(())),
                     ControlFlow::Break(()) => return (used, Flow::Break(())),
                 };
-            let count = match consumed {
-                Consumed::All => rest.len(),
-                Consumed::Count(count) => count,
-            };
-            if count > rest.len() {
-                self.stream_lose(key, Closed::new(CloseKind::WrongCount));
-                return (used, Flow::Continue(()));
-            }
-            used += count;
-            let mut objects = self.core().objects.borrow_mut();
-            let Some(stream) = stream(&mut objects, key) else {
-                return (used, Flow::Continue(()));
-            };
-            if used == data.len() || count == 0 {
-                return (used, Flow::Continue(()));
-            }
-            if !stream.may_read() {
-                stream.offer = true;
-                return (used, Flow::Continue(()));
-            }
-            if data.len() - used < stream.read_low && !stream.peer_eof {
-                return (used, Flow::Continue(()));
+            match self.count_used(key, data, used, consumed) {
+                (now, true) => used = now,
+                (now, false) => return (now, Flow::Continue(())),
             }
         }
+    }
+
+    // What is used after a call that was offered all but the first `used` bytes, and whether to
+    // offer the rest now.
+    fn count_used(
+        &self,
+        key: StreamKey<H>,
+        data: &[u8],
+        used: usize,
+        consumed: Consumed,
+    ) -> (usize, bool) {
+        let count = match consumed {
+            Consumed::All => data.len() - used,
+            Consumed::Count(count) => count,
+        };
+        if count > data.len() - used {
+            self.stream_lose(key, Closed::new(CloseKind::WrongCount));
+            return (used, false);
+        }
+        let used = used + count;
+        let mut objects = self.core().objects.borrow_mut();
+        let Some(stream) = stream(&mut objects, key) else { return (used, false) };
+        if used == data.len() || count == 0 {
+            return (used, false);
+        }
+        if !stream.may_read() {
+            stream.offer = true;
+            return (used, false);
+        }
+        (used, data.len() - used >= stream.read_low || stream.peer_eof)
     }
 
     fn keep(&self, key: StreamKey<H>, rest: &[u8]) {

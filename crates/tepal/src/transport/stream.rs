@@ -284,7 +284,7 @@ impl<H: Host> Engine<H> {
 
     pub(crate) fn stream_step(&self, key: StreamKey<H>, step: Step) -> Flow {
         match step {
-            Step::Read => self.stream_read(key),
+            Step::Read => self.stream_read(key, self.core().objects.borrow_mut()),
             Step::Write => self.stream_writable(key),
             Step::Notify => self.stream_notify(key),
             Step::Made => self.stream_made(key),
