@@ -7,7 +7,8 @@ use std::time::SystemTime;
 use tepal_base::{Buffer, Instant, Key};
 
 use crate::{
-    Address, Child, Command, Event, ExitStatus, Half, Interest, SignalSource, SocketOption, Waker,
+    Address, Child, Command, Event, ExitStatus, Half, Interest, NetworkInterface, SignalSource,
+    SocketOption, Waker,
 };
 
 /// An open socket, pipe end, child or foreign descriptor of one driver.
@@ -241,6 +242,17 @@ pub trait Driver {
 
     /// Removes the file of a Unix socket.
     fn remove_file(&mut self, path: &Path) -> io::Result<()>;
+
+    // ---- this machine
+
+    /// The network interfaces with their addresses, loopback included, by index.
+    fn interfaces(&mut self) -> io::Result<Vec<NetworkInterface>>;
+
+    /// The machine's own name, as `hostname(1)` prints it.
+    fn host_name(&mut self) -> io::Result<String>;
+
+    /// A variable of the environment; `None` if it is not set or no Unicode text.
+    fn variable(&mut self, name: &str) -> Option<String>;
 }
 
 /// The detached second step of a wait.

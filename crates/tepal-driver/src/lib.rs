@@ -15,6 +15,7 @@ mod entry;
 mod errors;
 mod event;
 pub mod faults;
+mod interface;
 mod options;
 mod process;
 mod selector;
@@ -31,6 +32,7 @@ pub use driver::{
 pub use engine::{driver_names, open_driver};
 pub use errors::is_exhaustion;
 pub use event::{Event, Interest, Readiness, Wake, Waker};
+pub use interface::NetworkInterface;
 pub use options::{Half, SocketOption};
 pub use process::{Child, Command, ExitStatus, Stdio};
 pub use signal::{Signal, SignalSource};

@@ -175,6 +175,8 @@ fn call(driver: &mut FaultDriver, operation: Operation) -> std::io::Error {
         Operation::ReadFile => driver.read_file(missing, 1).map(|_| ()),
         Operation::FileChanged => driver.file_changed(missing).map(|_| ()),
         Operation::RemoveFile => driver.remove_file(missing),
+        Operation::Interfaces => driver.interfaces().map(|_| ()),
+        Operation::HostName => driver.host_name().map(|_| ()),
     };
     result.expect_err("was told to fail")
 }

@@ -173,3 +173,17 @@ on_every_engine! {
         assert_eq!(unfit.kind(), std::io::ErrorKind::Unsupported);
     }
 }
+
+#[test]
+fn the_machine_is_told_as_others_tell_it() {
+    let mut driver = tepal_driver::open_driver(None).expect("a driver");
+    let interfaces = driver.interfaces().expect("a list");
+    let lo = interfaces.iter().find(|interface| interface.name == "lo").expect("loopback");
+    let index = std::fs::read_to_string("/sys/class/net/lo/ifindex").expect("an index");
+    assert_eq!(lo.index.to_string(), index.trim());
+    assert!(lo.addresses.contains(&std::net::Ipv4Addr::LOCALHOST.into()));
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").expect("a name");
+    assert_eq!(driver.host_name().expect("a name"), name.trim_end());
+    assert_eq!(driver.variable("PATH"), std::env::var("PATH").ok());
+    assert_eq!(driver.variable("A=B"), None);
+}

@@ -145,7 +145,7 @@ pub struct Resolver {
     settings: Settings,
     conf: ResolvConf,
     servers: Arc<[SocketAddr]>,
-    hosts: Hosts,
+    hosts: Arc<Hosts>,
     nsswitch: Nsswitch,
     hostname: Option<HostName>,
     local_addresses: Vec<HostAddr>,
@@ -215,7 +215,7 @@ impl Resolver {
             settings,
             conf: ResolvConf::default(),
             servers: Arc::new([]),
-            hosts: Hosts::default(),
+            hosts: Arc::default(),
             nsswitch: Nsswitch::default(),
             hostname: None,
             local_addresses: Vec::new(),
@@ -260,9 +260,9 @@ impl Resolver {
         self.conf = conf;
     }
 
-    /// Takes what the hosts file says now.
-    pub fn set_hosts(&mut self, hosts: Hosts) {
-        self.hosts = hosts;
+    /// Takes what the hosts file says now; several resolvers may share it.
+    pub fn set_hosts(&mut self, hosts: impl Into<Arc<Hosts>>) {
+        self.hosts = hosts.into();
     }
 
     /// Takes what nsswitch.conf says now.
@@ -360,7 +360,7 @@ impl Resolver {
             self.timers.pop_first();
             match timer {
                 Timer::Exchange(bits) => self.exchange_timed_out(Key::from_bits(bits), now),
-                Timer::Lookup(bits) => self.lookup_timed_out(Key::from_bits(bits)),
+                Timer::Lookup(bits) => self.lookup_timed_out(Key::from_bits(bits), now),
             }
         }
         self.settle(now);

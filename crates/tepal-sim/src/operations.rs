@@ -1,6 +1,7 @@
 //! The trait, call by call: each finds its socket and leaves the rest to [`State`].
 
 use std::io::{self, IoSlice};
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::{OwnedFd, RawFd};
 use std::path::Path;
 use std::sync::Arc;
@@ -9,7 +10,8 @@ use std::time::{Duration, SystemTime};
 use tepal_base::{Buffer, Instant};
 use tepal_driver::{
     Address, Child, Command, Connect, Descriptor, Domain, Driver, Event, ExitStatus, Half,
-    Interest, Kind, Received, ReceivedFrom, Sent, SignalSource, SocketOption, Wait, Waker,
+    Interest, Kind, NetworkInterface, Received, ReceivedFrom, Sent, SignalSource, SocketOption,
+    Wait, Waker,
 };
 
 use crate::driver::SimDriver;
@@ -295,5 +297,22 @@ impl Driver for SimDriver {
         self.call("remove_file", format_args!("{}", path.display()), |state, _| {
             state.remove_file(path)
         })
+    }
+
+    /// The loopback interface alone.
+    fn interfaces(&mut self) -> io::Result<Vec<NetworkInterface>> {
+        self.call("interfaces", format_args!(""), |_, _| Ok(()))?;
+        let addresses = vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+        Ok(vec![NetworkInterface { index: 1, name: "lo".to_owned(), addresses }])
+    }
+
+    fn host_name(&mut self) -> io::Result<String> {
+        self.call("host_name", format_args!(""), |_, _| Ok(()))?;
+        Ok("simulated".to_owned())
+    }
+
+    /// A simulated process has no environment.
+    fn variable(&mut self, _name: &str) -> Option<String> {
+        None
     }
 }

@@ -34,12 +34,14 @@
 pub mod engine;
 mod event_loop;
 pub mod manual;
+pub mod names;
 mod transport;
 
 pub use event_loop::{
     ConnectError, Connecting, DatagramProtocol, DatagramTransport, Drain, Elapsed, EventLoop,
-    Handle, Listen, Loop, Pending, Process, ProcessProtocol, Protocol, Remote, Server, Sleep,
-    Target, Task, Timeout, Timer, TimerHandle, Transport, Trigger, Watcher,
+    Handle, Listen, Loop, Pending, Process, ProcessProtocol, Protocol, Remote, Reply, Resolve,
+    Resolver, Resolving, Server, Sleep, Target, Task, Timeout, Timer, TimerHandle, Transport,
+    Trigger, Watcher,
 };
 pub use tepal_base::{Buffer, Instant, Segment};
 pub use tepal_driver::{

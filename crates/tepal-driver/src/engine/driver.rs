@@ -8,14 +8,14 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, Shutdown, SocketType};
 use tepal_base::{Buffer, Instant};
 
-use super::{Engine, files, monotonic, options};
+use super::{Engine, files, machine, monotonic, options};
 use crate::entry::{self, Entry, Kind as EntryKind};
 use crate::selector::Selector;
 use crate::signals::ProcessSignals;
 use crate::{
     Address, Child, Command, Connect, Descriptor, Domain, Driver, Event, ExitStatus, Half,
-    Interest, Kind, Received, ReceivedFrom, Sent, SignalSource, SocketOption, Wait, Waker,
-    sockaddr, sys,
+    Interest, Kind, NetworkInterface, Received, ReceivedFrom, Sent, SignalSource, SocketOption,
+    Wait, Waker, sockaddr, sys,
 };
 
 impl<S: Selector> Driver for Engine<S> {
@@ -244,5 +244,18 @@ impl<S: Selector> Driver for Engine<S> {
 
     fn remove_file(&mut self, path: &Path) -> io::Result<()> {
         std::fs::remove_file(path)
+    }
+
+    fn interfaces(&mut self) -> io::Result<Vec<NetworkInterface>> {
+        machine::interfaces()
+    }
+
+    fn host_name(&mut self) -> io::Result<String> {
+        let name = rustix::system::uname();
+        Ok(name.nodename().to_string_lossy().into_owned())
+    }
+
+    fn variable(&mut self, name: &str) -> Option<String> {
+        std::env::var(name).ok()
     }
 }

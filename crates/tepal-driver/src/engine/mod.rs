@@ -3,6 +3,7 @@
 mod children;
 mod driver;
 mod files;
+mod machine;
 mod names;
 mod options;
 mod streams;

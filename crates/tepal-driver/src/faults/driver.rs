@@ -9,8 +9,8 @@ use tepal_base::{Buffer, Instant};
 use super::{Faults, Operation};
 use crate::{
     Address, Child, Command, Connect, Descriptor, Domain, Driver, Event, ExitStatus, Half,
-    Interest, Kind, Readiness, Received, ReceivedFrom, Sent, SignalSource, SocketOption, Wait,
-    Waker,
+    Interest, Kind, NetworkInterface, Readiness, Received, ReceivedFrom, Sent, SignalSource,
+    SocketOption, Wait, Waker,
 };
 
 /// A driver in which a test makes things go wrong. See [the module](crate::faults).
@@ -338,5 +338,19 @@ impl Driver for FaultDriver {
     fn remove_file(&mut self, path: &Path) -> io::Result<()> {
         self.check(Operation::RemoveFile)?;
         self.inner.remove_file(path)
+    }
+
+    fn interfaces(&mut self) -> io::Result<Vec<NetworkInterface>> {
+        self.check(Operation::Interfaces)?;
+        self.inner.interfaces()
+    }
+
+    fn host_name(&mut self) -> io::Result<String> {
+        self.check(Operation::HostName)?;
+        self.inner.host_name()
+    }
+
+    fn variable(&mut self, name: &str) -> Option<String> {
+        self.inner.variable(name)
     }
 }

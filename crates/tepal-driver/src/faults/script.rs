@@ -75,11 +75,15 @@ pub enum Operation {
     FileChanged,
     /// `remove_file`.
     RemoveFile,
+    /// `interfaces`.
+    Interfaces,
+    /// `host_name`.
+    HostName,
 }
 
 impl Operation {
     /// Every operation, in order.
-    pub const ALL: [Operation; 33] = {
+    pub const ALL: [Operation; 35] = {
         use Operation::*;
         [
             Now,
@@ -115,6 +119,8 @@ impl Operation {
             ReadFile,
             FileChanged,
             RemoveFile,
+            Interfaces,
+            HostName,
         ]
     };
 

@@ -252,7 +252,7 @@ impl Resolver {
         }
     }
 
-    pub(super) fn lookup_timed_out(&mut self, key: Key<Option<Box<Lookup>>>) {
+    pub(super) fn lookup_timed_out(&mut self, key: Key<Option<Box<Lookup>>>, now: Instant) {
         let Some(mut lookup) = self.lookups.get_mut(key).and_then(Option::take) else { return };
         lookup.timer = Instant::FAR;
         // What the servers did so far belongs into the error.
@@ -261,6 +261,9 @@ impl Resolver {
                 && let Some(query) = self.queries.get(query)
             {
                 lookup.failure.servers.extend_from_slice(&query.reports);
+                // And the one whose turn it is.
+                let current = query.current.and_then(|current| self.exchanges.get(current));
+                lookup.failure.servers.extend(current.map(|current| current.silent(now)));
             }
         }
         let late = lookup.error(LookupErrorKind::DeadlinePassed);

@@ -28,7 +28,7 @@ pub(super) struct Query {
     // Every socket of this query, dead keys included.
     exchanges: Vec<Key<Exchange>>,
     // The socket whose turn it is; `None` while the query waits for one.
-    current: Option<Key<Exchange>>,
+    pub(super) current: Option<Key<Exchange>>,
     pub(super) reports: Vec<ServerReport>,
 }
 
@@ -72,6 +72,18 @@ pub(super) struct Exchange {
     // What came of the stream and is not yet a whole message; at most 2 + 65535 bytes.
     received: Vec<u8>,
     pub(super) announced: bool,
+}
+
+impl Exchange {
+    /// What there is to report of a socket on which no answer has come.
+    pub(super) fn silent(&self, now: Instant) -> ServerReport {
+        ServerReport {
+            server: self.server,
+            over: self.over,
+            outcome: ServerOutcome::Silent { ignored: self.ignored },
+            elapsed: now.since(self.started),
+        }
+    }
 }
 
 /// What was learnt about a server.

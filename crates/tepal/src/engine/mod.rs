@@ -47,6 +47,8 @@ pub use watchers::WatchKey;
 use remote::Shared;
 use timers::{TimerKey as Keyed, Timers};
 
+use crate::names::{Names, ResolverKey};
+
 /// A loop of a host. Cloning gives another handle to the same loop.
 ///
 /// `!Send`: it belongs to the thread that runs it. [`Engine::remote`] is what other threads use.
@@ -69,6 +71,7 @@ pub(crate) struct Core<H: Host> {
     // Streams with bytes to send at the end of the turn.
     pub(crate) dirty: RefCell<Vec<StreamKey<H>>>,
     pub(crate) pool: RefCell<Pool>,
+    pub(crate) names: RefCell<Names<H>>,
     // The memory that streams are read into; away while a protocol looks at it.
     scratch: Cell<Option<Buffer>>,
     events: Cell<Vec<Event>>,
@@ -127,6 +130,8 @@ pub(crate) enum TimerWork<H: Host> {
     Repeat(H::Callback),
     /// A deadline of an object.
     Object(ObjectKey<H>),
+    /// The deadline of a resolver.
+    Resolver(ResolverKey<H>),
 }
 
 /// The name of a timer of an engine.
@@ -159,6 +164,7 @@ impl<H: Host> Engine<H> {
             triggers: RefCell::new(BTreeMap::new()),
             dirty: RefCell::new(Vec::new()),
             pool: RefCell::new(Pool::new(BLOCK_LEN, BLOCKS_KEPT)),
+            names: RefCell::new(Names::new()),
             scratch: Cell::new(None),
             events: Cell::new(Vec::new()),
             state: Cell::new(State::Idle),
@@ -332,6 +338,19 @@ impl<H: Host> Engine<H> {
 
     pub(crate) fn give_scratch(&self, buffer: Buffer) {
         self.0.scratch.set(Some(buffer));
+    }
+
+    /// Arms the deadline of a resolver, making its timer at the first use.
+    pub(crate) fn arm_resolver(
+        &self,
+        key: ResolverKey<H>,
+        timer: Option<TimerKey<H>>,
+        deadline: Instant,
+    ) -> TimerKey<H> {
+        let mut timers = self.0.timers.borrow_mut();
+        let timer = timer.unwrap_or_else(|| TimerKey(timers.insert(TimerWork::Resolver(key))));
+        timers.arm(timer.0, deadline);
+        timer
     }
 
     /// Arms the deadline of an object, making its timer at the first use; `None` disarms.

@@ -4,6 +4,7 @@ use super::Host;
 use super::listener::Listener;
 use super::operations::ChildWatch;
 use super::watchers::Watch;
+use crate::names::Exchange;
 use crate::transport::{Datagram, Stream};
 
 /// The name of anything that the driver reports events for; its bits are the driver's token.
@@ -25,6 +26,8 @@ pub enum Object<H: Host> {
     Watch(Box<Watch<H>>),
     /// A child process.
     Child(Box<ChildWatch<H>>),
+    /// A query of a resolver.
+    Exchange(Box<Exchange<H>>),
 }
 
 impl<H: Host> std::fmt::Debug for Object<H> {
@@ -35,6 +38,7 @@ impl<H: Host> std::fmt::Debug for Object<H> {
             Object::Listener(_) => "Listener",
             Object::Watch(_) => "Watch",
             Object::Child(_) => "Child",
+            Object::Exchange(_) => "Exchange",
         })
     }
 }

@@ -3,6 +3,7 @@ use std::io;
 use tepal_driver::{Address, Child, Command, Descriptor, ExitStatus, Interest, Signal};
 
 use super::{Engine, Flow, Host, Object, ObjectKey};
+use crate::names::{AddrInfo, NameInfo, RecordsAnswer, ResolveError};
 
 /// How an operation ended, for its completion.
 #[derive(Debug)]
@@ -16,6 +17,12 @@ pub enum Outcome {
     FileSent(io::Result<u64>),
     /// A server has drained: how many connections had to be aborted.
     Drained(usize),
+    /// The answer to [`Engine::getaddrinfo`].
+    AddrInfo(Result<Vec<AddrInfo>, ResolveError>),
+    /// The answer to [`Engine::getnameinfo`].
+    NameInfo(Result<NameInfo, ResolveError>),
+    /// The answer to [`Engine::lookup_records`].
+    Records(Result<RecordsAnswer, ResolveError>),
 }
 
 /// Something went wrong that belongs to no caller.
@@ -143,6 +150,7 @@ impl<H: Host> Engine<H> {
             Object::Listener(listener) => Some(listener.descriptor()),
             Object::Watch(_) => None,
             Object::Child(child) => Some(child.process),
+            Object::Exchange(exchange) => exchange.descriptor(),
         };
         if let Some(descriptor) = descriptor {
             // There is nobody to tell, and the token is gone either way.

@@ -7,6 +7,8 @@ use std::ops::ControlFlow;
 use tepal_base::{Instant, JobQueue, Key, Slab};
 use tepal_driver::{Event, Readiness};
 
+use crate::names::Names;
+
 use super::{Engine, Flow, Host, Object, ObjectKey, Occasion, State, Step, TimerWork, Work};
 
 /// While work is ready, how many turns may pass without a look at the kernel. A turn that only runs
@@ -140,6 +142,14 @@ impl<H: Host> Engine<H> {
                 }
             }
             Object::Child(_) => push(Step::Read),
+            Object::Exchange(_) => {
+                if writable {
+                    push(Step::Write);
+                }
+                if readable {
+                    push(Step::Read);
+                }
+            }
         }
     }
 
@@ -204,12 +214,14 @@ impl<H: Host> Engine<H> {
             Datagram,
             Listener,
             Child,
+            Exchange,
         }
         let is = match self.core().objects.borrow().get(key) {
             Some(Object::Stream(_)) => Is::Stream,
             Some(Object::Datagram(_)) => Is::Datagram,
             Some(Object::Listener(_)) => Is::Listener,
             Some(Object::Child(_)) => Is::Child,
+            Some(Object::Exchange(_)) => Is::Exchange,
             Some(Object::Watch(_)) | None => return Flow::Continue(()),
         };
         match is {
@@ -217,6 +229,7 @@ impl<H: Host> Engine<H> {
             Is::Datagram => self.datagram_step(key, step),
             Is::Listener => self.listener_step(key, step),
             Is::Child => self.child_step(key),
+            Is::Exchange => self.exchange_step(key, step),
         }
     }
 
@@ -241,6 +254,12 @@ impl<H: Host> Engine<H> {
                 let unused = core.timers.borrow_mut().finish(key, TimerWork::Object(object));
                 drop(unused);
                 self.run_step(object, Step::Timeout)
+            }
+            TimerWork::Resolver(resolver) => {
+                let unused = core.timers.borrow_mut().finish(key, TimerWork::Resolver(resolver));
+                drop(unused);
+                self.resolver_timeout(resolver);
+                Flow::Continue(())
             }
         }
     }
@@ -287,6 +306,7 @@ impl<H: Host> Engine<H> {
             let remote = self.close_remote();
             let signals = self.close_signals();
             let triggers = std::mem::take(&mut *core.triggers.borrow_mut());
+            let names = core.names.replace(Names::new());
             core.watched.borrow_mut().clear();
             core.dirty.borrow_mut().clear();
             if jobs.is_empty()
@@ -295,6 +315,7 @@ impl<H: Host> Engine<H> {
                 && remote.is_empty()
                 && signals.is_empty()
                 && triggers.is_empty()
+                && names.is_empty()
             {
                 return Ok(open);
             }
@@ -305,7 +326,7 @@ impl<H: Host> Engine<H> {
                 });
                 self.close_object(object);
             }
-            drop((jobs, timers, remote, signals, triggers));
+            drop((jobs, timers, remote, signals, triggers, names));
         }
     }
 }

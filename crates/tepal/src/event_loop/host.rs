@@ -30,6 +30,8 @@ pub struct RustHost {
     panics: RefCell<PanicHook>,
     troubles: RefCell<TroubleHook>,
     pub(super) servers: RefCell<HashMap<ListenerKey<RustHost>, Rc<ServerState>>>,
+    // Kept alive as long as it is the loop's default.
+    pub(super) default_resolver: RefCell<Option<super::Resolver>>,
 }
 
 type PanicHook = Box<dyn FnMut(Box<dyn Any + Send>) -> Flow>;
@@ -65,6 +67,7 @@ impl RustHost {
             panics: RefCell::new(Box::new(|_| Flow::Continue(()))),
             troubles: RefCell::new(Box::new(|what, error| eprintln!("tepal: {what}: {error}"))),
             servers: RefCell::new(HashMap::new()),
+            default_resolver: RefCell::new(None),
         }
     }
 

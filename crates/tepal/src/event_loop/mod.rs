@@ -1,5 +1,6 @@
 mod handles;
 mod host;
+mod names;
 mod pending;
 mod process;
 mod protocol;
@@ -23,6 +24,7 @@ use tepal_base::Instant;
 use tepal_driver::{Address, Command, Driver, Interest, Signal};
 
 pub use handles::{Handle, Remote, Timer, TimerHandle, Trigger, Watcher};
+pub use names::{Reply, Resolve, Resolver, Resolving};
 pub use pending::Pending;
 pub use process::{Process, ProcessProtocol};
 pub use protocol::{DatagramProtocol, Protocol};

@@ -168,3 +168,8 @@ pub fn address(server: &tepal::Server) -> std::net::SocketAddr {
 pub fn open_descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count)
 }
+
+/// A datagram protocol that does nothing.
+pub struct Nothing;
+
+impl tepal::DatagramProtocol for Nothing {}
