@@ -24,6 +24,7 @@ mod signals;
 mod sigpipe;
 mod sockaddr;
 mod sys;
+mod system_names;
 
 pub use address::{Address, UnixAddress};
 pub use driver::{
@@ -37,3 +38,6 @@ pub use options::{Half, SocketOption};
 pub use process::{Child, Command, ExitStatus, Stdio};
 pub use signal::{Signal, SignalSource};
 pub use signals::ProcessSignals;
+pub use system_names::{
+    SystemAddrInfo, SystemNamesError, SystemQuery, system_getaddrinfo, system_getnameinfo,
+};

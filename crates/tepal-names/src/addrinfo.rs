@@ -167,6 +167,22 @@ pub enum AddrInfoError {
 }
 
 impl AddrInfoError {
+    /// The error of glibc's number; `None` if it is none of these (`EAI_SYSTEM`, `EAI_MEMORY`).
+    pub fn from_code(code: i32) -> Option<AddrInfoError> {
+        let all = [
+            AddrInfoError::BadFlags,
+            AddrInfoError::NoName,
+            AddrInfoError::Again,
+            AddrInfoError::Fail,
+            AddrInfoError::NoData,
+            AddrInfoError::Family,
+            AddrInfoError::SocketType,
+            AddrInfoError::Service,
+            AddrInfoError::AddressFamily,
+        ];
+        all.into_iter().find(|error| error.code() == code)
+    }
+
     /// glibc's number.
     pub fn code(self) -> i32 {
         match self {

@@ -391,3 +391,42 @@ fn s14_another_resolver_can_take_the_place() {
         event_loop.set_resolver(None);
     });
 }
+
+#[test]
+fn s15_the_system_resolver_runs_where_the_caller_says() {
+    on_every_driver(|event_loop| {
+        let (sender, receiver) = std::sync::mpsc::channel::<Box<dyn FnOnce() + Send>>();
+        let worker = std::thread::spawn(move || {
+            let mut count = 0;
+            for job in receiver {
+                job();
+                count += 1;
+            }
+            count
+        });
+        let system = event_loop.system_resolver(move |job| sender.send(job).expect("it works"));
+        event_loop.set_resolver(Some(&system));
+        let local = ask(event_loop, "localhost", "80").expect("every system knows it");
+        assert!(local.contains(&"127.0.0.1:80".to_owned()), "{local:?}");
+        let error = ask(event_loop, "no such host", "80").expect_err("no name has spaces");
+        assert!(matches!(error.code, AddrInfoError::NoName | AddrInfoError::Again), "{error}");
+        let address = "127.0.0.1:80".parse().expect("an address");
+        let digits = NameInfoFlags::NUMERICSERV;
+        let names = event_loop.run_until_complete(event_loop.getnameinfo(address, digits));
+        assert_eq!(&*names.expect("runs").expect("has a name").service, "80");
+        event_loop.set_resolver(None);
+        drop(system);
+        assert_eq!(worker.join().expect("it works"), 3, "one job for each question");
+    });
+}
+
+#[test]
+fn s13_an_executor_that_drops_the_job_ends_the_question() {
+    on_every_driver(|event_loop| {
+        let system = event_loop.system_resolver(drop);
+        event_loop.set_resolver(Some(&system));
+        let error = ask(event_loop, "localhost", "80").expect_err("nobody did it");
+        assert!(error.to_string().contains("executor"), "{error}");
+        event_loop.set_resolver(None);
+    });
+}

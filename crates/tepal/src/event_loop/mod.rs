@@ -5,6 +5,7 @@ mod pending;
 mod process;
 mod protocol;
 mod server;
+mod system;
 mod target;
 mod task;
 mod transport;

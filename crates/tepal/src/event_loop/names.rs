@@ -6,7 +6,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use super::host::{Completion, RustEngine, RustHost};
-use super::{Loop, Pending};
+use super::system::{AwayReply, System};
+use super::{Loop, Pending, Remote};
 use crate::engine::{Outcome, WeakEngine};
 use crate::names::{
     AddrInfo, AddrInfoError, AddrInfoQuery, Asked, ForeignResolver, Hints, LookupKey, NameInfo,
@@ -18,8 +19,7 @@ use crate::names::{
 /// its questions end with an error.
 ///
 /// Without one, a loop resolves by the system's files. Another is made by [`Loop::resolver`] (own
-/// servers, own search list, no hosts file), or by [`Loop::foreign_resolver`] and [`system_resolver`](Loop::system_resolver) of something
-/// else, and given to [`Loop::set_resolver`] or to a [`Target`](crate::Target).
+/// servers, own search list, no hosts file), by [`Loop::system_resolver`] or [`Loop::foreign_resolver`] (something else altogether), and given to [`Loop::set_resolver`] or to a [`Target`](crate::Target).
 #[derive(Clone)]
 pub struct Resolver(Rc<Owned>);
 
@@ -64,8 +64,10 @@ pub trait Resolve: 'static {
 pub struct Reply<T> {
     lp: Loop,
     key: Option<LookupKey<RustHost>>,
-    answer: fn(&RustEngine, LookupKey<RustHost>, Result<T, ResolveError>) -> bool,
+    answer: Answer<T>,
 }
+
+pub(super) type Answer<T> = fn(&RustEngine, LookupKey<RustHost>, Result<T, ResolveError>) -> bool;
 
 struct Foreign<R>(R);
 
@@ -165,6 +167,27 @@ impl Loop {
         Resolver::new(self, self.engine().resolver_add_foreign(Rc::new(Foreign(resolver))))
     }
 
+    /// The C library's resolver, which blocks, on threads that the caller brings: each question
+    /// becomes one call of `executor` with a job to run elsewhere. The only way to names that only
+    /// another module of nsswitch.conf knows.
+    ///
+    /// ```
+    /// let event_loop = tepal::EventLoop::new()?;
+    /// let system = event_loop.system_resolver(|job| {
+    ///     std::thread::spawn(job);
+    /// });
+    /// event_loop.set_resolver(Some(&system));
+    /// let found = event_loop.run_until_complete(event_loop.resolve("localhost", 80))?;
+    /// assert!(found.is_ok_and(|addresses| addresses[0].ip().is_loopback()));
+    /// # std::io::Result::Ok(())
+    /// ```
+    pub fn system_resolver(
+        &self,
+        executor: impl Fn(Box<dyn FnOnce() + Send>) + 'static,
+    ) -> Resolver {
+        self.foreign_resolver(System { executor, remote: self.remote() })
+    }
+
     /// Says by which resolver the loop resolves where none is named; `None`: by the one made of
     /// the system's files.
     pub fn set_resolver(&self, resolver: Option<&Resolver>) {
@@ -244,6 +267,13 @@ impl<R: Resolve> ForeignResolver<RustHost> for Foreign<R> {
         let answer = RustEngine::answer_nameinfo;
         let reply = Reply { lp: lp.clone(), key: Some(lookup), answer };
         self.0.getnameinfo(&lp, address, flags, reply);
+    }
+}
+
+impl<T: Send + 'static> Reply<T> {
+    /// The right to answer from another thread.
+    pub(super) fn away(mut self, remote: &Remote) -> AwayReply<T> {
+        AwayReply { key: self.key.take(), answer: self.answer, remote: remote.clone() }
     }
 }
 

@@ -122,6 +122,30 @@ impl<H: Host> Names<H> {
     }
 }
 
+impl<H: Host> ResolverKey<H> {
+    /// The key as one word, for hosts that keep only a number.
+    pub fn to_bits(self) -> u64 {
+        self.0.to_bits()
+    }
+
+    /// The key of a word. Any word is safe: one that was no key names nothing.
+    pub fn from_bits(bits: u64) -> ResolverKey<H> {
+        ResolverKey(Key::from_bits(bits))
+    }
+}
+
+impl<H: Host> LookupKey<H> {
+    /// The key as one word, for hosts that keep only a number.
+    pub fn to_bits(self) -> u64 {
+        self.0.to_bits()
+    }
+
+    /// The key of a word. Any word is safe: one that was no key names nothing.
+    pub fn from_bits(bits: u64) -> LookupKey<H> {
+        LookupKey(Key::from_bits(bits))
+    }
+}
+
 impl<H: Host> Clone for ResolverKey<H> {
     fn clone(&self) -> Self {
         *self
