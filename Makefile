@@ -4,12 +4,12 @@
 
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 
-.PHONY: help demo test lint bench fuzz soak docs
+.PHONY: help demo test lint bench bench-python fuzz soak docs
 .DEFAULT_GOAL := help
 
 help: ## list the targets
 	@echo 'make TARGET, where TARGET is'
-	@sed -n 's/^\([a-z]*\):.*## /  \1 \t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /  \1 \t/p' $(MAKEFILE_LIST) | expand -t 10
 
 demo: ## run servers and clients on real connections, and check what they did
 	@scripts/demo
@@ -22,6 +22,9 @@ lint: ## formatting, clippy, the house rules, licences and advisories
 
 bench: ## measure against the bare loop, tokio and socat; print the tables
 	@scripts/bench $(BENCH_ARGS)
+
+bench-python: ## compare event loops of Python (PYTHON=...): asyncio, uvloop, others, tepal
+	@scripts/bench-python $(BENCH_ARGS)
 
 fuzz: ## run each fuzz target for FUZZ_SECONDS (20)
 	@scripts/fuzz

@@ -1,3 +1,5 @@
+mod tls;
+
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -10,13 +12,18 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType, recv, send, s
 use crate::cpu;
 use crate::options::{Failure, Options};
 
-pub(crate) const OPTIONS: &[&str] = &["connections", "size", "seconds", "warmup"];
+pub(crate) const OPTIONS: &[&str] =
+    &["connections", "size", "seconds", "warmup", "protocol", "memory!"];
 
 /// A server that answers nothing for this long is broken.
 const PATIENCE: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
 
 /// `load ADDRESS PID`: keeps one message outstanding on each connection and prints one line:
 /// `requests N cpu_ns N wall_ns N total N`, where the first three belong to the counted part.
+///
+/// `--protocol` is tcp, udp or tls (whatever certificate the server shows is taken). `--memory`
+/// prints instead how much memory the process needs more for that many connections that have
+/// answered once and wait: `memory BYTES`.
 pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     let address = options.word(0, "ADDRESS")?;
     let process = options.word(1, "PID")?;
@@ -28,8 +35,25 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
         return Err(Failure::usage("connections, size and seconds are above 0"));
     }
 
+    let protocol = match options.text("protocol", "tcp") {
+        "tcp" => Protocol::Tcp,
+        "udp" => Protocol::Udp,
+        "tls" => Protocol::Tls,
+        other => return Err(Failure::usage(format!("there is no protocol {other:?}"))),
+    };
     cpu::raise_descriptor_limit();
-    let mut load = Load::connect(address, connections, size)?;
+    if options.flag("memory") {
+        // The first ones find what a server makes once.
+        let mut first = Load::connect(address, FIRST, size, protocol)?;
+        first.keep_busy(Duration::from_millis(50), true)?;
+        let before = cpu::memory_of(process)?;
+        let mut load = Load::connect(address, connections, size, protocol)?;
+        load.keep_busy(Duration::ZERO, true)?;
+        let memory = cpu::memory_of(process)?.saturating_sub(before);
+        println!("memory {memory}");
+        return Ok(());
+    }
+    let mut load = Load::connect(address, connections, size, protocol)?;
     let warm = load.keep_busy(Duration::from_secs_f64(warmup), true)?;
     let (cpu, started) = (cpu::time_of(process)?, Instant::now());
     let counted = load.keep_busy(Duration::from_secs_f64(seconds), false)?;
@@ -43,8 +67,19 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Connections that are made before memory is counted.
+const FIRST: usize = 20;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Protocol {
+    Tcp,
+    Udp,
+    Tls,
+}
+
 struct Connection {
     socket: OwnedFd,
+    tls: Option<Box<tls::Session>>,
     // Of the message: bytes given to the kernel, and bytes of the answer that came.
     sent: usize,
     received: usize,
@@ -58,19 +93,35 @@ struct Load {
 }
 
 impl Load {
-    fn connect(address: SocketAddr, count: usize, size: usize) -> Result<Load, Failure> {
+    fn connect(
+        address: SocketAddr,
+        count: usize,
+        size: usize,
+        protocol: Protocol,
+    ) -> Result<Load, Failure> {
+        let settings = tls::settings()?;
+        let kind = match protocol {
+            Protocol::Udp => SocketType::DGRAM,
+            Protocol::Tcp | Protocol::Tls => SocketType::STREAM,
+        };
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let mut connections = Vec::with_capacity(count);
         for index in 0..count {
-            let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None)?;
+            let socket = rustix::net::socket(AddressFamily::INET, kind, None)?;
             // A whole message fits, so that the load rarely needs a second call to send it.
             sockopt::set_socket_send_buffer_size(&socket, (2 * size).max(16 << 10))?;
             rustix::net::connect(&socket, &address)?;
-            sockopt::set_tcp_nodelay(&socket, true)?;
+            if protocol != Protocol::Udp {
+                sockopt::set_tcp_nodelay(&socket, true)?;
+            }
+            let tls = match protocol {
+                Protocol::Tls => Some(tls::Session::shake_hands(&settings, &socket)?),
+                Protocol::Tcp | Protocol::Udp => None,
+            };
             rustix::io::ioctl_fionbio(&socket, true)?;
             let data = epoll::EventData::new_u64(index as u64);
             epoll::add(&epoll, &socket, data, epoll::EventFlags::IN)?;
-            connections.push(Connection { socket, sent: 0, received: 0 });
+            connections.push(Connection { socket, tls, sent: 0, received: 0 });
         }
         // A prime period: an answer that lost or doubled a page does not look right.
         let message = (0..size).map(|at| (at % 251) as u8).collect();
@@ -119,6 +170,11 @@ impl Load {
         let connection = &mut self.connections[index];
         connection.received = 0;
         connection.sent = 0;
+        if let Some(tls) = &mut connection.tls {
+            tls.encrypt(&self.message)?;
+            let left = !tls.send(&connection.socket)?;
+            return if left { self.interest(index, true) } else { Ok(()) };
+        }
         let sent = attempt(send(&connection.socket, &self.message, SendFlags::NOSIGNAL))?;
         connection.sent = sent;
         if sent < self.message.len() { self.interest(index, true) } else { Ok(()) }
@@ -126,6 +182,10 @@ impl Load {
 
     fn continue_sending(&mut self, index: usize) -> Result<(), Failure> {
         let connection = &mut self.connections[index];
+        if let Some(tls) = &mut connection.tls {
+            let left = !tls.send(&connection.socket)?;
+            return if left { Ok(()) } else { self.interest(index, false) };
+        }
         let rest = &self.message[connection.sent..];
         connection.sent += attempt(send(&connection.socket, rest, SendFlags::NOSIGNAL))?;
         if connection.sent == self.message.len() { self.interest(index, false) } else { Ok(()) }
@@ -146,6 +206,10 @@ impl Load {
             Ok((count, _)) => count,
             Err(Errno::AGAIN | Errno::INTR) => return Ok(false),
             Err(error) => return Err(error.into()),
+        };
+        let count = match &mut connection.tls {
+            Some(tls) => tls.decrypt(&mut self.buffer, count)?,
+            None => count,
         };
         let end = connection.received + count;
         let expected = self.message.get(connection.received..end);
