@@ -11,7 +11,7 @@ use crate::options::{Failure, Options};
 use crate::statistics::median;
 use crate::table::{self, Table};
 
-pub(crate) const OPTIONS: &[&str] = &["rounds", "write"];
+pub(crate) const OPTIONS: &[&str] = &["rounds", "only", "write"];
 
 /// Callbacks and timers of one round.
 const MANY: usize = 1_000_000;
@@ -23,18 +23,25 @@ const CONNECTIONS: usize = 8_000;
 pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     let rounds: usize = options.value("rounds", 7)?;
     crate::cpu::raise_descriptor_limit();
+    let only = options.text("only", "");
     let mut table = Table::new(["what", "median", "unit"].into_iter().map(str::to_owned).collect());
-    let mut row = |what: &str, value: f64, unit: &str| {
-        table.push(vec![what.to_owned(), format!("{value:.1}"), unit.to_owned()]);
+    let mut row = |what: &str, unit: &str, value: &dyn Fn() -> Result<f64, Failure>| {
+        if what.contains(only) {
+            table.push(vec![what.to_owned(), format!("{:.1}", value()?), unit.to_owned()]);
+        }
+        Ok::<(), Failure>(())
     };
     // First, while no memory has been freed that a connection could use again.
-    row("an idle accepted connection", idle_connection()?, "bytes of memory");
-    row("call_soon and its run, a thousand in a turn", times(rounds, call_soon)?, "ns each");
-    row("call_soon and its run, each from the one before", times(rounds, call_soon_chain)?, "ns");
-    row("a million timers armed, then cancelled", times(rounds, arm_then_cancel)?, "ns each");
-    row("call_later and cancel, one at a time", times(rounds, arm_and_cancel)?, "ns");
-    row("a running timer re-armed", times(rounds, re_arm)?, "ns");
-    row("call_soon_threadsafe and its run", times(rounds, threadsafe)?, "ns each");
+    row("an idle accepted connection", "bytes of memory", &idle_connection)?;
+    let mut time = |what: &str, unit: &str, once: fn() -> Result<Duration, Failure>| {
+        row(what, unit, &|| times(rounds, once))
+    };
+    time("call_soon and its run, a thousand in a turn", "ns each", call_soon)?;
+    time("call_soon and its run, each from the one before", "ns", call_soon_chain)?;
+    time("a million timers armed, then cancelled", "ns each", arm_then_cancel)?;
+    time("call_later and cancel, one at a time", "ns", arm_and_cancel)?;
+    time("a running timer re-armed", "ns", re_arm)?;
+    time("call_soon_threadsafe and its run", "ns each", threadsafe)?;
     let text =
         format!("{}\n{}\n", table.markdown(), table::provenance("make bench BENCH_ARGS=micro"));
     println!("{text}");

@@ -26,14 +26,14 @@ pub struct JobQueue<J> {
     entries: VecDeque<Option<J>>,
     // The id of entries[0].
     first: u64,
-    // Entries that are Some.
-    live: usize,
+    // Entries that are None. Counted rather than the others, because cancelling is rare.
+    cancelled: usize,
 }
 
 impl<J> JobQueue<J> {
     /// An empty queue.
     pub const fn new() -> JobQueue<J> {
-        JobQueue { entries: VecDeque::new(), first: 0, live: 0 }
+        JobQueue { entries: VecDeque::new(), first: 0, cancelled: 0 }
     }
 
     /// Queues a job behind all others.
@@ -41,7 +41,6 @@ impl<J> JobQueue<J> {
     pub fn push(&mut self, job: J) -> JobId {
         let id = self.end();
         self.entries.push_back(Some(job));
-        self.live += 1;
         id
     }
 
@@ -52,7 +51,7 @@ impl<J> JobQueue<J> {
     pub fn cancel(&mut self, id: JobId) -> Option<J> {
         let index = usize::try_from(id.0.checked_sub(self.first)?).ok()?;
         let job = self.entries.get_mut(index)?.take()?;
-        self.live -= 1;
+        self.cancelled += 1;
         Some(job)
     }
 
@@ -63,9 +62,9 @@ impl<J> JobQueue<J> {
             let entry = self.entries.pop_front()?;
             self.first += 1;
             if entry.is_some() {
-                self.live -= 1;
                 return entry;
             }
+            self.cancelled -= 1;
         }
         None
     }
@@ -74,7 +73,7 @@ impl<J> JobQueue<J> {
     #[must_use = "dropping jobs may run user code: drop them where that is safe"]
     pub fn take_all(&mut self) -> Vec<J> {
         self.first = self.end().0;
-        self.live = 0;
+        self.cancelled = 0;
         std::mem::take(&mut self.entries).into_iter().flatten().collect()
     }
 
@@ -94,13 +93,13 @@ impl<J> JobQueue<J> {
     /// How many jobs wait, cancelled ones not counted.
     #[inline]
     pub fn len(&self) -> usize {
-        self.live
+        self.entries.len() - self.cancelled
     }
 
     /// Whether no job waits.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.live == 0
+        self.len() == 0
     }
 }
 

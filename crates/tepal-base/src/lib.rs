@@ -4,6 +4,7 @@
 //! * [`Slab`] and [`Key`]: objects named by tokens that notice reuse.
 //! * [`Segment`] and [`ByteQueue`]: bytes on their way out, owned, pooled or lent by a host.
 //! * [`Buffer`] and [`Pool`]: memory that bytes are read into.
+//! * [`CallOnce`]: a callback that needs no allocation if it is small.
 //! * [`JobQueue`]: callbacks that are ready to run, each of which can be cancelled in O(1).
 //!
 //! Nothing here does I/O, reads a clock or starts a thread. Types are `!Send` where they may hold
@@ -13,6 +14,7 @@
 #![warn(missing_docs)]
 
 mod buffer;
+mod call;
 mod job;
 mod pool;
 mod queue;
@@ -21,6 +23,7 @@ mod slab;
 mod time;
 
 pub use buffer::Buffer;
+pub use call::CallOnce;
 pub use job::{JobId, JobQueue};
 pub use pool::Pool;
 pub use queue::ByteQueue;

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use common::{address, client, echo, on_every_driver, run, run_with, with_faults};
 use tepal::{Protocol, Transport};
-use tepal_driver::faults::{Faults, Operation};
+use tepal_driver::faults::{FaultDriver, Faults, Operation};
+use tepal_sim::{Config, SimKernel};
 
 /// The system's allocator, with a count of each thread's calls.
 struct Counting;
@@ -224,22 +225,31 @@ fn an_idle_loop_sleeps_in_one_wait() {
     });
 }
 
-#[test]
-fn turns_full_of_callbacks_look_at_the_kernel_every_eighth_time() {
-    fn next(lp: &tepal::Loop, left: u32) {
+/// How many waits 640 turns of one callback make, each of which takes `span`.
+fn waits_of_a_chain(span: Duration) -> u64 {
+    fn next(lp: &tepal::Loop, kernel: &SimKernel, span: Duration, left: u32) {
+        kernel.advance(span);
+        let kernel = kernel.clone();
         match left {
             0 => lp.stop(),
-            _ => drop(lp.call_soon(move |lp| next(lp, left - 1))),
+            _ => drop(lp.call_soon(move |lp| next(lp, &kernel, span, left - 1))),
         }
     }
-    with_faults(|event_loop, faults| {
-        next(event_loop, 900);
-        let before = counts(faults);
-        run(event_loop);
-        let calls = between(&before, &counts(faults));
-        let [(Operation::Wait, waits)] = calls[..] else { panic!("{calls:?}") };
-        assert!((90..=115).contains(&waits), "{waits} waits in 900 turns");
-    });
+    let kernel = SimKernel::new(Config::default());
+    let faults = Faults::new(1);
+    let driver = FaultDriver::new(Box::new(kernel.driver()), &faults);
+    let event_loop = tepal::EventLoop::with_driver(Box::new(driver));
+    next(&event_loop, &kernel, span, 640);
+    event_loop.run_forever().expect("the loop runs");
+    faults.count(Operation::Wait)
+}
+
+#[test]
+fn turns_full_of_callbacks_look_at_the_kernel_by_the_clock() {
+    // Quick ones, every 64th turn at the least; slow ones every eighth.
+    assert_eq!(waits_of_a_chain(Duration::ZERO), 10);
+    assert_eq!(waits_of_a_chain(Duration::from_micros(1)), 640 / 24);
+    assert_eq!(waits_of_a_chain(Duration::from_millis(1)), 640 / 8);
 }
 
 #[test]

@@ -39,7 +39,7 @@ pub enum Failure {
 /// A panic out of one of these methods unwinds through [`Engine::run`]; the engine stays sound and
 /// can run again, but the value that was being called is lost. Hosts catch panics of user code.
 pub trait Host: Sized + 'static {
-    /// A callback to run once. At most two words, or the queues grow.
+    /// A callback to run once. At most three words, or the queues grow.
     type Job: 'static;
     /// A callback that another thread hands over.
     type RemoteJob: Send + 'static;

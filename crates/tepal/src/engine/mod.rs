@@ -77,9 +77,9 @@ pub(crate) struct Core<H: Host> {
     events: Cell<Vec<Event>>,
     state: Cell<State>,
     stopping: Cell<bool>,
-    // When the turn's poll ended: what relative delays inside one turn are not counted from, but
-    // what due timers were judged by.
+    // Since the last look at the kernel; and the clock at the first of them that read it.
     turns_since_poll: Cell<u32>,
+    skipping_since: Cell<Instant>,
     turns: Cell<u64>,
 }
 
@@ -170,6 +170,7 @@ impl<H: Host> Engine<H> {
             state: Cell::new(State::Idle),
             stopping: Cell::new(false),
             turns_since_poll: Cell::new(0),
+            skipping_since: Cell::new(Instant::ZERO),
             turns: Cell::new(0),
         }))
     }

@@ -27,23 +27,31 @@ pub(crate) struct Timers<T> {
 /// The name of a timer.
 pub(crate) type TimerKey<T> = Key<Entry<T>>;
 
+// Laid out by hand: a million timers are a matter of cache lines.
 pub(crate) struct Entry<T> {
     // What to do; taken out while it runs.
     work: Option<T>,
+    // When it fires, and the number of its arming; of no meaning unless it is armed.
+    deadline: Instant,
+    seq: u64,
+    // The number of the heap entry that stands for this timer, or NONE. Invariant: while it is
+    // armed, that entry is for no later than `deadline`.
+    queued: u64,
     state: State,
-    // The sequence number of the heap entry that stands for this timer, if there is one.
-    queued: Option<u64>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
     // Disarmed, or running, or never armed.
     Stopped,
-    // Will fire at `deadline`. Invariant: `queued` names a heap entry for no later than that.
-    Armed { deadline: Instant, seq: u64 },
+    // Will fire at `deadline`.
+    Armed,
     // The deadline has come; the turn's queue holds the key.
     Due,
 }
+
+/// The number of no heap entry: they count from 1.
+const NONE: u64 = 0;
 
 // Ordered by deadline, then by the order of arming.
 #[derive(Debug)]
@@ -59,18 +67,24 @@ const SLACK: usize = 64;
 
 impl<T> Timers<T> {
     pub(crate) const fn new() -> Timers<T> {
-        Timers { entries: Slab::new(), heap: BinaryHeap::new(), stale: 0, next_seq: 0 }
+        Timers { entries: Slab::new(), heap: BinaryHeap::new(), stale: 0, next_seq: 1 }
     }
 
     /// A stopped timer.
     pub(crate) fn insert(&mut self, work: T) -> TimerKey<T> {
-        self.entries.insert(Entry { work: Some(work), state: State::Stopped, queued: None })
+        self.entries.insert(Entry {
+            work: Some(work),
+            deadline: Instant::ZERO,
+            seq: NONE,
+            queued: NONE,
+            state: State::Stopped,
+        })
     }
 
     /// Removes a timer, armed or not. The caller drops the work, which is user code.
     pub(crate) fn remove(&mut self, key: TimerKey<T>) -> Option<Entry<T>> {
         let entry = self.entries.remove(key)?;
-        if entry.queued.is_some() {
+        if entry.queued != NONE {
             self.stale += 1;
             self.sweep();
         }
@@ -82,15 +96,13 @@ impl<T> Timers<T> {
         let seq = self.next_seq;
         let Some(entry) = self.entries.get_mut(key) else { return false };
         self.next_seq += 1;
-        let postponed = match entry.state {
-            State::Armed { deadline: old, .. } => entry.queued.is_some() && old <= deadline,
-            State::Stopped | State::Due => false,
-        };
-        entry.state = State::Armed { deadline, seq };
+        let postponed =
+            entry.state == State::Armed && entry.queued != NONE && entry.deadline <= deadline;
+        (entry.state, entry.deadline, entry.seq) = (State::Armed, deadline, seq);
         if postponed {
             return true;
         }
-        let was_queued = entry.queued.replace(seq).is_some();
+        let was_queued = std::mem::replace(&mut entry.queued, seq) != NONE;
         self.heap.push(Reverse(HeapEntry { deadline, seq, key }));
         if was_queued {
             self.stale += 1;
@@ -104,7 +116,7 @@ impl<T> Timers<T> {
         let Some(entry) = self.entries.get_mut(key) else { return false };
         let active = entry.state != State::Stopped;
         entry.state = State::Stopped;
-        if entry.queued.take().is_some() {
+        if std::mem::take(&mut entry.queued) != NONE {
             self.stale += 1;
             self.sweep();
         }
@@ -127,7 +139,7 @@ impl<T> Timers<T> {
         let Reverse(top) = self.heap.pop()?;
         let entry = self.entries.get_mut(top.key)?;
         entry.state = State::Due;
-        entry.queued = None;
+        entry.queued = NONE;
         Some(top.key)
     }
 
@@ -157,10 +169,8 @@ impl<T> Timers<T> {
 
     /// The deadline of an armed timer.
     pub(crate) fn deadline(&self, key: TimerKey<T>) -> Option<Instant> {
-        match self.entries.get(key)?.state {
-            State::Armed { deadline, .. } => Some(deadline),
-            State::Stopped | State::Due => None,
-        }
+        let entry = self.entries.get(key)?;
+        (entry.state == State::Armed).then_some(entry.deadline)
     }
 
     /// Removes every timer. The caller drops them.
@@ -181,10 +191,8 @@ impl<T> Timers<T> {
             let Reverse(top) = self.heap.peek()?;
             let (key, seq) = (top.key, top.seq);
             let armed = match self.entries.get(key) {
-                Some(Entry { state: State::Armed { deadline, seq: now }, queued, .. })
-                    if *queued == Some(seq) =>
-                {
-                    Some((*deadline, *now))
+                Some(entry) if entry.state == State::Armed && entry.queued == seq => {
+                    Some((entry.deadline, entry.seq))
                 }
                 _ => None,
             };
@@ -194,7 +202,7 @@ impl<T> Timers<T> {
                     let mut top = self.heap.peek_mut()?;
                     top.0 = HeapEntry { deadline, seq: now, key };
                     drop(top);
-                    self.entries.get_mut(key)?.queued = Some(now);
+                    self.entries.get_mut(key)?.queued = now;
                 }
                 None => {
                     self.heap.pop();
@@ -210,7 +218,7 @@ impl<T> Timers<T> {
         }
         let entries = &self.entries;
         self.heap.retain(|Reverse(top)| {
-            entries.get(top.key).is_some_and(|entry| entry.queued == Some(top.seq))
+            entries.get(top.key).is_some_and(|entry| entry.queued == top.seq)
         });
         if self.heap.capacity() > 4 * SLACK {
             self.heap.shrink_to(2 * self.heap.len());

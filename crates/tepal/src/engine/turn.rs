@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::io;
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use tepal_base::{Instant, JobQueue, Key, Slab};
 use tepal_driver::{Event, Readiness};
@@ -11,10 +12,14 @@ use crate::names::Names;
 
 use super::{Engine, Flow, Host, Object, ObjectKey, Occasion, State, Step, TimerWork, Work};
 
-/// While work is ready, how many turns may pass without a look at the kernel. A turn that only runs
-/// callbacks costs a tenth of a system call; eight of them make the look cheap and keep a
-/// descriptor waiting for at most eight turns.
-const TURNS_PER_POLL: u32 = 8;
+/// While work is ready, a turn that only runs callbacks costs a tenth of a look at the kernel, so
+/// not every turn looks. Every fourth reads the clock instead, and after [`SPAN_PER_POLL`] the loop
+/// looks: slow callbacks hold a descriptor up for eight turns, quick ones for a few microseconds.
+const TURNS_PER_CLOCK: u32 = 4;
+const SPAN_PER_POLL: Duration = Duration::from_micros(20);
+
+/// The most turns without a look: for a clock that stands still meanwhile, as a simulated one may.
+const TURNS_PER_POLL: u32 = 64;
 
 impl<H: Host> Engine<H> {
     /// Runs until [`stop`](Engine::stop) or until a job breaks the run.
@@ -59,10 +64,8 @@ impl<H: Host> Engine<H> {
         let core = self.core();
         self.take_remote(false);
         let busy = core.stopping.get() || !core.ready.borrow().is_empty();
-        let since = core.turns_since_poll.get();
         let deadline = match busy {
-            true if since < TURNS_PER_POLL => {
-                core.turns_since_poll.set(since + 1);
+            true if self.may_skip_poll() => {
                 self.queue_due_timers();
                 return Ok(());
             }
@@ -75,6 +78,23 @@ impl<H: Host> Engine<H> {
         self.take_signals();
         self.queue_due_timers();
         result
+    }
+
+    // Whether this turn need not look at the kernel; called only if it has work.
+    #[inline]
+    fn may_skip_poll(&self) -> bool {
+        let core = self.core();
+        let turns = core.turns_since_poll.get() + 1;
+        core.turns_since_poll.set(turns);
+        if !turns.is_multiple_of(TURNS_PER_CLOCK) {
+            return true;
+        }
+        let now = self.now();
+        // The clock is not read at a poll, since most polls are not followed by skipped ones.
+        if turns == TURNS_PER_CLOCK {
+            core.skipping_since.set(now);
+        }
+        turns < TURNS_PER_POLL && now.since(core.skipping_since.get()) < SPAN_PER_POLL
     }
 
     fn wait(&self, mut deadline: Option<Instant>) -> io::Result<()> {

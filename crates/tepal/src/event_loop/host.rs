@@ -13,7 +13,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
-use tepal_base::Buffer;
+use tepal_base::{Buffer, CallOnce};
 
 use super::server::ServerState;
 use super::transport::ClosedCell;
@@ -40,7 +40,7 @@ type TroubleHook = Box<dyn FnMut(&'static str, &io::Error)>;
 pub(super) type RustEngine = Engine<RustHost>;
 
 pub enum Job {
-    Call(Box<dyn FnOnce(&Loop)>),
+    Call(CallOnce<Loop>),
     Poll(async_task::Runnable),
 }
 
@@ -124,7 +124,7 @@ impl Host for RustHost {
     #[inline]
     fn run_job(&self, engine: &RustEngine, job: Job) -> Flow {
         self.guard_flow(|| match job {
-            Job::Call(call) => call(&Loop::from_engine(engine)),
+            Job::Call(call) => call.call(&Loop::from_engine(engine)),
             Job::Poll(runnable) => {
                 runnable.run();
             }
@@ -132,7 +132,7 @@ impl Host for RustHost {
     }
 
     fn accept_remote(&self, job: RemoteJob) -> Job {
-        Job::Call(job)
+        Job::Call(CallOnce::new(|lp: &Loop| job(lp)))
     }
 
     fn call(&self, engine: &RustEngine, callback: &mut Callback, why: Occasion) -> Flow {

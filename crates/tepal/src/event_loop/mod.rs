@@ -21,7 +21,7 @@ use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tepal_base::Instant;
+use tepal_base::{CallOnce, Instant};
 use tepal_driver::{Address, Command, Driver, Interest, Signal};
 
 pub use handles::{Handle, Remote, Timer, TimerHandle, Trigger, Watcher};
@@ -176,7 +176,7 @@ impl Loop {
 
     /// Runs `callback` in the next turn.
     pub fn call_soon(&self, callback: impl FnOnce(&Loop) + 'static) -> Handle {
-        Handle::new(self, self.0.call_soon(Job::Call(Box::new(callback))))
+        Handle::new(self, self.0.call_soon(Job::Call(CallOnce::new(callback))))
     }
 
     /// Runs `callback` once `delay` has passed: never early, and as soon as the turn in which it is
@@ -195,7 +195,7 @@ impl Loop {
         deadline: Instant,
         callback: impl FnOnce(&Loop) + 'static,
     ) -> TimerHandle {
-        TimerHandle::new(self, self.0.call_at(deadline, Job::Call(Box::new(callback))))
+        TimerHandle::new(self, self.0.call_at(deadline, Job::Call(CallOnce::new(callback))))
     }
 
     /// A restartable timer, created stopped.

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use tepal_base::Instant;
+use tepal_base::{CallOnce, Instant};
 
 use super::host::{Job, RustHost};
 use super::{EventLoop, Loop};
@@ -118,7 +118,7 @@ impl Future for Sleep {
         drop(old);
         if self.timer.is_none() {
             let waker = Rc::clone(&self.waker);
-            let job = Job::Call(Box::new(move |_| {
+            let job = Job::Call(CallOnce::new(move |_: &Loop| {
                 let waker = waker.take();
                 waker.into_iter().for_each(Waker::wake);
             }));
