@@ -31,7 +31,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tepal_base::{Buffer, Instant, JobId, JobQueue, Key, Pool, Slab};
-use tepal_driver::{Driver, Event, Interest, Signal, SignalSource};
+use tepal_driver::{Driver, Event, Readiness, Signal, SignalSource};
 
 pub(crate) use host::flow_of;
 pub use host::{
@@ -70,11 +70,15 @@ pub(crate) struct Core<H: Host> {
     triggers: RefCell<BTreeMap<usize, Option<H::Callback>>>,
     // Streams with bytes to send at the end of the turn.
     pub(crate) dirty: RefCell<Vec<StreamKey<H>>>,
+    // The stream whose bytes a protocol looks at now: it is flushed behind that, without the list.
+    pub(crate) reading: Cell<Option<StreamKey<H>>>,
     pub(crate) pool: RefCell<Pool>,
     pub(crate) names: RefCell<Names<H>>,
     // The memory that streams are read into; away while a protocol looks at it.
     scratch: Cell<Option<Buffer>>,
     events: Cell<Vec<Event>>,
+    // How often the kernel was looked at.
+    looks: Cell<u32>,
     state: Cell<State>,
     stopping: Cell<bool>,
     // Since the last look at the kernel; and the clock at the first of them that read it.
@@ -94,6 +98,8 @@ enum State {
 pub(crate) enum Work<H: Host> {
     Job(H::Job),
     Timer(Keyed<TimerWork<H>>),
+    // What a look at the kernel found, and which look that was.
+    Event(ObjectKey<H>, Readiness, u32),
     Object(ObjectKey<H>, Step),
     Complete(H::Completion, Box<Outcome>),
     Signal(Signal),
@@ -117,8 +123,6 @@ pub(crate) enum Step {
     Notify,
     /// The end has come: tell the protocol and let go.
     Lost,
-    /// A watched descriptor is ready.
-    Ready(Interest),
     /// The object's own timer is due.
     Timeout,
 }
@@ -163,10 +167,12 @@ impl<H: Host> Engine<H> {
             shared,
             triggers: RefCell::new(BTreeMap::new()),
             dirty: RefCell::new(Vec::new()),
+            reading: Cell::new(None),
             pool: RefCell::new(Pool::new(BLOCK_LEN, BLOCKS_KEPT)),
             names: RefCell::new(Names::new()),
             scratch: Cell::new(None),
             events: Cell::new(Vec::new()),
+            looks: Cell::new(0),
             state: Cell::new(State::Idle),
             stopping: Cell::new(false),
             turns_since_poll: Cell::new(0),

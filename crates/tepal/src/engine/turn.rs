@@ -5,7 +5,7 @@ use std::io;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use tepal_base::{Instant, JobQueue, Key, Slab};
+use tepal_base::{Instant, Key};
 use tepal_driver::{Event, Readiness};
 
 use crate::names::Names;
@@ -110,65 +110,99 @@ impl<H: Host> Engine<H> {
         }
         let mut events = core.events.take();
         let result = core.driver.borrow_mut().collect(wait, &mut events);
-        {
-            let mut objects = core.objects.borrow_mut();
-            let mut ready = core.ready.borrow_mut();
-            for event in events.drain(..) {
-                Self::queue_event(&mut objects, &mut ready, event);
-            }
+        // Looked at only when their turn comes: a pass over all objects here would load them into
+        // the cache and, in a long batch, lose them again before they are used.
+        let mut ready = core.ready.borrow_mut();
+        let look = core.looks.get().wrapping_add(1);
+        core.looks.set(look);
+        for Event { token, readiness } in events.drain(..) {
+            ready.push(Work::Event(Key::from_bits(token), readiness, look));
         }
+        drop(ready);
         core.events.set(events);
         result
     }
 
+    /// What the kernel has reported of an object. A key whose object is gone is harmless.
     #[inline]
-    fn queue_event(objects: &mut Slab<Object<H>>, ready: &mut JobQueue<Work<H>>, event: Event) {
-        let key: ObjectKey<H> = Key::from_bits(event.token);
-        // A token whose object is gone is stale, and harmless.
-        let Some(object) = objects.get_mut(key) else { return };
-        let readable = event
-            .readiness
-            .intersects(Readiness::READABLE | Readiness::READ_CLOSED | Readiness::ERROR);
-        let writable = event.readiness.intersects(Readiness::WRITABLE | Readiness::ERROR);
-        let mut push = |step| {
-            ready.push(Work::Object(key, step));
-        };
-        match object {
-            Object::Stream(stream) => {
+    fn run_event(&self, key: ObjectKey<H>, readiness: Readiness, look: u32) -> Flow {
+        let readable =
+            readiness.intersects(Readiness::READABLE | Readiness::READ_CLOSED | Readiness::ERROR);
+        let writable = readiness.intersects(Readiness::WRITABLE | Readiness::ERROR);
+        let mut objects = self.core().objects.borrow_mut();
+        match objects.get_mut(key) {
+            Some(Object::Stream(stream)) => {
+                stream.readable |= readable;
                 // Room first: a reply that waits goes out before more is read.
                 if writable && stream.note_writable() {
-                    push(Step::Write);
+                    drop(objects);
+                    return self.run_both(key);
                 }
-                if readable && stream.note_readable() {
-                    push(Step::Read);
+                match stream.queue_read() {
+                    true => self.stream_read(key, objects),
+                    false => Flow::Continue(()),
                 }
             }
-            Object::Datagram(endpoint) => {
+            Some(Object::Datagram(endpoint)) => {
+                endpoint.readable |= readable;
                 if writable && endpoint.note_writable() {
-                    push(Step::Write);
+                    drop(objects);
+                    return self.run_both(key);
                 }
-                if readable && endpoint.note_readable() {
-                    push(Step::Read);
+                let read = endpoint.queue_read();
+                drop(objects);
+                if read { self.datagram_step(key, Step::Read) } else { Flow::Continue(()) }
+            }
+            Some(Object::Listener(listener)) => {
+                let due = readable && listener.note_readable();
+                drop(objects);
+                if due { self.listener_step(key, Step::Read) } else { Flow::Continue(()) }
+            }
+            // A level is reported by each look for itself: what an earlier one has left behind (a
+            // run was broken off) says nothing new.
+            Some(Object::Watch(_)) if look != self.core().looks.get() => Flow::Continue(()),
+            Some(Object::Watch(_)) => {
+                drop(objects);
+                self.run_watch(key, readiness)
+            }
+            Some(Object::Child(_)) => {
+                drop(objects);
+                self.child_step(key)
+            }
+            Some(Object::Exchange(_)) => {
+                drop(objects);
+                let flow = if writable {
+                    self.exchange_step(key, Step::Write)
+                } else {
+                    Flow::Continue(())
+                };
+                match readable {
+                    true if flow.is_continue() => self.exchange_step(key, Step::Read),
+                    true => {
+                        self.push_step(key, Step::Read);
+                        flow
+                    }
+                    false => flow,
                 }
             }
-            Object::Listener(listener) => {
-                if readable && listener.note_readable() {
-                    push(Step::Read);
-                }
-            }
-            Object::Watch(watch) => {
-                if let Some(step) = Self::watch_ready(watch, event.readiness) {
-                    push(step);
-                }
-            }
-            Object::Child(_) => push(Step::Read),
-            Object::Exchange(_) => {
-                if writable {
-                    push(Step::Write);
-                }
-                if readable {
-                    push(Step::Read);
-                }
+            None => Flow::Continue(()),
+        }
+    }
+
+    // There is room, and then there may be something to read, in one place of the queue.
+    fn run_both(&self, key: ObjectKey<H>) -> Flow {
+        let flow = self.run_step(key, Step::Write);
+        let read = match self.core().objects.borrow_mut().get_mut(key) {
+            Some(Object::Stream(stream)) => stream.queue_read(),
+            Some(Object::Datagram(endpoint)) => endpoint.queue_read(),
+            _ => false,
+        };
+        match (read, flow) {
+            (false, flow) => flow,
+            (true, Flow::Continue(())) => self.run_step(key, Step::Read),
+            (true, Flow::Break(())) => {
+                self.push_step(key, Step::Read);
+                flow
             }
         }
     }
@@ -202,6 +236,7 @@ impl<H: Host> Engine<H> {
     fn run_work(&self, work: Work<H>) -> Flow {
         match work {
             Work::Job(job) => self.host().run_job(self, job),
+            Work::Event(key, readiness, look) => self.run_event(key, readiness, look),
             Work::Timer(key) => self.run_timer(key),
             Work::Object(key, step) => self.run_step(key, step),
             Work::Complete(completion, outcome) => self.host().complete(self, completion, *outcome),
@@ -214,41 +249,24 @@ impl<H: Host> Engine<H> {
         }
     }
 
-    #[inline]
     fn run_step(&self, key: ObjectKey<H>, step: Step) -> Flow {
-        if step == Step::Read {
-            let objects = self.core().objects.borrow_mut();
-            if let Some(Object::Stream(_)) = objects.get(key) {
-                return self.stream_read(key, objects);
-            }
-        }
-        self.run_other_step(key, step)
-    }
-
-    fn run_other_step(&self, key: ObjectKey<H>, step: Step) -> Flow {
-        if let Step::Ready(interest) = step {
-            return self.run_watch(key, interest);
-        }
         enum Is {
             Stream,
             Datagram,
             Listener,
-            Child,
             Exchange,
         }
         let is = match self.core().objects.borrow().get(key) {
             Some(Object::Stream(_)) => Is::Stream,
             Some(Object::Datagram(_)) => Is::Datagram,
             Some(Object::Listener(_)) => Is::Listener,
-            Some(Object::Child(_)) => Is::Child,
             Some(Object::Exchange(_)) => Is::Exchange,
-            Some(Object::Watch(_)) | None => return Flow::Continue(()),
+            Some(Object::Watch(_) | Object::Child(_)) | None => return Flow::Continue(()),
         };
         match is {
             Is::Stream => self.stream_step(key, step),
             Is::Datagram => self.datagram_step(key, step),
             Is::Listener => self.listener_step(key, step),
-            Is::Child => self.child_step(key),
             Is::Exchange => self.exchange_step(key, step),
         }
     }

@@ -4,7 +4,7 @@ use std::os::fd::RawFd;
 use tepal_driver::{Descriptor, Interest, Readiness};
 
 use super::objects::{Object, ObjectKey};
-use super::{Engine, Flow, Host, Occasion, Step};
+use super::{Engine, Flow, Host, Occasion};
 
 /// The name of a watcher.
 pub type WatchKey<H> = ObjectKey<H>;
@@ -16,8 +16,6 @@ pub(crate) struct Watch<H: Host> {
     interest: Interest,
     // None while the callback runs.
     callback: Option<H::Callback>,
-    // A report waits in the turn's queue.
-    queued: bool,
 }
 
 impl<H: Host> Engine<H> {
@@ -34,13 +32,7 @@ impl<H: Host> Engine<H> {
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
         }
         let descriptor = core.driver.borrow_mut().borrow(fd)?;
-        let watch = Watch {
-            fd,
-            descriptor,
-            interest: Interest::NONE,
-            callback: Some(callback),
-            queued: false,
-        };
+        let watch = Watch { fd, descriptor, interest: Interest::NONE, callback: Some(callback) };
         let key = core.objects.borrow_mut().insert(Object::Watch(Box::new(watch)));
         core.watched.borrow_mut().insert(fd, key);
         Ok(key)
@@ -93,29 +85,15 @@ impl<H: Host> Engine<H> {
         true
     }
 
-    /// What to queue for an event of a watcher.
-    pub(super) fn watch_ready(watch: &mut Watch<H>, readiness: Readiness) -> Option<Step> {
-        if watch.queued {
-            return None;
-        }
+    pub(super) fn run_watch(&self, key: WatchKey<H>, readiness: Readiness) -> Flow {
+        let mut objects = self.core().objects.borrow_mut();
+        let Some(Object::Watch(watch)) = objects.get_mut(key) else { return Flow::Continue(()) };
+        // What is asked for now, which may have changed since the event.
         let failed = readiness.intersects(Readiness::ERROR | Readiness::READ_CLOSED);
         let ready = Interest {
             read: watch.interest.read && (failed || readiness.intersects(Readiness::READABLE)),
             write: watch.interest.write
-                && (readiness.intersects(Readiness::WRITABLE | Readiness::ERROR)),
-        };
-        watch.queued = !ready.is_none();
-        watch.queued.then_some(Step::Ready(ready))
-    }
-
-    pub(super) fn run_watch(&self, key: WatchKey<H>, ready: Interest) -> Flow {
-        let mut objects = self.core().objects.borrow_mut();
-        let Some(Object::Watch(watch)) = objects.get_mut(key) else { return Flow::Continue(()) };
-        watch.queued = false;
-        // What was asked for may have changed since the event.
-        let ready = Interest {
-            read: ready.read && watch.interest.read,
-            write: ready.write && watch.interest.write,
+                && readiness.intersects(Readiness::WRITABLE | Readiness::ERROR),
         };
         if ready.is_none() {
             return Flow::Continue(());

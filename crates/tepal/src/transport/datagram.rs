@@ -19,7 +19,8 @@ pub(crate) struct Datagram<H: Host> {
     protocol: Option<H::DatagramProtocol>,
     made: bool,
     paused: bool,
-    readable: bool,
+    // The kernel may have something to pull.
+    pub(crate) readable: bool,
     read_queued: bool,
     write_queued: bool,
     notify_queued: bool,
@@ -51,18 +52,13 @@ impl<H: Host> Datagram<H> {
         self.descriptor
     }
 
-    pub(crate) fn note_readable(&mut self) -> bool {
-        self.readable = true;
-        self.queue_read()
-    }
-
     pub(crate) fn note_writable(&mut self) -> bool {
         let queue = !self.output.is_empty() && !self.write_queued;
         self.write_queued |= queue;
         queue
     }
 
-    fn queue_read(&mut self) -> bool {
+    pub(crate) fn queue_read(&mut self) -> bool {
         let due = self.made && self.readable && !self.paused && !self.closing && !self.read_queued;
         self.read_queued |= due;
         due
@@ -122,7 +118,7 @@ impl<H: Host> Engine<H> {
             Step::Write => self.datagram_flush(key),
             Step::Notify => self.datagram_notify(key),
             Step::Lost => self.datagram_lost(key),
-            Step::Connect | Step::Ready(_) | Step::Timeout => Flow::Continue(()),
+            Step::Connect | Step::Timeout => Flow::Continue(()),
         }
     }
 

@@ -87,7 +87,9 @@ impl<H: Host> Engine<H> {
     pub(super) fn note_written(&self, key: StreamKey<H>, stream: &mut Stream<H>) -> Crossing {
         if !stream.dirty && !stream.blocked && stream.phase == Phase::Established {
             stream.dirty = true;
-            self.core().dirty.borrow_mut().push(key);
+            if self.core().reading.get() != Some(key) {
+                self.core().dirty.borrow_mut().push(key);
+            }
         }
         if stream.over || stream.output.len() <= stream.high {
             return Crossing::None;

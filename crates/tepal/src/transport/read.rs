@@ -10,7 +10,8 @@ use tepal_driver::{Descriptor, Half};
 use super::stream::{Phase, Stream};
 use super::{CloseKind, Closed};
 use crate::engine::{
-    Consumed, Engine, Flow, Host, Object, Step, StreamKey, StreamProtocol, Verdict, flow_of, stream,
+    Consumed, Core, Engine, Flow, Host, Object, Step, StreamKey, StreamProtocol, Verdict, flow_of,
+    stream,
 };
 
 impl<H: Host> Stream<H> {
@@ -26,6 +27,29 @@ impl<H: Host> Stream<H> {
             && self.unread.is_empty();
         let descriptor = self.descriptor.filter(|_| plain)?;
         Some((descriptor, self.protocol.take()?))
+    }
+}
+
+/// While a protocol is given bytes of a stream: what it writes there need not be listed for the end
+/// of the turn, because a flush follows at once.
+struct Reading<'a, H: Host>(&'a Core<H>, StreamKey<H>);
+
+impl<'a, H: Host> Reading<'a, H> {
+    #[inline]
+    fn begin(core: &'a Core<H>, key: StreamKey<H>) -> Self {
+        core.reading.set(Some(key));
+        Reading(core, key)
+    }
+}
+
+impl<H: Host> Drop for Reading<'_, H> {
+    #[inline]
+    fn drop(&mut self) {
+        self.0.reading.set(None);
+        // A panic passes through, and with it what follows here.
+        if std::thread::panicking() {
+            self.0.dirty.borrow_mut().push(self.1);
+        }
     }
 }
 
@@ -140,7 +164,9 @@ impl<H: Host> Engine<H> {
             }
         };
         drop(objects);
+        let reading = Reading::begin(core, key);
         let verdict = protocol.data_received(self, key, &received.buffer[..count]);
+        drop(reading);
         let mut objects = core.objects.borrow_mut();
         let place = self::stream(&mut objects, key);
         if let Some(stream @ Stream { protocol: None, .. }) = place {
@@ -171,9 +197,9 @@ impl<H: Host> Engine<H> {
         }
         let flow = self.plain_rest(key, &received.buffer[..count], verdict);
         self.give_scratch(received.buffer);
-        flow?;
         self.read_on(key);
-        self.flush_written(key)
+        self.flush_written(key)?;
+        flow
     }
 
     // A plain read whose bytes were not all used, or whose callback failed or changed the stream.

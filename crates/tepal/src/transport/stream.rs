@@ -30,7 +30,7 @@ pub(crate) struct Stream<H: Host> {
     // ---- reading
     pub(super) paused: bool,
     // The kernel may have something to pull.
-    pub(super) readable: bool,
+    pub(crate) readable: bool,
     pub(super) read_queued: bool,
     pub(super) peer_eof: bool,
     // Bytes that the protocol has not taken. Invariant: `offer` says whether some of them were
@@ -177,13 +177,6 @@ impl<H: Host> Stream<H> {
         self.descriptor
     }
 
-    /// An event says that there may be something to read. Whether to queue a step.
-    #[inline]
-    pub(crate) fn note_readable(&mut self) -> bool {
-        self.readable = true;
-        self.queue_read()
-    }
-
     /// An event says that there may be room. Whether to queue a step.
     pub(crate) fn note_writable(&mut self) -> bool {
         let due = self.phase == Phase::Connecting || self.blocked;
@@ -194,7 +187,7 @@ impl<H: Host> Stream<H> {
 
     /// Whether a read step is due and not queued; marks it queued.
     #[inline]
-    pub(super) fn queue_read(&mut self) -> bool {
+    pub(crate) fn queue_read(&mut self) -> bool {
         let may_read = self.may_read() || self.lingering;
         let due = may_read && (self.readable || self.offer) && !self.read_queued;
         self.read_queued |= due;
@@ -291,7 +284,6 @@ impl<H: Host> Engine<H> {
             Step::Connect => self.stream_open(key),
             Step::Lost => self.stream_lost(key),
             Step::Timeout => self.stream_timeout(key),
-            Step::Ready(_) => Flow::Continue(()),
         }
     }
 
