@@ -43,7 +43,7 @@ impl<'a> Io<'a> {
         let up_len = above.0.len();
         Io {
             from_below: FromBelow { own: below.0, lent, taken: 0, need, held: false },
-            to_above: ToAbove { link: above.0, limit: limits.0, refused: false, workspace },
+            to_above: ToAbove { link: above.0, limit: limits.0, refused: false, name, workspace },
             from_above: FromAbove { link: above.1, workspace },
             to_below: ToBelow { link: below.1, limit: limits.1, refused: false, workspace },
             now: turn.now,
@@ -140,7 +140,7 @@ impl FromBelow<'_> {
     /// Whether these are the last bytes: the peer has ended its side.
     #[inline]
     pub fn ended(&self) -> bool {
-        self.lent.is_empty() && matches!(self.own.next_mark(), Some(InMark::Eof))
+        self.lent.is_empty() && matches!(self.own.next_mark(), Some(InMark::Eof(_)))
     }
 
     /// Whether a frame ends behind the bytes shown; an empty frame has no bytes.
@@ -165,6 +165,7 @@ pub struct ToAbove<'a> {
     link: &'a mut Inbound,
     limit: usize,
     pub(crate) refused: bool,
+    name: &'static str,
     workspace: &'a Workspace,
 }
 
@@ -205,7 +206,7 @@ impl ToAbove<'_> {
 
     /// Tells that no byte will follow, though more may come from below (TLS close_notify).
     pub fn push_eof(&mut self) {
-        self.link.mark(InMark::Eof);
+        self.link.mark(InMark::Eof(self.name));
     }
 
     /// Why those above want nothing more, if they do not.

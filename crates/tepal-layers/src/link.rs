@@ -71,8 +71,8 @@ pub(crate) enum InMark {
     Frame,
     /// Something for the protocol, in order with the bytes.
     Notice(Box<Notice>),
-    /// The last byte came before.
-    Eof,
+    /// The last byte came before; who says so: a layer, or the wire if empty.
+    Eof(&'static str),
     /// The same, with a reason.
     Fault(Error),
 }
@@ -177,7 +177,7 @@ impl Inbound {
 
     #[inline]
     pub(crate) fn mark(&mut self, mark: InMark) {
-        self.ended |= matches!(mark, InMark::Eof);
+        self.ended |= matches!(mark, InMark::Eof(_));
         self.marks.push_back((self.position + self.len() as u64, mark));
     }
 
@@ -310,10 +310,6 @@ impl Outbound {
         self.marks.retain(|(_, mark)| !test(mark));
     }
 
-    pub(crate) fn has_mark(&self, test: impl Fn(&OutMark) -> bool) -> bool {
-        self.marks.iter().any(|(_, mark)| test(mark))
-    }
-
     #[inline]
     pub(crate) fn consume(&mut self, count: usize, workspace: &Workspace) {
         self.queue.consume(count, &mut workspace.pool());
@@ -324,6 +320,13 @@ impl Outbound {
         let count = count.min(from.visible_len());
         from.queue.move_to(count, &mut self.queue, &mut ws.pool());
         from.position += count as u64;
+    }
+
+    /// Moves the bytes before the next mark to a queue of the owner's.
+    pub(crate) fn move_to(&mut self, queue: &mut ByteQueue, ws: &Workspace) {
+        let count = self.visible_len();
+        self.queue.move_to(count, queue, &mut ws.pool());
+        self.position += count as u64;
     }
 
     pub(crate) fn take_all(&mut self, from: &mut Outbound, workspace: &Workspace) {
@@ -355,7 +358,7 @@ mod tests {
         a.extend(b"ab", &ws);
         a.mark(InMark::Frame);
         a.extend(b"cde", &ws);
-        a.mark(InMark::Eof);
+        a.mark(InMark::Eof(""));
         a.consume(1);
         let mut b = Inbound::default();
         b.extend(b"-", &ws);
@@ -364,7 +367,7 @@ mod tests {
         b.consume(2);
         assert!(matches!(b.take_mark(), Some(InMark::Frame)));
         assert_eq!(b.visible(), b"cde");
-        assert!(matches!(b.next_mark(), Some(InMark::Eof)));
+        assert!(matches!(b.next_mark(), Some(InMark::Eof(_))));
         assert!(a.is_empty() && !a.has_marks());
     }
 
@@ -390,10 +393,10 @@ mod tests {
         inbound.extend(b"ab", &ws);
         inbound.mark(InMark::Frame);
         inbound.extend(b"c", &ws);
-        inbound.mark(InMark::Eof);
+        inbound.mark(InMark::Eof(""));
         inbound.clear(&ws);
         assert_eq!(inbound.visible_len(), 0);
-        assert!(matches!(inbound.take_mark(), Some(InMark::Eof)));
+        assert!(matches!(inbound.take_mark(), Some(InMark::Eof(_))));
     }
 
     #[test]

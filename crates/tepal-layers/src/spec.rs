@@ -193,6 +193,16 @@ impl Keepsakes {
     }
 }
 
+impl Keepsakes {
+    /// Takes over what `other` has; where both have something, `other`'s is the later one.
+    pub fn merge(&mut self, other: Keepsakes) {
+        for (spec, keepsake) in other.slots {
+            let slot = self.slot(&spec);
+            *slot = keepsake.or_else(|| slot.take());
+        }
+    }
+}
+
 impl fmt::Debug for Keepsakes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Keepsakes({})", self.slots.len())

@@ -47,4 +47,10 @@ pub use tepal_base::{Buffer, Instant, Segment};
 pub use tepal_driver::{
     Address, Command, ExitStatus, Half, Interest, Signal, SocketOption, Stdio, UnixAddress,
 };
+pub use tepal_layers as layers;
+pub use tepal_layers::{
+    Delimiter, Detect, How, HttpConnect, HttpConnectServer, Idle, Info, Late, LayerSpec,
+    LengthPrefixed, Lines, Netstrings, ProxyHeader, RateLimit, Residual, Side, Socks4, Socks5,
+    SocksServer, Stack, Tap, Tls,
+};
 pub use transport::{CloseKind, Closed, Crossing, DatagramKey, StreamOptions};

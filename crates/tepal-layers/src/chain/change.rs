@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Chain, Floor, Phase};
 use crate::link::{InMark, Link, OutMark};
-use crate::spec::{Keepsakes, LayerSpec, Site};
+use crate::spec::{Host, Keepsakes, LayerSpec, Site};
 use crate::{Error, ErrorKind, How, Layer, LayerId, Notice, Pauses, Turn};
 
 /// What becomes of bytes that were received and not consumed when a layer is pushed.
@@ -69,21 +69,40 @@ impl Chain {
         keepsakes: &mut Keepsakes,
         turn: Turn<'_>,
     ) -> Result<(), Error> {
-        self.check_changeable()?;
-        let index = match below {
-            None => self.floors.len(),
-            Some(name) => self.find(name)?,
-        };
+        self.check_place(below)?;
         let mut site = Site {
             side: self.place.side,
-            host: self.place.host.clone(),
+            host: self.host.clone(),
             peer: self.place.peer,
             local: self.place.local,
             now: turn.now,
             keepsake: keepsakes.slot(spec),
         };
         let layer = spec.build(&mut site).map_err(|error| error.in_layer(spec.name()))?;
+        let target = spec.target().map(|(host, _)| host.clone());
+        self.push_layer(layer, target, below, residual, turn)
+    }
+
+    /// As [`push`](Chain::push), for a layer that the owner has built: one who builds it before it
+    /// can be put in, because a callback runs. `target` is its spec's
+    /// ([`LayerSpec::target`]).
+    ///
+    /// # Errors
+    ///
+    /// As for [`push`](Chain::push).
+    pub fn push_layer(
+        &mut self,
+        layer: Box<dyn Layer>,
+        target: Option<Host>,
+        below: Option<&str>,
+        residual: Residual,
+        turn: Turn<'_>,
+    ) -> Result<(), Error> {
+        let index = self.check_place(below)?;
         let floor = self.make_floor(layer)?;
+        if below.is_none() {
+            self.host = target.or_else(|| self.host.take());
+        }
         if !self.judge_residual(index, residual, turn) {
             return Ok(());
         }
@@ -125,6 +144,7 @@ impl Chain {
             Some(name) => self.find(name)?,
         };
         let floor = &mut self.floors[index];
+        floor.popped = true;
         floor.late = late;
         floor.limit = Some(turn.now + timeout);
         let mark = OutMark::Finish(floor.id);
@@ -149,10 +169,23 @@ impl Chain {
         Ok(())
     }
 
+    /// Whether a layer is being taken out, or waits to be put in: no other change may begin.
+    pub fn is_changing(&self) -> bool {
+        !self.waiting.is_empty() || self.floors.iter().any(|floor| floor.popped)
+    }
+
+    // Where a layer would be put in.
+    fn check_place(&self, below: Option<&str>) -> Result<usize, Error> {
+        self.check_changeable()?;
+        match below {
+            None => Ok(self.floors.len()),
+            Some(name) => self.find(name),
+        }
+    }
+
     fn check_changeable(&self) -> Result<(), Error> {
         self.check_writable()?;
-        let finishing = |mark: &OutMark| matches!(mark, OutMark::Finish(_) | OutMark::Insert(_));
-        if self.links.iter().any(|link| link.outbound.has_mark(finishing)) {
+        if self.is_changing() {
             let message = "another layer is being put in or taken out";
             return Err(Error::misuse(ErrorKind::Closing, message));
         }

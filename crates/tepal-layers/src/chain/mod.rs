@@ -17,7 +17,7 @@ use std::time::Duration;
 use tepal_base::{ByteQueue, Instant, Segment};
 
 use crate::link::{InMark, Link, OutMark};
-use crate::spec::{Keepsakes, Place, Site, Stack};
+use crate::spec::{Host, Keepsakes, Place, Site, Stack};
 use crate::{Error, ErrorKind, Event, Layer, LayerId, Pauses, Turn};
 
 pub use change::{Late, Residual};
@@ -94,6 +94,10 @@ pub struct Chain {
     waiting: Vec<change::Waiting>,
     next_id: u32,
     place: Place,
+    // The host that a layer on top of all others talks to, or talks through to.
+    host: Option<Host>,
+    // The layer that told the end of input; empty: the wire.
+    eof_layer: Option<&'static str>,
     // The protocol is not called with fewer bytes.
     low: usize,
     // Bytes at the top that the protocol has seen and left.
@@ -126,6 +130,8 @@ struct Floor {
     keeps_writes: bool,
     ready: bool,
     finishing: bool,
+    // Its pop was asked for.
+    popped: bool,
     // Failed, or cut off by a failure below: not stepped again.
     dead: bool,
     // The layer asked for the way up or down in its last step, and it was closed.
@@ -176,6 +182,8 @@ impl Chain {
             waiting: Vec::new(),
             next_id: 0,
             place: place.clone(),
+            host: None,
+            eof_layer: None,
             low: 0,
             offered: 0,
             failed: None,
@@ -202,6 +210,7 @@ impl Chain {
             chain.links.push(Link::default());
             host = spec.target().map(|(host, _)| host.clone()).or(host);
         }
+        chain.host = host;
         chain.start_handshake(turn);
         chain.dirty = chain.all();
         Ok(chain)
@@ -234,7 +243,7 @@ impl Chain {
     pub fn receive_eof(&mut self, turn: Turn<'_>) {
         if !self.received_eof && self.failed.is_none() {
             self.received_eof = true;
-            self.links[0].inbound.mark(InMark::Eof);
+            self.links[0].inbound.mark(InMark::Eof(""));
             self.dirty |= u64::from(!self.floors.is_empty());
             self.pump(turn, &mut []);
         }
@@ -332,6 +341,42 @@ impl Chain {
         self.check_wire();
     }
 
+    /// Moves the output to the end of another queue, as [`sent`](Chain::sent) does; returns how
+    /// many bytes. Segments change hands.
+    ///
+    /// For an owner that keeps bytes of its own between the chain and the wire. It does so while
+    /// it holds few: layers fill what it has emptied.
+    pub fn take_output(&mut self, into: &mut ByteQueue, turn: Turn<'_>) -> usize {
+        let link = &mut self.links[0].outbound;
+        let count = link.visible_len();
+        if count > 0 {
+            link.move_to(into, turn.workspace);
+            self.sent(0, turn);
+        }
+        count
+    }
+
+    /// Moves what can be moved without telling anything: what there is to tell waits for
+    /// [`poll_event`](Chain::poll_event).
+    pub fn advance(&mut self, turn: Turn<'_>) {
+        if self.dirty != 0 {
+            self.pump(turn, &mut []);
+        }
+    }
+
+    /// Sets how much the protocol may leave unread; see [`Limits::input`].
+    pub fn set_input_limit(&mut self, limit: usize) {
+        self.limits.input = limit.max(1);
+        self.low = self.low.min(self.limits.input);
+    }
+
+    /// Shows the protocol again what it has left, because it is another one.
+    pub fn offer_again(&mut self) {
+        self.offered = 0;
+        let top = self.links.len() - 1;
+        self.links[top].inbound.seen = false;
+    }
+
     /// Stops data and EOF from being told, also what is buffered in any layer, until
     /// [`resume_reading`](Chain::resume_reading).
     pub fn pause_reading(&mut self) {
@@ -403,6 +448,12 @@ impl Chain {
         self.floors.iter().map(|floor| floor.name)
     }
 
+    /// After [`Event::Eof`]: the layer that told the end (TLS: close_notify), or empty for the
+    /// wire's end.
+    pub fn eof_layer(&self) -> Option<&'static str> {
+        self.eof_layer
+    }
+
     /// Whether no layer is left, so that a wire with this chain is a plain one.
     pub fn is_plain(&self) -> bool {
         self.floors.is_empty() && self.waiting.is_empty()
@@ -436,6 +487,7 @@ impl Chain {
             keeps_writes: layer.keeps_writes(),
             ready: false,
             finishing: false,
+            popped: false,
             dead: false,
             refused_up: false,
             refused_down: false,

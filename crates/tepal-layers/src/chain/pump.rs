@@ -175,11 +175,11 @@ impl Chain {
                 // Read as a stream: the frame's end means nothing here.
                 None | Some(InMark::Frame) => {}
                 Some(InMark::Notice(notice)) => above.inbound.mark(InMark::Notice(notice)),
-                Some(InMark::Eof) => {
+                Some(InMark::Eof(by)) => {
                     let rest = below.inbound.len();
                     below.inbound.consume(rest);
                     if !above.inbound.ended {
-                        above.inbound.mark(InMark::Eof);
+                        above.inbound.mark(InMark::Eof(by));
                     }
                 }
                 Some(InMark::Fault(error)) => {

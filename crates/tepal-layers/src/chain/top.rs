@@ -1,5 +1,5 @@
 use super::{Chain, Phase};
-use crate::link::InMark;
+use crate::link::{InMark, Link};
 use crate::{Error, ErrorKind, Event, Turn};
 
 impl Chain {
@@ -83,6 +83,27 @@ impl Chain {
         Ok(())
     }
 
+    /// Whether [`poll_event`](Chain::poll_event) has something to tell without moving anything.
+    pub fn has_event(&self) -> bool {
+        if self.phase == Phase::Failed {
+            return false;
+        }
+        let Some(Link { inbound, .. }) = self.links.last() else { return false };
+        if !self.events.is_empty()
+            || (!self.announced && self.floors.iter().all(|floor| floor.ready))
+        {
+            return true;
+        }
+        let visible = inbound.visible_len();
+        match inbound.next_mark() {
+            Some(InMark::Notice(_)) if visible == 0 => true,
+            _ if !inbound.pauses.is_empty() => false,
+            Some(InMark::Frame) => !inbound.seen,
+            None => visible > self.offered && visible >= self.low && self.phase == Phase::Open,
+            Some(_) => true,
+        }
+    }
+
     fn ready_event(&mut self, turn: Turn<'_>) -> Option<Event> {
         if self.phase == Phase::Failed {
             return None;
@@ -110,7 +131,9 @@ impl Chain {
             Some(InMark::Frame) => (!inbound.seen).then_some(Event::Data),
             None => (visible > self.offered && visible >= self.low).then_some(Event::Data),
             // The last chance for what the protocol has left because of the low mark.
-            Some(InMark::Notice(_) | InMark::Eof | InMark::Fault(_)) if visible > self.offered => {
+            Some(InMark::Notice(_) | InMark::Eof(_) | InMark::Fault(_))
+                if visible > self.offered =>
+            {
                 Some(Event::Data)
             }
             Some(_) => self.take_event(top),
@@ -124,7 +147,10 @@ impl Chain {
         }
         match mark {
             InMark::Notice(notice) => Some(Event::Layer(*notice)),
-            InMark::Eof => Some(Event::Eof),
+            InMark::Eof(layer) => {
+                self.eof_layer = Some(layer);
+                Some(Event::Eof)
+            }
             InMark::Fault(error) => {
                 self.phase = Phase::Failed;
                 self.failed = Some(error.clone());
@@ -141,7 +167,7 @@ impl Chain {
             return;
         }
         inbound.clear(turn.workspace);
-        while matches!(inbound.next_mark(), Some(InMark::Eof)) {
+        while matches!(inbound.next_mark(), Some(InMark::Eof(_))) {
             inbound.take_mark();
         }
         if let Some(floor) = self.floors.last() {

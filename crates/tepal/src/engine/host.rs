@@ -3,6 +3,7 @@ use std::ops::ControlFlow;
 
 use tepal_base::Buffer;
 use tepal_driver::{Address, Interest, Signal, Wait};
+use tepal_layers::{How, Info, ProxyRequest};
 
 use super::{AcceptFault, Engine, ListenerKey, Outcome, Report, StreamKey};
 use crate::{Closed, DatagramKey};
@@ -178,6 +179,72 @@ pub trait StreamProtocol<H: Host>: 'static {
         stream: StreamKey<H>,
         closed: &Closed,
     ) -> Verdict<()>;
+
+    /// A layer has finished its handshake. Before
+    /// [`connection_established`](Self::connection_established) for those of the beginning.
+    fn layer_ready(
+        &mut self,
+        _engine: &Engine<H>,
+        _stream: StreamKey<H>,
+        _layer: &'static str,
+        _info: &Info,
+    ) -> Verdict<()> {
+        Ok(())
+    }
+
+    /// A layer was put in by [`Engine::stream_push_layer`].
+    fn layer_added(
+        &mut self,
+        _engine: &Engine<H>,
+        _stream: StreamKey<H>,
+        _layer: &'static str,
+    ) -> Verdict<()> {
+        Ok(())
+    }
+
+    /// A layer is gone: what comes now comes from the layer below it.
+    fn layer_removed(
+        &mut self,
+        _engine: &Engine<H>,
+        _stream: StreamKey<H>,
+        _layer: &'static str,
+        _how: How,
+    ) -> Verdict<()> {
+        Ok(())
+    }
+
+    /// Nothing has passed an [`Idle`](tepal_layers::Idle) layer for its time.
+    fn layer_idle(
+        &mut self,
+        _engine: &Engine<H>,
+        _stream: StreamKey<H>,
+        _layer: &'static str,
+    ) -> Verdict<()> {
+        Ok(())
+    }
+
+    /// A client of a proxy layer has said where it wants to go: the layer waits for a
+    /// [`ProxyAnswer`](tepal_layers::ProxyAnswer), by [`Engine::stream_command`].
+    fn layer_request(
+        &mut self,
+        _engine: &Engine<H>,
+        _stream: StreamKey<H>,
+        _layer: &'static str,
+        _request: &ProxyRequest,
+    ) -> Verdict<()> {
+        Ok(())
+    }
+
+    /// A layer could not be built, or its handshake failed ([`Closed::layer_error`] names it);
+    /// [`connection_lost`](Self::connection_lost) follows with the same record.
+    fn error_layer(
+        &mut self,
+        _engine: &Engine<H>,
+        _stream: StreamKey<H>,
+        _closed: &Closed,
+    ) -> Verdict<()> {
+        Ok(())
+    }
 
     /// The end. The protocol is dropped after this.
     fn connection_lost(

@@ -30,8 +30,9 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tepal_base::{Buffer, Instant, JobId, JobQueue, Key, Pool, Slab};
+use tepal_base::{Buffer, Instant, JobId, JobQueue, Key, Slab};
 use tepal_driver::{Driver, Event, Readiness, Signal, SignalSource};
+use tepal_layers::Workspace;
 
 pub(crate) use host::flow_of;
 pub use host::{
@@ -72,7 +73,8 @@ pub(crate) struct Core<H: Host> {
     pub(crate) dirty: RefCell<Vec<StreamKey<H>>>,
     // The stream whose bytes a protocol looks at now: it is flushed behind that, without the list.
     pub(crate) reading: Cell<Option<StreamKey<H>>>,
-    pub(crate) pool: RefCell<Pool>,
+    // Blocks for what is on its way, in all layers.
+    pub(crate) workspace: Workspace,
     pub(crate) names: RefCell<Names<H>>,
     // The memory that streams are read into; away while a protocol looks at it.
     scratch: Cell<Option<Buffer>>,
@@ -125,6 +127,10 @@ pub(crate) enum Step {
     Lost,
     /// The object's own timer is due.
     Timeout,
+    /// A stream's layers have something to move or to tell.
+    Pump,
+    /// A deadline of a stream's layers has passed.
+    LayerTimeout,
 }
 
 pub(crate) enum TimerWork<H: Host> {
@@ -134,6 +140,8 @@ pub(crate) enum TimerWork<H: Host> {
     Repeat(H::Callback),
     /// A deadline of an object.
     Object(ObjectKey<H>),
+    /// A deadline of a stream's layers.
+    Layers(ObjectKey<H>),
     /// The deadline of a resolver.
     Resolver(ResolverKey<H>),
 }
@@ -145,10 +153,8 @@ pub struct TimerKey<H: Host>(Keyed<TimerWork<H>>);
 /// and holds a 64 KiB message with whatever follows it, so that a read comes back short and needs
 /// no second one to learn that nothing is left.
 pub(crate) const READ_LEN: usize = 256 * 1024;
-/// The block that gathers small writes: a few full TCP segments.
+/// The block that gathers small writes: a few full TCP segments. 64 of them are kept.
 const BLOCK_LEN: usize = 16 * 1024;
-/// Blocks kept for the next writes: 1 MiB.
-const BLOCKS_KEPT: usize = 64;
 
 impl<H: Host> Engine<H> {
     /// A loop over a driver.
@@ -168,7 +174,7 @@ impl<H: Host> Engine<H> {
             triggers: RefCell::new(BTreeMap::new()),
             dirty: RefCell::new(Vec::new()),
             reading: Cell::new(None),
-            pool: RefCell::new(Pool::new(BLOCK_LEN, BLOCKS_KEPT)),
+            workspace: Workspace::new(BLOCK_LEN),
             names: RefCell::new(Names::new()),
             scratch: Cell::new(None),
             events: Cell::new(Vec::new()),
@@ -367,8 +373,17 @@ impl<H: Host> Engine<H> {
         timer: Option<TimerKey<H>>,
         deadline: Instant,
     ) -> TimerKey<H> {
+        self.arm_timer(timer, deadline, || TimerWork::Object(key))
+    }
+
+    pub(crate) fn arm_timer(
+        &self,
+        timer: Option<TimerKey<H>>,
+        deadline: Instant,
+        work: impl FnOnce() -> TimerWork<H>,
+    ) -> TimerKey<H> {
         let mut timers = self.0.timers.borrow_mut();
-        let timer = timer.unwrap_or_else(|| TimerKey(timers.insert(TimerWork::Object(key))));
+        let timer = timer.unwrap_or_else(|| TimerKey(timers.insert(work())));
         timers.arm(timer.0, deadline);
         timer
     }

@@ -13,6 +13,8 @@ pub enum Outcome {
     Exited(ExitStatus),
     /// A relay between two streams ended: bytes from the first to the second, and back.
     Joined(io::Result<(u64, u64)>),
+    /// A layer was taken out: how it ended; or why it could not be.
+    Popped(Result<tepal_layers::How, tepal_layers::Error>),
     /// A file was sent: its bytes.
     FileSent(io::Result<u64>),
     /// A server has drained: how many connections had to be aborted.

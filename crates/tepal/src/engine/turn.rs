@@ -63,7 +63,10 @@ impl<H: Host> Engine<H> {
     fn poll(&self) -> io::Result<()> {
         let core = self.core();
         self.take_remote(false);
-        let busy = core.stopping.get() || !core.ready.borrow().is_empty();
+        // A layer may write to another stream while streams are flushed.
+        let busy = core.stopping.get()
+            || !core.ready.borrow().is_empty()
+            || !core.dirty.borrow().is_empty();
         let deadline = match busy {
             true if self.may_skip_poll() => {
                 self.queue_due_timers();
@@ -287,6 +290,11 @@ impl<H: Host> Engine<H> {
                 let unused = core.timers.borrow_mut().finish(key, TimerWork::Repeat(callback));
                 drop(unused);
                 flow
+            }
+            TimerWork::Layers(object) => {
+                let unused = core.timers.borrow_mut().finish(key, TimerWork::Layers(object));
+                drop(unused);
+                self.run_step(object, Step::LayerTimeout)
             }
             TimerWork::Object(object) => {
                 let unused = core.timers.borrow_mut().finish(key, TimerWork::Object(object));

@@ -14,6 +14,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
 use tepal_base::{Buffer, CallOnce};
+use tepal_layers::{How, Info, ProxyRequest, Side, Stack};
 
 use super::server::ServerState;
 use super::transport::ClosedCell;
@@ -47,7 +48,13 @@ pub enum Job {
 pub type RemoteJob = Box<dyn FnOnce(&Loop) + Send>;
 pub type Callback = Box<dyn FnMut(&Loop, Occasion)>;
 pub type Completion = Box<dyn FnOnce(&Loop, Outcome)>;
-pub type Factory = Box<dyn FnMut(&Address) -> Box<dyn Protocol>>;
+pub type MakeProtocol = Box<dyn FnMut(&Address) -> Box<dyn Protocol>>;
+
+/// What makes the connections of a listening socket.
+pub struct Factory {
+    pub(super) protocol: MakeProtocol,
+    pub(super) stack: Stack,
+}
 
 /// A boxed protocol with the transport that its callbacks get.
 pub struct Bound {
@@ -145,12 +152,18 @@ impl Host for RustHost {
 
     fn accepted(
         &self,
-        _engine: &RustEngine,
+        engine: &RustEngine,
         factory: &mut Factory,
-        _stream: StreamKey<Self>,
+        stream: StreamKey<Self>,
         peer: &Address,
     ) -> Verdict<Bound> {
-        self.guard(|| Bound::new(factory(peer), Rc::default()))
+        let stack = factory.stack.clone();
+        if !stack.is_empty() && engine.stream_set_layers(stream, stack, Side::Server, None).is_err()
+        {
+            // A stream that was accepted just now takes layers.
+            return Err(Failure::Connection);
+        }
+        self.guard(|| Bound::new((factory.protocol)(peer), Rc::default()))
     }
 
     fn connection_released(&self, _engine: &RustEngine, listener: ListenerKey<Self>) {
@@ -257,6 +270,69 @@ impl StreamProtocol<RustHost> for Bound {
 
     fn io_out(&mut self, engine: &RustEngine, stream: StreamKey<RustHost>) -> Verdict<()> {
         self.call(engine, stream, |protocol, transport| protocol.io_out(transport))
+    }
+
+    fn layer_ready(
+        &mut self,
+        engine: &RustEngine,
+        stream: StreamKey<RustHost>,
+        layer: &'static str,
+        info: &Info,
+    ) -> Verdict<()> {
+        self.call(engine, stream, |protocol, transport| {
+            protocol.layer_ready(transport, layer, info);
+        })
+    }
+
+    fn layer_added(
+        &mut self,
+        engine: &RustEngine,
+        stream: StreamKey<RustHost>,
+        layer: &'static str,
+    ) -> Verdict<()> {
+        self.call(engine, stream, |protocol, transport| protocol.layer_added(transport, layer))
+    }
+
+    fn layer_removed(
+        &mut self,
+        engine: &RustEngine,
+        stream: StreamKey<RustHost>,
+        layer: &'static str,
+        how: How,
+    ) -> Verdict<()> {
+        self.call(engine, stream, |protocol, transport| {
+            protocol.layer_removed(transport, layer, how);
+        })
+    }
+
+    fn layer_idle(
+        &mut self,
+        engine: &RustEngine,
+        stream: StreamKey<RustHost>,
+        _layer: &'static str,
+    ) -> Verdict<()> {
+        self.call(engine, stream, |protocol, transport| protocol.timeout_idle(transport))
+    }
+
+    fn layer_request(
+        &mut self,
+        engine: &RustEngine,
+        stream: StreamKey<RustHost>,
+        layer: &'static str,
+        request: &ProxyRequest,
+    ) -> Verdict<()> {
+        self.call(engine, stream, |protocol, transport| {
+            protocol.proxy_request(transport, layer, request);
+        })
+    }
+
+    fn error_layer(
+        &mut self,
+        engine: &RustEngine,
+        stream: StreamKey<RustHost>,
+        closed: &Closed,
+    ) -> Verdict<()> {
+        self.call(engine, stream, |protocol, transport| protocol.error_layer(transport, closed))
     }
 
     fn error_connecting(

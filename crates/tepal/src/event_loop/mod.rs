@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use tepal_base::{CallOnce, Instant};
 use tepal_driver::{Address, Command, Driver, Interest, Signal};
+use tepal_layers::{Side, Stack};
 
 pub use handles::{Handle, Remote, Timer, TimerHandle, Trigger, Watcher};
 pub use names::{Reply, Resolve, Resolver, Resolving};
@@ -318,6 +319,10 @@ impl Loop {
         let protocol = Bound::new(Box::new(protocol), closed.clone());
         let (peer, local, timeout) = (target.peer, target.local, target.connecting);
         let key = self.0.stream_connect(peer, local, timeout, protocol, options);
+        if !target.stack.is_empty() {
+            // A stream that was made just now takes layers.
+            let _ = self.0.stream_set_layers(key, target.stack, Side::Client, None);
+        }
         Transport::new(self.clone(), key, closed)
     }
 
@@ -344,9 +349,11 @@ impl Loop {
         // One factory serves several listening sockets; it is never entered twice at once, because
         // accepting is the loop's own step.
         let factory = Rc::new(RefCell::new(factory));
-        let factory = move || -> host::Factory {
+        let factory = move |stack| {
             let factory = Rc::clone(&factory);
-            Box::new(move |peer| Box::new(factory.borrow_mut()(peer)))
+            let protocol: host::MakeProtocol =
+                Box::new(move |peer| Box::new(factory.borrow_mut()(peer)));
+            host::Factory { protocol, stack }
         };
         Server::start(self, factory, listen.into())
     }
@@ -366,6 +373,24 @@ impl Loop {
         let protocol = Bound::new(Box::new(protocol), closed.clone());
         let key = self.0.stream(descriptor, protocol, StreamOptions::default());
         Ok(Transport::new(self.clone(), key, closed))
+    }
+
+    /// As [`attach`](Self::attach), with layers on top of the descriptor, on the side given.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's.
+    pub fn attach_with(
+        &self,
+        protocol: impl Protocol,
+        fd: std::os::fd::OwnedFd,
+        stack: Stack,
+        side: Side,
+    ) -> io::Result<Transport> {
+        let transport = self.attach(protocol, fd)?;
+        // A stream that was made just now takes layers.
+        let _ = self.0.stream_set_layers(transport.key(), stack, side, None);
+        Ok(transport)
     }
 
     /// Makes a datagram endpoint bound to `local`, connected to `peer`, or both.

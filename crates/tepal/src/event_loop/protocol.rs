@@ -1,4 +1,5 @@
 use tepal_base::Buffer;
+use tepal_layers::{How, Info, ProxyRequest};
 
 use super::{DatagramTransport, Transport};
 use crate::{Address, Closed};
@@ -13,8 +14,9 @@ use crate::{Address, Closed};
 /// ```text
 /// connection_made
 ///   (error_connecting connection_lost)                         an outbound one that failed
+/// | layer_ready* (error_layer connection_lost)                 a handshake that failed
 /// | connection_established data_received* eof_received? connection_lost
-///   with pause_writing resume_writing io_out between the two
+///   with pause_writing resume_writing io_out layer_* between the two
 /// ```
 ///
 /// # Panics
@@ -105,6 +107,48 @@ pub trait Protocol: 'static {
         let _ = (transport, closed);
     }
 
+    /// A layer has finished its handshake, and this is what it found out. For the layers of the
+    /// beginning before `connection_established`.
+    fn layer_ready(&mut self, transport: &Transport, layer: &str, info: &Info) {
+        let _ = (transport, layer, info);
+    }
+
+    /// A layer was put in by [`Transport::push_layer`]. What comes now has passed it.
+    fn layer_added(&mut self, transport: &Transport, layer: &str) {
+        let _ = (transport, layer);
+    }
+
+    /// A layer is gone: what comes now comes from the layer below it.
+    fn layer_removed(&mut self, transport: &Transport, layer: &str, how: How) {
+        let _ = (transport, layer, how);
+    }
+
+    /// Nothing has passed an [`Idle`](crate::Idle) layer for its time. The connection stays up, so
+    /// that a keep-alive can be sent.
+    fn timeout_idle(&mut self, transport: &Transport) {
+        let _ = transport;
+    }
+
+    /// A client of a [`SocksServer`](crate::SocksServer) or
+    /// [`HttpConnectServer`](crate::HttpConnectServer) has said where it wants to go. The layer
+    /// waits for [`Transport::answer_proxy`].
+    fn proxy_request(&mut self, transport: &Transport, layer: &str, request: &ProxyRequest) {
+        let _ = (transport, layer, request);
+    }
+
+    /// A layer could not be built, or its handshake failed: [`Closed::layer_error`] says which and
+    /// why. `connection_lost` follows with the same record.
+    fn error_layer(&mut self, transport: &Transport, closed: &Closed) {
+        if closed.layer() == Some("tls") {
+            self.error_tls(transport, closed);
+        }
+    }
+
+    /// The same, for TLS layers only.
+    fn error_tls(&mut self, transport: &Transport, closed: &Closed) {
+        let _ = (transport, closed);
+    }
+
     /// The end; nothing is called after it. [`Closed::is_clean`] tells an orderly end.
     fn connection_lost(&mut self, transport: &Transport, closed: &Closed) {
         let _ = (transport, closed);
@@ -138,6 +182,24 @@ impl Protocol for Box<dyn Protocol> {
     }
     fn io_out(&mut self, transport: &Transport) {
         (**self).io_out(transport);
+    }
+    fn layer_ready(&mut self, transport: &Transport, layer: &str, info: &Info) {
+        (**self).layer_ready(transport, layer, info);
+    }
+    fn layer_added(&mut self, transport: &Transport, layer: &str) {
+        (**self).layer_added(transport, layer);
+    }
+    fn layer_removed(&mut self, transport: &Transport, layer: &str, how: How) {
+        (**self).layer_removed(transport, layer, how);
+    }
+    fn timeout_idle(&mut self, transport: &Transport) {
+        (**self).timeout_idle(transport);
+    }
+    fn proxy_request(&mut self, transport: &Transport, layer: &str, request: &ProxyRequest) {
+        (**self).proxy_request(transport, layer, request);
+    }
+    fn error_layer(&mut self, transport: &Transport, closed: &Closed) {
+        (**self).error_layer(transport, closed);
     }
     fn error_connecting(&mut self, transport: &Transport, closed: &Closed) {
         (**self).error_connecting(transport, closed);

@@ -11,6 +11,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tepal_driver::{Address, Descriptor, Domain, Driver, Kind, SocketOption, UnixAddress};
+use tepal_layers::{LayerSpec, Stack};
 
 use super::host::{Factory, RustHost};
 use super::{Loop, Sleep};
@@ -29,6 +30,7 @@ pub struct Listen {
     backlog: u32,
     reuse_port: bool,
     max_connections: usize,
+    stack: Stack,
 }
 
 #[derive(Debug)]
@@ -96,6 +98,19 @@ impl Listen {
         self.max_connections = most;
         self
     }
+
+    /// One more layer of each connection, on top of those that were named before: from the wire
+    /// upward.
+    pub fn layer(mut self, spec: impl LayerSpec + 'static) -> Listen {
+        self.stack = self.stack.with(spec);
+        self
+    }
+
+    /// All layers of each connection at once, from the wire upward.
+    pub fn stack(mut self, stack: Stack) -> Listen {
+        self.stack = stack;
+        self
+    }
 }
 
 impl From<Place> for Listen {
@@ -105,6 +120,7 @@ impl From<Place> for Listen {
             backlog: 1024,
             reuse_port: false,
             max_connections: usize::MAX,
+            stack: Stack::new(),
         }
     }
 }
@@ -145,7 +161,7 @@ impl From<OwnedFd> for Listen {
 impl Server {
     pub(super) fn start(
         lp: &Loop,
-        factory: impl Fn() -> Factory,
+        factory: impl Fn(Stack) -> Factory,
         listen: Listen,
     ) -> io::Result<Server> {
         let mut server = Server {
@@ -158,7 +174,11 @@ impl Server {
             let opened = server.open(place, listen.backlog, listen.reuse_port);
             let started = opened.and_then(|socket| {
                 let address = lp.engine().with_driver(|driver| driver.local_address(socket));
-                let key = lp.engine().listener(socket, factory(), listen.max_connections)?;
+                let key = lp.engine().listener(
+                    socket,
+                    factory(listen.stack.clone()),
+                    listen.max_connections,
+                )?;
                 server.listeners.push(key);
                 lp.engine().host().servers.borrow_mut().insert(key, Rc::clone(&server.state));
                 server.addresses.push(address?);

@@ -10,6 +10,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tepal_driver::Address;
+use tepal_layers::{LayerSpec, Stack};
 
 use super::{Loop, Protocol, Transport};
 use crate::Closed;
@@ -30,6 +31,7 @@ pub struct Target {
     pub(super) peer: Address,
     pub(super) local: Option<Address>,
     pub(super) connecting: Option<Duration>,
+    pub(super) stack: Stack,
 }
 
 /// The future of [`Loop::create_connection`]. Dropping it aborts a connection that it has not
@@ -82,6 +84,26 @@ impl Target {
         self
     }
 
+    /// One more layer, on top of those that were named before: from the wire upward.
+    ///
+    /// ```
+    /// use tepal::{Lines, RateLimit, Target};
+    ///
+    /// let target = Target::address("127.0.0.1:6667".parse().unwrap())
+    ///     .layer(RateLimit::new().write(1 << 16))
+    ///     .layer(Lines::new(512));
+    /// ```
+    pub fn layer(mut self, spec: impl LayerSpec + 'static) -> Target {
+        self.stack = self.stack.with(spec);
+        self
+    }
+
+    /// All layers at once, from the wire upward.
+    pub fn stack(mut self, stack: Stack) -> Target {
+        self.stack = stack;
+        self
+    }
+
     /// How long the connect may take; 30 seconds unless set, `None`: as long as the kernel tries.
     pub fn connecting(mut self, timeout: Option<Duration>) -> Target {
         self.connecting = timeout;
@@ -91,7 +113,7 @@ impl Target {
 
 impl From<Address> for Target {
     fn from(peer: Address) -> Target {
-        Target { peer, local: None, connecting: Some(CONNECTING) }
+        Target { peer, local: None, connecting: Some(CONNECTING), stack: Stack::new() }
     }
 }
 

@@ -1,11 +1,15 @@
+use std::any::Any;
 use std::cell::RefCell;
 use std::fmt;
 use std::io;
 use std::os::fd::RawFd;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
 
 use tepal_base::Segment;
 use tepal_driver::{Address, Descriptor, Driver, SocketOption};
+use tepal_layers::{Error as LayerError, How, Info, Late, LayerSpec, ProxyAnswer, Residual};
 
 use super::host::{Bound, BoundDatagram, RustHost};
 use super::{Loop, Pending, Protocol};
@@ -30,6 +34,10 @@ pub(super) type ClosedCell = Rc<RefCell<Option<Closed>>>;
 impl Transport {
     pub(super) fn new(lp: Loop, key: StreamKey<RustHost>, closed: ClosedCell) -> Transport {
         Transport { lp, key, closed }
+    }
+
+    pub(super) fn key(&self) -> StreamKey<RustHost> {
+        self.key
     }
 
     /// Nobody waits for `io_out`: it need not be queued at every write.
@@ -215,6 +223,95 @@ impl Transport {
         let engine = self.lp.engine();
         engine.stream_join(self.key, other.key, completion).map_err(|(error, _)| error)?;
         Ok(operation)
+    }
+
+    /// Puts a layer in, on top of the others. See
+    /// [`push_layer_with`](Self::push_layer_with); bytes that were received and not used end the
+    /// connection.
+    ///
+    /// # Errors
+    ///
+    /// As for [`push_layer_with`](Self::push_layer_with).
+    pub fn push_layer(&self, spec: impl LayerSpec + 'static) -> Result<(), LayerError> {
+        self.push_layer_with(&(Arc::new(spec) as Arc<dyn LayerSpec>), None, Residual::Reject)
+    }
+
+    /// Puts a layer in, above the bytes already written: on top, or directly below the layer
+    /// named. [`Protocol::layer_added`] follows, and [`Protocol::layer_ready`] after its
+    /// handshake; what is written now waits for that.
+    ///
+    /// What was received and not used is treated as `residual` says; inside `data_received` that
+    /// call's count is applied first. What an earlier layer of the same `spec` value left behind
+    /// (a TLS session) is used again.
+    ///
+    /// # Errors
+    ///
+    /// What the spec finds wrong with itself; `NoSuchLayer`; `Closing` while the connection is not
+    /// established, closes, or another layer is put in or taken out. Nothing has changed then.
+    pub fn push_layer_with(
+        &self,
+        spec: &Arc<dyn LayerSpec>,
+        below: Option<&str>,
+        residual: Residual,
+    ) -> Result<(), LayerError> {
+        self.lp.engine().stream_push_layer(self.key, spec, below, residual)
+    }
+
+    /// Takes a layer out gracefully, the topmost one or the one named, and leaves what is below it
+    /// open: a TLS layer says goodbye and waits up to `timeout` for the peer's. What is written
+    /// from now on waits until then and goes to the layer below. The value is how the layer ended.
+    ///
+    /// # Errors
+    ///
+    /// At once `NoSuchLayer`; `Closing` while the connection is not established, closes, has
+    /// ended its writing, or another layer is put in or taken out. In the operation: why the
+    /// connection ended before, or with [`Late::Close`] that the peer did not answer in time.
+    pub fn pop_layer(
+        &self,
+        layer: Option<&str>,
+        timeout: Duration,
+        late: Late,
+    ) -> Result<Pending<Result<How, LayerError>>, LayerError> {
+        let (operation, finish) = Pending::new();
+        let completion = Box::new(move |_: &Loop, outcome: Outcome| {
+            if let Outcome::Popped(result) = outcome {
+                finish(result);
+            }
+        });
+        let engine = self.lp.engine();
+        engine
+            .stream_pop_layer(self.key, layer, timeout, late, completion)
+            .map_err(|(error, _)| error)?;
+        Ok(operation)
+    }
+
+    /// The names of the layers, from the wire upward.
+    pub fn layers(&self) -> Vec<&'static str> {
+        self.lp.engine().stream_layers(self.key)
+    }
+
+    /// What the handshake of a layer found out, as long as the layer is there; of a layer whose
+    /// handshake was its work (SOCKS, CONNECT, PROXY), as long as the connection is.
+    pub fn layer_info(&self, layer: &str) -> Option<Info> {
+        self.lp.engine().stream_layer_info(self.key, layer)
+    }
+
+    /// Gives an order to a layer, in order with writes: [`LinesMode`](crate::layers::LinesMode).
+    ///
+    /// # Errors
+    ///
+    /// `NoSuchLayer`, `Closing`.
+    pub fn command_layer(&self, layer: &str, command: impl Any) -> Result<(), LayerError> {
+        self.lp.engine().stream_command(self.key, layer, Box::new(command))
+    }
+
+    /// Answers the client of a proxy layer, after [`Protocol::proxy_request`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`command_layer`](Self::command_layer).
+    pub fn answer_proxy(&self, layer: &str, answer: ProxyAnswer) -> Result<(), LayerError> {
+        self.command_layer(layer, answer)
     }
 
     /// Replaces the protocol, which is dropped; inside its own callback, after that. The new one

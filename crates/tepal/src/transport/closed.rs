@@ -3,6 +3,7 @@ use std::io;
 use std::sync::Arc;
 
 use tepal_driver::Half;
+use tepal_layers::{Error, ErrorKind};
 
 /// How a connection ended: the whole record.
 #[derive(Clone, Debug)]
@@ -13,9 +14,12 @@ pub struct Closed {
     pub error: Option<Arc<io::Error>>,
     /// Which direction failed, where one did: a failed read is told apart from a failed write.
     pub half: Option<Half>,
-    /// Bytes accepted by `write` that never reached the kernel.
+    /// The layer's error, if a layer did: which layer, whose fault, what kind, in words.
+    pub layer_error: Option<Error>,
+    /// Bytes accepted by `write`, in whatever form their layers had given them, that never reached
+    /// the kernel.
     pub unsent: u64,
-    /// Bytes received that the protocol did not take.
+    /// Bytes received that the protocol did not take, in all layers.
     pub unread: u64,
 }
 
@@ -29,6 +33,8 @@ pub enum CloseKind {
     Aborted,
     /// The peer ended its direction (FIN), and then we closed.
     PeerEof,
+    /// The peer ended its direction inside a layer (TLS: close_notify), and then we closed.
+    PeerClosedLayer,
     /// The peer or its host reset it (`ECONNRESET`).
     Reset,
     /// The peer no longer reads (`EPIPE`).
@@ -41,8 +47,22 @@ pub enum CloseKind {
     ConnectFailed,
     /// It was not made in time.
     ConnectTimedOut,
-    /// We closed it, and the peer took none of what was left for the whole closing time-out.
+    /// We closed it, and the peer took none of what was left for the whole closing time-out; or a
+    /// layer's peer did not answer its close in time, and [`Closed::layer_error`] tells which.
     ClosingTimedOut,
+    /// The bytes ended without TLS's close_notify, so somebody may have cut them off.
+    TlsTruncated,
+    /// The peer sent a fatal TLS alert: [`ErrorKind::TlsAlert`] in [`Closed::layer_error`] has its
+    /// number.
+    TlsAlert,
+    /// A layer could not be built, or its handshake failed.
+    HandshakeFailed,
+    /// A layer's handshake did not end in time.
+    HandshakeTimedOut,
+    /// Bytes had come before a layer was pushed that was to reject them (STARTTLS injection).
+    ResidualRejected,
+    /// A layer failed after its handshake.
+    LayerFailed,
     /// A callback of the protocol panicked or raised.
     ProtocolFailed,
     /// The protocol claimed to have used more bytes than it was given.
@@ -53,7 +73,7 @@ pub enum CloseKind {
 
 impl Closed {
     pub(crate) fn new(kind: CloseKind) -> Closed {
-        Closed { kind, error: None, half: None, unsent: 0, unread: 0 }
+        Closed { kind, error: None, half: None, layer_error: None, unsent: 0, unread: 0 }
     }
 
     pub(crate) fn failed(half: Half, error: io::Error) -> Closed {
@@ -74,9 +94,36 @@ impl Closed {
         Closed { error: Some(Arc::new(error)), ..Closed::new(kind) }
     }
 
-    /// Whether the end was an orderly one: ours, the peer's FIN, or an abort that we asked for.
+    /// What a layer's error means for the connection.
+    pub(crate) fn of_layer(error: Error, in_handshake: bool) -> Closed {
+        let kind = match error.kind() {
+            ErrorKind::Io(kind, code) => {
+                let error = code.map_or_else(|| kind.into(), io::Error::from_raw_os_error);
+                return Closed::failed(Half::Read, error);
+            }
+            ErrorKind::WrongCount => CloseKind::WrongCount,
+            ErrorKind::InputStalled => CloseKind::InputStalled,
+            ErrorKind::ResidualRejected => CloseKind::ResidualRejected,
+            ErrorKind::CloseTimeout => CloseKind::ClosingTimedOut,
+            ErrorKind::HandshakeTimeout => CloseKind::HandshakeTimedOut,
+            ErrorKind::TlsTruncated => CloseKind::TlsTruncated,
+            ErrorKind::TlsAlert(_) => CloseKind::TlsAlert,
+            _ if in_handshake => CloseKind::HandshakeFailed,
+            _ => CloseKind::LayerFailed,
+        };
+        Closed { layer_error: Some(error), ..Closed::new(kind) }
+    }
+
+    /// The name of the layer that ended the connection, if one did.
+    pub fn layer(&self) -> Option<&'static str> {
+        self.layer_error.as_ref().map(Error::layer).filter(|name| !name.is_empty())
+    }
+
+    /// Whether the end was an orderly one: ours, the peer's FIN or close_notify, or an abort that
+    /// we asked for.
     pub fn is_clean(&self) -> bool {
-        matches!(self.kind, CloseKind::Local | CloseKind::PeerEof | CloseKind::Aborted)
+        use CloseKind::{Aborted, Local, PeerClosedLayer, PeerEof};
+        matches!(self.kind, Local | PeerEof | PeerClosedLayer | Aborted)
     }
 }
 
@@ -86,6 +133,7 @@ impl fmt::Display for Closed {
             (CloseKind::Local, _) => "closed",
             (CloseKind::Aborted, _) => "aborted",
             (CloseKind::PeerEof, _) => "closed by the peer",
+            (CloseKind::PeerClosedLayer, _) => "closed by the peer's layer",
             (CloseKind::Reset, _) => "reset by the peer",
             (CloseKind::BrokenPipe, _) => "the peer no longer reads",
             (CloseKind::TimedOut, _) => "the peer was not heard of in time",
@@ -95,11 +143,20 @@ impl fmt::Display for Closed {
             (CloseKind::ConnectFailed, _) => "could not be connected",
             (CloseKind::ConnectTimedOut, _) => "was not connected in time",
             (CloseKind::ClosingTimedOut, _) => "the peer took nothing of what was left to send",
+            (CloseKind::TlsTruncated, _) => "cut off",
+            (CloseKind::TlsAlert, _) => "ended by the peer's alert",
+            (CloseKind::HandshakeFailed, _) => "the handshake failed",
+            (CloseKind::HandshakeTimedOut, _) => "the handshake took too long",
+            (CloseKind::ResidualRejected, _) => "unexpected bytes before a change of layers",
+            (CloseKind::LayerFailed, _) => "a layer failed",
             (CloseKind::ProtocolFailed, _) => "a callback of the protocol failed",
             (CloseKind::WrongCount, _) => "the protocol used more bytes than there were",
             (CloseKind::InputStalled, _) => "the input buffer is full and the protocol uses none",
         })?;
         if let Some(error) = &self.error {
+            write!(f, ": {error}")?;
+        }
+        if let Some(error) = &self.layer_error {
             write!(f, ": {error}")?;
         }
         if self.unsent > 0 {
@@ -111,6 +168,7 @@ impl fmt::Display for Closed {
 
 impl std::error::Error for Closed {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.error.as_deref().map(|error| error as _)
+        let layer = self.layer_error.as_ref().map(|error| error as _);
+        self.error.as_deref().map(|error| error as _).or(layer)
     }
 }

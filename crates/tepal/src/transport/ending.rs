@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tepal_driver::SocketOption;
 
+use super::layers::Request;
 use super::stream::{Phase, Stream};
 use super::{CloseKind, Closed};
 use crate::engine::{Engine, Flow, Host, Object, Step, StreamKey, StreamProtocol, flow_of, stream};
@@ -20,14 +21,27 @@ impl<H: Host> Engine<H> {
                 let text = "no answer to the connect in time";
                 self.stream_not_connected(key, io::Error::new(io::ErrorKind::TimedOut, text))
             }
-            Phase::Established => {
-                self.stream_reset(key);
-                self.stream_lose(key, Closed::new(CloseKind::ClosingTimedOut));
+            Phase::Established | Phase::Handshaking => {
+                self.stream_closing_timeout(key);
                 Flow::Continue(())
             }
             Phase::Lost => self.linger_timeout(key),
             Phase::Attached => Flow::Continue(()),
         }
+    }
+
+    fn stream_closing_timeout(&self, key: StreamKey<H>) {
+        let failed = stream(&mut self.core().objects.borrow_mut(), key)
+            .and_then(|stream| stream.layers.as_mut())
+            .and_then(|layers| layers.failed.take());
+        self.stream_reset(key);
+        self.stream_lose(
+            key,
+            match failed {
+                Some(closed) => *closed,
+                None => Closed::new(CloseKind::ClosingTimedOut),
+            },
+        );
     }
 
     /// Closes once everything written has left: no more is read, and `connection_lost` follows in
@@ -39,17 +53,23 @@ impl<H: Host> Engine<H> {
             return;
         }
         stream.closing = true;
+        let layered = stream.layers.is_some();
         let wait = match stream.phase {
             // Inbound and not told yet: what is written goes out once it is.
             Phase::Attached if stream.descriptor.is_some() => stream.has_output(),
             // Nothing was connected yet: there is nobody to send anything to.
             Phase::Attached | Phase::Connecting => false,
-            Phase::Established | Phase::Lost => stream.has_output(),
+            Phase::Handshaking => true,
+            Phase::Established | Phase::Lost => layered || stream.has_output(),
         };
         let timeout = stream.closing_timeout;
-        if wait && !stream.dirty && !stream.blocked {
+        if wait && !stream.dirty && (layered || !stream.blocked) {
             stream.dirty = true;
             self.core().dirty.borrow_mut().push(key);
+        }
+        if let Some(layers) = stream.layers.as_mut().filter(|_| wait) {
+            // They finish from the top, each after what was written before.
+            layers.inbox.push(Request::Close);
         }
         drop(objects);
         match (wait, timeout) {
@@ -62,7 +82,7 @@ impl<H: Host> Engine<H> {
     /// Bytes have left while closing: the time-out starts anew.
     pub(super) fn stream_closing_progress(&self, key: StreamKey<H>) {
         let timeout = match stream(&mut self.core().objects.borrow_mut(), key) {
-            Some(stream) if stream.phase == Phase::Established => stream.closing_timeout,
+            Some(stream) if stream.is_open() => stream.closing_timeout,
             _ => None,
         };
         if let Some(timeout) = timeout {
@@ -101,19 +121,26 @@ impl<H: Host> Engine<H> {
             return;
         }
         if closed.kind == CloseKind::Local && stream.peer_eof {
-            closed.kind = CloseKind::PeerEof;
+            let by = stream.layers.as_ref().and_then(|layers| layers.eof_layer);
+            closed.kind = match by.is_some_and(|layer| !layer.is_empty()) {
+                true => CloseKind::PeerClosedLayer,
+                false => CloseKind::PeerEof,
+            };
         }
         stream.phase = Phase::Lost;
         stream.closing = true;
-        closed.unsent = stream.output.len() as u64;
-        closed.unread = stream.unread.len() as u64;
+        let read_len = stream.layers.as_ref().map_or(0, |layers| layers.read_len);
+        closed.unsent = stream.buffered() as u64;
+        closed.unread = (stream.unread.len() + read_len) as u64;
+        let layers = stream.layers.as_mut().map(|layers| layers.lose());
         let output = std::mem::take(&mut stream.output);
         let unread = std::mem::take(&mut stream.unread);
         let files = stream.files.take();
         let timer = stream.timer.take();
         let joined = stream.relay.is_some().then(|| closed.clone());
-        stream.closed = Some(Box::new(closed));
+        stream.closed = Some(Box::new(closed.clone()));
         drop(objects);
+        self.stream_lose_layers(layers, &closed);
         drop((output, unread));
         for part in files.into_iter().flat_map(|files| *files) {
             let text = "the connection ended before the file was sent";
@@ -136,7 +163,9 @@ impl<H: Host> Engine<H> {
         let Some(closed) = stream.closed.clone() else { return Flow::Continue(()) };
         let protocol = stream.protocol.take();
         let made = stream.made;
-        let lingers = closed.kind == CloseKind::Local && stream.may_linger();
+        // Our last bytes were meant to arrive: those of a close, a layer's alert.
+        let said = closed.kind == CloseKind::Local || closed.layer_error.is_some();
+        let lingers = said && stream.may_linger();
         drop(objects);
         let mut verdict = Ok(());
         if let Some(mut protocol) = protocol {

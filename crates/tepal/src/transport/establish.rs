@@ -49,7 +49,7 @@ impl<H: Host> Engine<H> {
             return Flow::Continue(());
         }
         drop(objects);
-        self.stream_establish(key)
+        self.stream_wire_stands(key)
     }
 
     pub(super) fn stream_open(&self, key: StreamKey<H>) -> Flow {
@@ -83,7 +83,7 @@ impl<H: Host> Engine<H> {
             })
         };
         match started {
-            Ok(Connect::Connected) => self.stream_establish(key),
+            Ok(Connect::Connected) => self.stream_wire_stands(key),
             Ok(Connect::InProgress) => {
                 if let Some(timeout) = outbound.timeout {
                     self.arm_stream(key, timeout);
@@ -119,22 +119,28 @@ impl<H: Host> Engine<H> {
         };
         drop(driver);
         match result {
-            Ok(()) => self.stream_establish(key),
+            Ok(()) => self.stream_wire_stands(key),
             Err(error) => self.stream_not_connected(key, error),
         }
     }
 
-    pub(super) fn stream_establish(&self, key: StreamKey<H>) -> Flow {
-        let timer = match stream(&mut self.core().objects.borrow_mut(), key) {
+    pub(super) fn stream_wire_stands(&self, key: StreamKey<H>) -> Flow {
+        let (timer, layered) = match stream(&mut self.core().objects.borrow_mut(), key) {
             Some(stream) => {
-                stream.phase = Phase::Established;
+                let layered = stream.layers.is_some();
+                if !layered {
+                    stream.phase = Phase::Established;
+                }
                 // Closed before it was established: the timer is the closing one already.
-                stream.timer.filter(|_| !stream.closing)
+                (stream.timer.filter(|_| !stream.closing), layered)
             }
             None => return Flow::Continue(()),
         };
         if let Some(timer) = timer {
             self.timer_disarm(timer);
+        }
+        if layered {
+            return self.stream_handshake(key);
         }
         self.call_protocol(key, |protocol| protocol.connection_established(self, key))?;
         let mut objects = self.core().objects.borrow_mut();

@@ -8,7 +8,7 @@ use std::io;
 
 use tepal_driver::Descriptor;
 
-use super::stream::{EndOutput, Phase};
+use super::stream::Phase;
 use crate::engine::{Engine, Host, Outcome, StreamKey, stream};
 
 /// The file parts that wait, in order.
@@ -81,14 +81,19 @@ impl<H: Host> Engine<H> {
     ) -> Result<(), (io::Error, H::Completion)> {
         let core = self.core();
         let mut objects = core.objects.borrow_mut();
-        let open =
-            stream(&mut objects, key).filter(|s| !s.is_ending() && s.end_output == EndOutput::No);
+        let open = stream(&mut objects, key).filter(|s| !s.is_ending() && !s.has_ended_output());
         let Some(stream) = open else {
             drop(objects);
             let _ = core.driver.borrow_mut().close(file);
             let error = io::Error::new(io::ErrorKind::NotConnected, "the transport is closing");
             return Err((error, completion));
         };
+        if stream.layers.is_some() {
+            drop(objects);
+            let _ = core.driver.borrow_mut().close(file);
+            let text = "the layers of this connection need the bytes, not the file";
+            return Err((io::Error::new(io::ErrorKind::Unsupported, text), completion));
+        }
         let at = stream.sent + stream.output.len() as u64;
         let part =
             FilePart { at, file, offset, left: count, sent: 0, completion: Some(completion) };

@@ -5,6 +5,7 @@ use std::io::{self, IoSlice};
 use tepal_driver::{Descriptor, Half};
 
 use super::file::{FilePart, FileStep};
+use super::layers::Request;
 use super::stream::{EndOutput, Phase, Stream};
 use super::{CloseKind, Closed, Crossing};
 use crate::engine::{Engine, Flow, Host, Step, StreamKey, StreamProtocol, stream};
@@ -27,7 +28,8 @@ pub(super) struct Flushed<H: Host> {
     failed: Option<io::Error>,
     // The other side of a join may be read again.
     feeds: bool,
-    empty: bool,
+    // Everything has left of a plain stream that closes.
+    over: bool,
     // Our direction was to end, and everything has left.
     ends: bool,
     closing: bool,
@@ -43,11 +45,15 @@ impl<H: Host> Engine<H> {
         let core = self.core();
         let mut objects = core.objects.borrow_mut();
         let Some(stream) = stream(&mut objects, key) else { return Crossing::None };
-        if stream.is_ending() || stream.end_output != EndOutput::No || bytes.is_empty() {
+        if stream.is_ending() || stream.has_ended_output() || bytes.is_empty() {
             return Crossing::None;
         }
+        if let Some(layers) = &mut stream.layers {
+            layers.inbox.write(bytes, &core.workspace);
+            return self.note_written(key, stream);
+        }
         if bytes.len() < DIRECT {
-            stream.output.extend(bytes, &mut core.pool.borrow_mut());
+            stream.output.extend(bytes, &mut core.workspace.pool());
             return self.note_written(key, stream);
         }
         drop(objects);
@@ -59,8 +65,12 @@ impl<H: Host> Engine<H> {
         let core = self.core();
         let mut objects = core.objects.borrow_mut();
         let Some(stream) = stream(&mut objects, key) else { return Crossing::None };
-        if stream.is_ending() || stream.end_output != EndOutput::No {
+        if stream.is_ending() || stream.has_ended_output() {
             return Crossing::None;
+        }
+        if let Some(layers) = &mut stream.layers {
+            layers.inbox.write(bytes, &core.workspace);
+            return self.note_written(key, stream);
         }
         if let (Phase::Established, Some(descriptor), false, false) =
             (stream.phase, stream.descriptor, stream.blocked, stream.has_output())
@@ -79,19 +89,27 @@ impl<H: Host> Engine<H> {
                 return Crossing::None;
             }
         }
-        stream.output.extend(bytes, &mut core.pool.borrow_mut());
+        stream.output.extend(bytes, &mut core.workspace.pool());
         self.note_written(key, stream)
     }
 
     #[inline]
     pub(super) fn note_written(&self, key: StreamKey<H>, stream: &mut Stream<H>) -> Crossing {
-        if !stream.dirty && !stream.blocked && stream.phase == Phase::Established {
+        let waits = match &mut stream.layers {
+            None => stream.phase == Phase::Established && !stream.blocked,
+            // A blocked one's layers may still take it.
+            Some(layers) => {
+                layers.owes_io_out = true;
+                stream.is_open()
+            }
+        };
+        if !stream.dirty && waits {
             stream.dirty = true;
             if self.core().reading.get() != Some(key) {
                 self.core().dirty.borrow_mut().push(key);
             }
         }
-        if stream.over || stream.output.len() <= stream.high {
+        if stream.over || stream.buffered() <= stream.high {
             return Crossing::None;
         }
         stream.over = true;
@@ -127,9 +145,28 @@ impl<H: Host> Engine<H> {
     pub(super) fn flush_stream(&self, key: StreamKey<H>) -> Flow {
         let mut objects = self.core().objects.borrow_mut();
         let Some(stream) = stream(&mut objects, key) else { return Flow::Continue(()) };
+        if stream.layers.is_some() {
+            drop(objects);
+            return self.flush_layered(key);
+        }
         let Some(after) = self.send_output(key, stream) else { return Flow::Continue(()) };
         drop(objects);
         self.flushed(key, after)
+    }
+
+    fn flush_layered(&self, key: StreamKey<H>) -> Flow {
+        self.stream_advance(key);
+        let mut objects = self.core().objects.borrow_mut();
+        let Some(stream) = stream(&mut objects, key) else { return Flow::Continue(()) };
+        let after = self.send_output(key, stream);
+        drop(objects);
+        if let Some(after) = after {
+            self.flushed(key, after)?;
+        }
+        // What has left may have made room in the layers.
+        self.stream_advance(key);
+        self.stream_finish(key);
+        Flow::Continue(())
     }
 
     /// Gives what waits to the kernel, as far as that takes it. What is left to do calls others and
@@ -141,7 +178,7 @@ impl<H: Host> Engine<H> {
         stream: &mut Stream<H>,
     ) -> Option<Flushed<H>> {
         stream.dirty = false;
-        let (Phase::Established, Some(descriptor)) = (stream.phase, stream.descriptor) else {
+        let (true, Some(descriptor)) = (stream.is_open(), stream.descriptor) else {
             return None;
         };
         // The common case in full: one piece, which the kernel takes whole.
@@ -158,11 +195,11 @@ impl<H: Host> Engine<H> {
             let all = piece.len();
             let sent = core.driver.borrow_mut().send(descriptor, &[IoSlice::new(piece)]);
             if let Ok(sent) = &sent {
-                stream.output.consume(sent.count, &mut core.pool.borrow_mut());
+                stream.output.consume(sent.count, &mut core.workspace.pool());
                 stream.sent += sent.count as u64;
                 stream.blocked = sent.blocked;
                 if sent.count == all {
-                    stream.drained |= stream.wants_io_out;
+                    stream.note_drained();
                     if stream.drained && !std::mem::replace(&mut stream.notify_queued, true) {
                         self.push_step(key, Step::Notify);
                     }
@@ -204,7 +241,7 @@ impl<H: Host> Engine<H> {
                 let count = stream.output.io_slices_within(before_file, &mut slices);
                 match core.driver.borrow_mut().send(descriptor, &slices[..count]) {
                     Ok(sent) => {
-                        stream.output.consume(sent.count, &mut core.pool.borrow_mut());
+                        stream.output.consume(sent.count, &mut core.workspace.pool());
                         stream.sent += sent.count as u64;
                         stream.blocked = sent.blocked;
                     }
@@ -212,10 +249,11 @@ impl<H: Host> Engine<H> {
                 }
             }
         }
-        let left = stream.output.len();
+        let left = stream.buffered();
         let has_output = stream.has_output();
+        let has_wire_output = stream.has_wire_output();
         let progress = stream.sent != before || !files.is_empty();
-        if failed.is_none() && has_output && !stream.blocked && !stream.dirty {
+        if failed.is_none() && has_wire_output && !stream.blocked && !stream.dirty {
             // More than one flush gives: the next turn goes on.
             if !std::mem::replace(&mut stream.write_queued, true) {
                 self.push_step(key, Step::Write);
@@ -226,7 +264,9 @@ impl<H: Host> Engine<H> {
             // A host that calls pause_writing itself has done so.
             stream.told_over |= !stream.tell_pressure;
         }
-        stream.drained |= stream.wants_io_out && !has_output && had_output;
+        if !has_output && had_output {
+            stream.note_drained();
+        }
         if (stream.drained || (stream.told_over && !stream.over)) && !stream.notify_queued {
             stream.notify_queued = true;
             self.push_step(key, Step::Notify);
@@ -235,8 +275,9 @@ impl<H: Host> Engine<H> {
             files,
             failed,
             feeds: stream.relay.is_some() && left <= stream.low,
-            empty: !has_output,
-            ends: !has_output && stream.end_output == EndOutput::Wanted,
+            // A layered stream closes when its layers have.
+            over: !has_wire_output && stream.closing && stream.layers.is_none(),
+            ends: !has_wire_output && stream.end_output == EndOutput::Wanted,
             closing: stream.closing,
             progress,
         })
@@ -251,18 +292,35 @@ impl<H: Host> Engine<H> {
             self.relay_drained(key);
         }
         if let Some(error) = after.failed {
-            self.stream_lose(key, Closed::failed(Half::Write, error));
+            self.stream_write_failed(key, Closed::failed(Half::Write, error));
         } else if after.ends {
             self.end_output(key);
-            if after.closing {
+            if after.over {
                 self.stream_lose(key, Closed::new(CloseKind::Local));
             }
-        } else if after.empty && after.closing {
+        } else if after.over {
             self.stream_lose(key, Closed::new(CloseKind::Local));
         } else if after.closing && after.progress {
             self.stream_closing_progress(key);
         }
         Flow::Continue(())
+    }
+
+    // Sending has failed. What a layer's peer said before (a TLS alert) may still stand in the
+    // kernel, and tells more than the error does: it is read to its end first.
+    fn stream_write_failed(&self, key: StreamKey<H>, closed: Closed) {
+        let mut objects = self.core().objects.borrow_mut();
+        let Some(stream) = stream(&mut objects, key) else { return };
+        let Some(layers) = &mut stream.layers else {
+            drop(objects);
+            return self.stream_lose(key, closed);
+        };
+        stream.blocked = true;
+        layers.write_failed.get_or_insert(Box::new(closed));
+        stream.readable = true;
+        if !std::mem::replace(&mut stream.read_queued, true) {
+            self.push_step(key, Step::Read);
+        }
     }
 
     // One step of the file part that is next. `Ok(Some)`: it is through, or its file failed. `Err`:
@@ -316,7 +374,7 @@ impl<H: Host> Engine<H> {
             self.call_protocol(key, |protocol| protocol.resume_writing(self, key))?;
         }
         let drained = stream(&mut self.core().objects.borrow_mut(), key)
-            .is_some_and(|s| std::mem::take(&mut s.drained) && s.output.is_empty());
+            .is_some_and(|s| std::mem::take(&mut s.drained) && s.buffered() == 0);
         if drained {
             self.call_protocol(key, |protocol| protocol.io_out(self, key))?;
         }
@@ -334,6 +392,17 @@ impl<H: Host> Engine<H> {
         let Some(stream) = stream else {
             return Err(io::Error::new(io::ErrorKind::NotConnected, "the transport is closed"));
         };
+        if let Some(layers) = &mut stream.layers {
+            if !layers.can_write_eof {
+                let text = "a layer cannot end one direction only; close the connection instead";
+                return Err(io::Error::new(io::ErrorKind::Unsupported, text));
+            }
+            if !std::mem::replace(&mut layers.wrote_eof, true) {
+                drop(objects);
+                self.ask(key, |layers| layers.inbox.push(Request::WriteEof));
+            }
+            return Ok(());
+        }
         if stream.end_output == EndOutput::No {
             stream.end_output = EndOutput::Wanted;
             if !stream.has_output() && stream.phase == Phase::Established {
@@ -364,13 +433,12 @@ impl<H: Host> Engine<H> {
 
     /// Whether our direction can be ended alone.
     pub fn stream_output_ended(&self, key: StreamKey<H>) -> bool {
-        stream(&mut self.core().objects.borrow_mut(), key)
-            .is_none_or(|stream| stream.end_output != EndOutput::No)
+        stream(&mut self.core().objects.borrow_mut(), key).is_none_or(|s| s.has_ended_output())
     }
 
     /// How many bytes wait to be sent. O(1).
     pub fn stream_buffered(&self, key: StreamKey<H>) -> usize {
-        stream(&mut self.core().objects.borrow_mut(), key).map_or(0, |s| s.output.len())
+        stream(&mut self.core().objects.borrow_mut(), key).map_or(0, |s| s.buffered())
     }
 
     /// Sets the marks between which the protocol is told to pause and to resume, in bytes.
@@ -394,7 +462,7 @@ impl<H: Host> Engine<H> {
         if stream.is_ending() {
             return Ok(Crossing::None);
         }
-        if stream.over && stream.output.len() <= low {
+        if stream.over && stream.buffered() <= low {
             stream.over = false;
             if !stream.tell_pressure {
                 stream.told_over = true;

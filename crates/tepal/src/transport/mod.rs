@@ -6,6 +6,7 @@ mod ending;
 mod establish;
 mod file;
 mod flush;
+mod layers;
 mod linger;
 mod read;
 mod relay;

@@ -7,6 +7,7 @@ use std::ops::ControlFlow;
 use tepal_base::{Buffer, Slab};
 use tepal_driver::{Descriptor, Half};
 
+use super::layers::Feed;
 use super::stream::{Phase, Stream};
 use super::{CloseKind, Closed};
 use crate::engine::{
@@ -24,6 +25,7 @@ impl<H: Host> Stream<H> {
             && !(self.paused | self.closing | self.peer_eof | self.offer | self.may_lend)
             && self.read_low == 1
             && self.relay.is_none()
+            && self.layers.is_none()
             && self.unread.is_empty();
         let descriptor = self.descriptor.filter(|_| plain)?;
         Some((descriptor, self.protocol.take()?))
@@ -71,6 +73,10 @@ impl<H: Host> Engine<H> {
             drop(objects);
             return self.drain(key);
         }
+        if stream.layers.is_some() {
+            drop(objects);
+            return self.stream_read_layered(key);
+        }
         if !stream.may_read() {
             return Flow::Continue(());
         }
@@ -91,7 +97,7 @@ impl<H: Host> Engine<H> {
             return self.stream_read_joined(key, descriptor);
         }
         let lent = match may_lend {
-            true => match self.call_lend(key)? {
+            true => match self.call_lend(key, crate::engine::READ_LEN)? {
                 Some(lent) => lent,
                 // Gone, or failed.
                 None => return Flow::Continue(()),
@@ -221,9 +227,12 @@ impl<H: Host> Engine<H> {
     }
 
     // Asks for memory. A protocol that has none is not asked again.
-    fn call_lend(&self, key: StreamKey<H>) -> ControlFlow<(), Option<Option<Buffer>>> {
-        let lent =
-            self.call_protocol(key, |protocol| protocol.lend(self, key, crate::engine::READ_LEN))?;
+    pub(super) fn call_lend(
+        &self,
+        key: StreamKey<H>,
+        size_hint: usize,
+    ) -> ControlFlow<(), Option<Option<Buffer>>> {
+        let lent = self.call_protocol(key, |protocol| protocol.lend(self, key, size_hint))?;
         if let (Some(None), Some(stream)) =
             (&lent, stream(&mut self.core().objects.borrow_mut(), key))
         {
@@ -253,7 +262,80 @@ impl<H: Host> Engine<H> {
         Flow::Continue(())
     }
 
-    fn give_back(&self, key: StreamKey<H>, buffer: Buffer, is_lent: bool, count: usize) -> Flow {
+    // One read of a layered stream, and what its layers and its protocol make of it.
+    fn stream_read_layered(&self, key: StreamKey<H>) -> Flow {
+        let core = self.core();
+        let mut objects = core.objects.borrow_mut();
+        let Some(stream) = stream(&mut objects, key) else { return Flow::Continue(()) };
+        let write_failed = stream.layers.as_ref().is_some_and(|l| l.write_failed.is_some());
+        let due = stream.readable && (stream.wants_wire() || write_failed) && stream.is_open();
+        let (true, Some(descriptor)) = (due, stream.descriptor) else {
+            return Flow::Continue(());
+        };
+        drop(objects);
+        let target = self.take_scratch();
+        let mut received = core.driver.borrow_mut().receive(descriptor, target);
+        // Before the layers and the protocol run: they may pause and resume.
+        let ended = match &received.result {
+            Ok(0) => !received.buffer.is_empty(),
+            Ok(_) => false,
+            Err(error) => error.kind() != io::ErrorKind::WouldBlock,
+        };
+        let more = received.more && !ended;
+        if let Some(stream) = self::stream(&mut core.objects.borrow_mut(), key) {
+            stream.readable = more;
+        }
+        let flow = match received.result {
+            Ok(0) if ended => self.stream_pump(key, Feed::Eof),
+            Ok(count) => self.stream_pump(key, Feed::Bytes(&mut received.buffer[..count])),
+            Err(error) if ended => {
+                self.stream_pump(key, Feed::Error(tepal_layers::Error::os(&error)))
+            }
+            Err(_) => Flow::Continue(()),
+        };
+        self.give_scratch(received.buffer);
+        flow?;
+        if write_failed {
+            self.read_after_write_failure(key, more);
+        }
+        self.read_on(key);
+        self.flush_stream(key)
+    }
+
+    // A stream that cannot send any more is read on, whatever its layers say, until there is
+    // nothing left or what the peer has said explains it.
+    fn read_after_write_failure(&self, key: StreamKey<H>, more: bool) {
+        let mut objects = self.core().objects.borrow_mut();
+        let Some(stream) = stream(&mut objects, key).filter(|s| s.is_open()) else { return };
+        let Some(layers) = &mut stream.layers else { return };
+        if layers.failed.is_some() {
+            return;
+        }
+        if more {
+            if !std::mem::replace(&mut stream.read_queued, true) {
+                self.push_step(key, Step::Read);
+            }
+            return;
+        }
+        let closed = layers.write_failed.take();
+        drop(objects);
+        if let Some(closed) = closed {
+            self.stream_lose(key, *closed);
+        }
+    }
+
+    pub(super) fn stream_pumped(&self, key: StreamKey<H>, feed: Feed<'_>) -> Flow {
+        self.stream_pump(key, feed)?;
+        self.flush_stream(key)
+    }
+
+    pub(super) fn give_back(
+        &self,
+        key: StreamKey<H>,
+        buffer: Buffer,
+        is_lent: bool,
+        count: usize,
+    ) -> Flow {
         if !is_lent {
             self.give_scratch(buffer);
             return Flow::Continue(());
@@ -431,8 +513,12 @@ impl<H: Host> Engine<H> {
         let mut objects = self.core().objects.borrow_mut();
         let Some(stream) = stream(&mut objects, key) else { return };
         stream.paused = paused;
-        if stream.queue_read() {
-            drop(objects);
+        let (read, pump) = (stream.queue_read(), stream.queue_pump());
+        drop(objects);
+        if pump {
+            self.push_step(key, Step::Pump);
+        }
+        if read {
             self.push_step(key, Step::Read);
         }
     }

@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 
 use tepal_driver::Half;
 
-use super::stream::{EndOutput, Phase};
+use super::stream::Phase;
 use super::{CloseKind, Closed};
 use crate::engine::{Engine, Flow, Host, Outcome, Step, StreamKey, stream};
 
@@ -71,6 +71,9 @@ impl<H: Host> Engine<H> {
             let Some(stream) = stream(&mut objects, from) else { continue };
             let completion = completion.take();
             stream.relay = Some(Box::new(Relay { to, moved: 0, held: false, completion }));
+            if stream.queue_pump() {
+                self.push_step(from, Step::Pump);
+            }
             stream.offer = false;
             stream.paused = false;
             unread.push((from, to, std::mem::take(&mut stream.unread), stream.peer_eof));
@@ -100,7 +103,7 @@ impl<H: Host> Engine<H> {
         }
         self.stream_write_at_once(to, data);
         let mut objects = self.core().objects.borrow_mut();
-        let waits = stream(&mut objects, to).is_some_and(|s| s.output.len() > s.high);
+        let waits = stream(&mut objects, to).is_some_and(|s| s.buffered() > s.high);
         if let Some(relay) = stream(&mut objects, from).and_then(|s| s.relay.as_mut()) {
             relay.moved += data.len() as u64;
             relay.held = waits;
@@ -118,8 +121,12 @@ impl<H: Host> Engine<H> {
         if let Some(relay) = source.relay.as_mut() {
             relay.held = false;
         }
-        if source.queue_read() {
-            drop(objects);
+        let (read, pump) = (source.queue_read(), source.queue_pump());
+        drop(objects);
+        if pump {
+            self.push_step(from, Step::Pump);
+        }
+        if read {
             self.push_step(from, Step::Read);
         }
     }
@@ -147,9 +154,9 @@ impl<H: Host> Engine<H> {
         else {
             return;
         };
-        let done = [key, other].into_iter().all(|key| {
-            stream(&mut objects, key).is_some_and(|s| s.peer_eof && s.end_output == EndOutput::Done)
-        });
+        let done = [key, other]
+            .into_iter()
+            .all(|key| stream(&mut objects, key).is_some_and(|s| s.peer_eof && s.has_told_end()));
         drop(objects);
         if done {
             self.relay_end(key, None);

@@ -5,6 +5,7 @@ use tepal_driver::{Descriptor, Half, Interest};
 
 use super::establish::Outbound;
 use super::file::Files;
+use super::layers::{Feed, Layers, Recipe};
 use super::relay::Relay;
 use super::{CloseKind, Closed};
 use crate::engine::{
@@ -17,6 +18,9 @@ use crate::engine::{
 /// outbound   Attached ──Made──▶ Attached ──Connect──▶ Connecting ──▶ Established ─▶ Lost
 /// inbound    Attached ──Made───────────────────────────────────────▶ Established ─▶ Lost
 /// ```
+///
+/// With layers there is `Handshaking` before `Established`, from when the wire stands until all of
+/// them are ready.
 ///
 /// `closing` is set beside the phase, by `close()` while bytes are left, and ends in `Lost` too.
 pub(crate) struct Stream<H: Host> {
@@ -74,12 +78,19 @@ pub(crate) struct Stream<H: Host> {
     pub(super) closed: Option<Box<Closed>>,
     pub(super) listener: Option<ListenerKey<H>>,
     pub(super) outbound: Option<Box<Outbound>>,
+    // ---- layers
+    pub(super) recipe: Option<Box<Recipe>>,
+    // None while bytes pass between the kernel and the protocol without any.
+    pub(super) layers: Option<Box<Layers<H>>>,
+    pub(super) handshake_timeout: Duration,
+    pub(super) shutdown_timeout: Duration,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Phase {
     Attached,
     Connecting,
+    Handshaking,
     Established,
     Lost,
 }
@@ -108,11 +119,21 @@ pub struct StreamOptions {
     pub closing_timeout: Option<Duration>,
     /// Whether [`StreamProtocol::pause_writing`] and its twin are called by the engine.
     pub tell_pressure: bool,
+    /// How long each layer's handshake may take, from when the layer below it is ready.
+    pub handshake_timeout: Duration,
+    /// How long a close waits for the peer's answer to a layer's goodbye once all bytes have left,
+    /// where `closing_timeout` sets no limit.
+    pub shutdown_timeout: Duration,
 }
 
 impl Default for StreamOptions {
     fn default() -> Self {
-        StreamOptions { closing_timeout: Some(Duration::from_secs(5)), tell_pressure: true }
+        StreamOptions {
+            closing_timeout: Some(Duration::from_secs(5)),
+            tell_pressure: true,
+            handshake_timeout: Duration::from_secs(30),
+            shutdown_timeout: Duration::from_secs(5),
+        }
     }
 }
 
@@ -162,11 +183,22 @@ impl<H: Host> Stream<H> {
             closed: None,
             listener: None,
             outbound: None,
+            recipe: None,
+            layers: None,
+            handshake_timeout: StreamOptions::default().handshake_timeout,
+            shutdown_timeout: StreamOptions::default().shutdown_timeout,
         }
     }
 
     pub(crate) fn accepted(descriptor: Descriptor, listener: ListenerKey<H>) -> Stream<H> {
         Stream { listener: Some(listener), ..Stream::new(Some(descriptor)) }
+    }
+
+    fn set_options(&mut self, options: StreamOptions) {
+        self.closing_timeout = options.closing_timeout;
+        self.tell_pressure = options.tell_pressure;
+        self.handshake_timeout = options.handshake_timeout;
+        self.shutdown_timeout = options.shutdown_timeout;
     }
 
     pub(crate) fn listener(&self) -> Option<ListenerKey<H>> {
@@ -188,16 +220,17 @@ impl<H: Host> Stream<H> {
     /// Whether a read step is due and not queued; marks it queued.
     #[inline]
     pub(crate) fn queue_read(&mut self) -> bool {
-        let may_read = self.may_read() || self.lingering;
+        let may_read = self.wants_wire() || self.lingering;
         let due = may_read && (self.readable || self.offer) && !self.read_queued;
         self.read_queued |= due;
         due
     }
 
-    /// Whether the protocol may be given bytes.
+    /// Whether the protocol may be given bytes, where no layer stands before it.
     #[inline]
     pub(super) fn may_read(&self) -> bool {
         self.phase == Phase::Established
+            && self.layers.is_none()
             && !self.paused
             && !self.closing
             && self.relay.as_ref().is_none_or(|relay| !relay.is_held())
@@ -210,7 +243,20 @@ impl<H: Host> Stream<H> {
     /// Whether bytes, or parts of files, wait to be sent.
     #[inline]
     pub(super) fn has_output(&self) -> bool {
+        self.has_wire_output() || self.layers.as_ref().is_some_and(|layers| layers.buffered() > 0)
+    }
+
+    /// Whether some of them have passed all layers.
+    #[inline]
+    pub(super) fn has_wire_output(&self) -> bool {
         !self.output.is_empty() || self.files.as_ref().is_some_and(|files| !files.is_empty())
+    }
+
+    /// Whether the owner has ended our direction.
+    #[inline]
+    pub(super) fn has_ended_output(&self) -> bool {
+        self.end_output != EndOutput::No
+            || self.layers.as_ref().is_some_and(|layers| layers.wrote_eof)
     }
 
     pub(super) fn is_ending(&self) -> bool {
@@ -236,8 +282,7 @@ impl<H: Host> Engine<H> {
         protocol: H::Protocol,
         options: StreamOptions,
     ) -> StreamKey<H> {
-        stream.closing_timeout = options.closing_timeout;
-        stream.tell_pressure = options.tell_pressure;
+        stream.set_options(options);
         let key = self.core().objects.borrow_mut().insert(Object::Stream(Box::new(stream)));
         self.stream_begin(key, protocol);
         key
@@ -246,8 +291,7 @@ impl<H: Host> Engine<H> {
     /// Sets a stream's options.
     pub fn stream_set_options(&self, key: StreamKey<H>, options: StreamOptions) {
         if let Some(stream) = stream(&mut self.core().objects.borrow_mut(), key) {
-            stream.closing_timeout = options.closing_timeout;
-            stream.tell_pressure = options.tell_pressure;
+            stream.set_options(options);
         }
     }
 
@@ -284,6 +328,8 @@ impl<H: Host> Engine<H> {
             Step::Connect => self.stream_open(key),
             Step::Lost => self.stream_lost(key),
             Step::Timeout => self.stream_timeout(key),
+            Step::Pump => self.stream_pumped(key, Feed::Nothing),
+            Step::LayerTimeout => self.stream_pumped(key, Feed::Timeout),
         }
     }
 
@@ -360,6 +406,10 @@ impl<H: Host> Engine<H> {
                 // The new one has not seen what the old one left.
                 stream.offer |= !stream.unread.is_empty();
                 (stream.may_lend, stream.wants_io_out) = (true, true);
+                stream.layers.iter_mut().for_each(|layers| layers.offer_again = true);
+                if stream.queue_pump() {
+                    self.push_step(key, Step::Pump);
+                }
                 if stream.queue_read() {
                     self.push_step(key, Step::Read);
                 }
@@ -384,10 +434,13 @@ impl<H: Host> Engine<H> {
     pub fn stream_write_segment(&self, key: StreamKey<H>, segment: Segment) -> Crossing {
         let mut objects = self.core().objects.borrow_mut();
         let Some(stream) = stream(&mut objects, key) else { return Crossing::None };
-        if stream.is_ending() || stream.end_output != EndOutput::No || segment.is_empty() {
+        if stream.is_ending() || stream.has_ended_output() || segment.is_empty() {
             return Crossing::None;
         }
-        stream.output.push(segment);
+        match &mut stream.layers {
+            None => stream.output.push(segment),
+            Some(layers) => layers.inbox.write_segment(segment),
+        }
         self.note_written(key, stream)
     }
 }

@@ -1,0 +1,99 @@
+//! What users have asked for while the pump had the chain, in order.
+
+use std::any::Any;
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tepal_base::{ByteQueue, Segment};
+use tepal_layers::{Late, Workspace};
+
+use super::Pushed;
+
+/// The queue of a stream's requests.
+pub(in crate::transport) struct Inbox {
+    requests: VecDeque<Request>,
+    // The bytes of all `Write`s, in order. Invariant: its length is the sum of theirs.
+    bytes: ByteQueue,
+    // Writes are kept apart, because a layer makes a frame of each, or may.
+    pub(super) framed: bool,
+}
+
+/// One thing asked for.
+pub(in crate::transport) enum Request {
+    /// This many bytes of the inbox's.
+    Write(usize),
+    WriteEof,
+    Close,
+    Push(Pushed),
+    Pop {
+        layer: Option<String>,
+        timeout: Duration,
+        late: Late,
+    },
+    Command {
+        layer: String,
+        command: Box<dyn Any>,
+    },
+}
+
+impl Inbox {
+    pub(super) fn new() -> Inbox {
+        Inbox { requests: VecDeque::new(), bytes: ByteQueue::new(), framed: false }
+    }
+
+    /// How many bytes wait.
+    pub(in crate::transport) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    pub(in crate::transport) fn is_empty(&self) -> bool {
+        self.requests.is_empty()
+    }
+
+    pub(in crate::transport) fn write(&mut self, bytes: &[u8], workspace: &Workspace) {
+        self.bytes.extend(bytes, &mut workspace.pool());
+        self.note_write(bytes.len());
+    }
+
+    pub(in crate::transport) fn write_segment(&mut self, segment: Segment) {
+        let len = segment.len();
+        self.bytes.push(segment);
+        self.note_write(len);
+    }
+
+    fn note_write(&mut self, len: usize) {
+        match self.requests.back_mut() {
+            Some(Request::Write(before)) if !self.framed => *before += len,
+            _ => self.requests.push_back(Request::Write(len)),
+        }
+    }
+
+    pub(in crate::transport) fn push(&mut self, request: Request) {
+        // A layer that comes in may make frames of the writes behind it.
+        self.framed |= matches!(request, Request::Push(_));
+        self.requests.push_back(request);
+    }
+
+    /// The next request, and the bytes of a write.
+    pub(super) fn pop(&mut self, workspace: &Workspace) -> Option<(Request, ByteQueue)> {
+        let request = self.requests.pop_front()?;
+        let mut bytes = ByteQueue::new();
+        if let Request::Write(len) = request {
+            self.bytes.move_to(len, &mut bytes, &mut workspace.pool());
+        }
+        Some((request, bytes))
+    }
+
+    /// Whether a change waits behind which no other can be asked for.
+    pub(super) fn changes(&self) -> bool {
+        self.requests.iter().any(|request| match request {
+            Request::Pop { .. } => true,
+            Request::Push(pushed) => pushed.below.is_some(),
+            _ => false,
+        })
+    }
+
+    pub(in crate::transport) fn take(&mut self) -> Inbox {
+        std::mem::replace(self, Inbox::new())
+    }
+}

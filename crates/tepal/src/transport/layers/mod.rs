@@ -1,0 +1,236 @@
+//! Layers in the loop: a stream whose bytes pass through a chain of `tepal-layers`.
+//!
+//! While the pump runs it owns the chain: a layer may be user code, and so are the protocol's
+//! callbacks in between. What a user asks for goes to the stream's [`Inbox`] at any time and is
+//! applied by the pump, in order, before the next callback. What a user asks *about* is answered
+//! from cells that the pump keeps up to date. So nothing is borrowed across user code.
+//!
+//! ```text
+//!   protocol   write, close, push, pop ─▶ inbox ─▶ chain ─▶ output ─▶ kernel
+//!              data, notices ◀─────────────────── chain ◀─────────── kernel
+//! ```
+//!
+//! The bytes that have left the chain stand in the stream's own output, as those of a plain stream
+//! do; the chain is emptied into it only while it is short, so that the layers feel the pressure.
+
+mod build;
+mod change;
+mod inbox;
+mod pump;
+mod tell;
+
+use tepal_base::Instant;
+use tepal_layers::{Chain, Host as Name, Info, Keepsakes, Layer, Residual, Side, Stack};
+
+pub(super) use inbox::{Inbox, Request};
+pub(super) use pump::Feed;
+
+use super::Closed;
+use super::stream::{EndOutput, Phase, Stream};
+use crate::engine::{Host, TimerKey};
+
+/// What a stream's layers are made from. It belongs to the transport and survives attempts,
+/// pushes and pops.
+#[derive(Debug)]
+pub(super) struct Recipe {
+    pub(super) stack: Stack,
+    pub(super) side: Side,
+    // The host that the wire leads to, if it is known by name.
+    pub(super) host: Option<Name>,
+    pub(super) keepsakes: Keepsakes,
+}
+
+/// The layers of one stream, from its attempt on or from the first push.
+pub(super) struct Layers<H: Host> {
+    // None before the wire stands, and while the pump has it.
+    pub(super) chain: Option<Box<Chain>>,
+    pub(super) inbox: Inbox,
+    // ---- cells: as of the pump's last look
+    pub(super) names: Vec<&'static str>,
+    // Bytes in all layers on their way out and in, and those at the wire.
+    pub(super) write_len: usize,
+    pub(super) read_len: usize,
+    pub(super) wire_len: usize,
+    // Bytes that were accepted and can never leave, because the chain has failed.
+    pub(super) stranded_len: usize,
+    pub(super) wants_read: bool,
+    pub(super) can_write_eof: bool,
+    pub(super) infos: Vec<(&'static str, Info)>,
+    // What the chain was told last; see `Engine::sync_chain`.
+    told: Told,
+    // The host that the topmost pushed layer leads to.
+    top: Option<Name>,
+    pub(super) handshaking: Option<&'static str>,
+    // The chain takes no other change now.
+    pub(super) changing: bool,
+    // The protocol is another one: it is shown what the last one left.
+    pub(super) offer_again: bool,
+    // Bytes of the protocol's are on their way, so that it is told once none is left; those of a
+    // handshake are nothing to it.
+    pub(super) owes_io_out: bool,
+    // ---- time
+    timer: Option<TimerKey<H>>,
+    armed: Option<Instant>,
+    pub(super) pump_queued: bool,
+    // ---- what is under way
+    // The owner has ended its writing.
+    pub(super) wrote_eof: bool,
+    // The layer that told the end of input; empty for the wire.
+    pub(super) eof_layer: Option<&'static str>,
+    pub(super) popping: Option<Popping<H>>,
+    // Every layer has closed; the wire may be.
+    pub(super) done: bool,
+    // The chain has failed: what ends the connection once the last bytes (an alert) have left.
+    pub(super) failed: Option<Box<Closed>>,
+    // Sending has failed; what the peer said before is read to the end first.
+    pub(super) write_failed: Option<Box<Closed>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Told {
+    paused: bool,
+    low: usize,
+    limit: usize,
+}
+
+/// A pop that somebody waits for.
+pub(super) struct Popping<H: Host> {
+    name: &'static str,
+    completion: H::Completion,
+}
+
+/// What a lost stream's layers leave behind, to be dropped with nothing borrowed.
+pub(super) struct Lost<H: Host> {
+    chain: Option<Box<Chain>>,
+    inbox: Inbox,
+    popping: Option<Popping<H>>,
+    timer: Option<TimerKey<H>>,
+}
+
+/// A layer that is built and not yet put in.
+pub(super) struct Pushed {
+    layer: Box<dyn Layer>,
+    target: Option<Name>,
+    below: Option<String>,
+    residual: Residual,
+}
+
+impl<H: Host> Layers<H> {
+    pub(super) fn new() -> Layers<H> {
+        Layers {
+            chain: None,
+            inbox: Inbox::new(),
+            names: Vec::new(),
+            write_len: 0,
+            read_len: 0,
+            wire_len: 0,
+            stranded_len: 0,
+            wants_read: false,
+            can_write_eof: true,
+            infos: Vec::new(),
+            told: Told { paused: false, low: 1, limit: 0 },
+            top: None,
+            handshaking: None,
+            changing: false,
+            offer_again: false,
+            owes_io_out: false,
+            timer: None,
+            armed: None,
+            pump_queued: false,
+            wrote_eof: false,
+            eof_layer: None,
+            popping: None,
+            done: false,
+            failed: None,
+            write_failed: None,
+        }
+    }
+
+    /// Bytes on their way out that have not reached the stream's output.
+    pub(super) fn buffered(&self) -> usize {
+        self.write_len + self.inbox.len() + self.stranded_len
+    }
+
+    pub(super) fn lose(&mut self) -> Lost<H> {
+        self.armed = None;
+        let (chain, inbox) = (self.chain.take(), self.inbox.take());
+        Lost { chain, inbox, popping: self.popping.take(), timer: self.timer.take() }
+    }
+
+    // Brings the cells up to date.
+    pub(super) fn look_at(&mut self, chain: &Chain) {
+        self.write_len = chain.write_len();
+        self.read_len = chain.read_len();
+        self.wire_len = chain.output().len();
+        self.wants_read = chain.wants_read();
+    }
+
+    // As above, where the layers themselves may have changed.
+    pub(super) fn look_at_all(&mut self, chain: &Chain) {
+        self.look_at(chain);
+        self.handshaking = chain.handshaking();
+        self.changing = chain.is_changing();
+        if !chain.layers().eq(self.names.iter().copied()) {
+            self.names.clear();
+            self.names.extend(chain.layers());
+        }
+    }
+}
+
+impl<H: Host> Stream<H> {
+    /// Whether bytes pass between the kernel and this stream.
+    #[inline]
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self.phase, Phase::Established | Phase::Handshaking)
+    }
+
+    /// Whether the wire is to be read.
+    #[inline]
+    pub(super) fn wants_wire(&self) -> bool {
+        match &self.layers {
+            None => self.may_read(),
+            Some(layers) => layers.wants_read && self.is_open(),
+        }
+    }
+
+    /// Bytes that were written and that the kernel has not taken, in all layers.
+    #[inline]
+    pub(super) fn buffered(&self) -> usize {
+        match &self.layers {
+            None => self.output.len(),
+            Some(layers) => self.output.len() + layers.buffered(),
+        }
+    }
+
+    /// What has just left was the last of what there is.
+    #[inline]
+    pub(super) fn note_drained(&mut self) {
+        self.drained |= self.wants_io_out
+            && match &mut self.layers {
+                None => true,
+                Some(layers) => layers.buffered() == 0 && std::mem::take(&mut layers.owes_io_out),
+            };
+    }
+
+    /// Whether the pump is to be queued; marks it queued.
+    pub(super) fn queue_pump(&mut self) -> bool {
+        let open = self.is_open();
+        match &mut self.layers {
+            Some(layers) if open => !std::mem::replace(&mut layers.pump_queued, true),
+            _ => false,
+        }
+    }
+
+    /// Whether the peer has been told the end of our output.
+    pub(super) fn has_told_end(&self) -> bool {
+        match &self.layers {
+            None => self.end_output == EndOutput::Done,
+            Some(layers) => layers.wrote_eof && !self.has_output(),
+        }
+    }
+
+    // Marks the stream as one to flush at the end of the turn. Whether it was not.
+    pub(super) fn mark_dirty(&mut self) -> bool {
+        self.is_open() && !std::mem::replace(&mut self.dirty, true)
+    }
+}

@@ -1,0 +1,270 @@
+//! What a chain has to tell, and how a layered stream ends.
+
+use tepal_layers::{Chain, Error, ErrorKind, Event, How, Info, Notice, Turn};
+
+use super::Lost;
+use crate::engine::{Consumed, Engine, Flow, Host, Outcome, StreamKey, StreamProtocol, stream};
+use crate::transport::stream::{EndOutput, Phase};
+use crate::transport::{CloseKind, Closed};
+
+impl<H: Host> Engine<H> {
+    pub(super) fn tell(
+        &self,
+        key: StreamKey<H>,
+        chain: &mut Chain,
+        event: Event,
+        turn: Turn<'_>,
+    ) -> Flow {
+        {
+            let mut objects = self.core().objects.borrow_mut();
+            let Some(stream) = stream(&mut objects, key) else { return Flow::Continue(()) };
+            let Some(layers) = &mut stream.layers else { return Flow::Continue(()) };
+            layers.look_at(chain);
+        }
+        match event {
+            Event::Data => self.tell_data(key, chain, turn),
+            Event::Eof => self.tell_eof(key, chain),
+            Event::Layer(notice) => self.tell_notice(key, chain, notice),
+            Event::Established => self.tell_established(key, chain),
+            Event::Failed(error) => self.tell_failed(key, chain, error),
+            Event::WriteEof => {
+                if let Some(stream) = stream(&mut self.core().objects.borrow_mut(), key) {
+                    stream.end_output = EndOutput::Wanted;
+                    stream.mark_dirty().then(|| self.core().dirty.borrow_mut().push(key));
+                }
+                Flow::Continue(())
+            }
+            Event::Closed => {
+                let mut objects = self.core().objects.borrow_mut();
+                if let Some(stream) = stream(&mut objects, key) {
+                    stream.layers.iter_mut().for_each(|layers| layers.done = true);
+                    stream.mark_dirty().then(|| self.core().dirty.borrow_mut().push(key));
+                }
+                Flow::Continue(())
+            }
+        }
+    }
+
+    fn tell_data(&self, key: StreamKey<H>, chain: &mut Chain, turn: Turn<'_>) -> Flow {
+        let (joined, may_lend) = match stream(&mut self.core().objects.borrow_mut(), key) {
+            Some(stream) => (stream.relay.is_some(), stream.may_lend),
+            None => return Flow::Continue(()),
+        };
+        let len = chain.data().len();
+        if joined {
+            self.relay_deliver(key, chain.data());
+            chain.took(len, turn);
+            return Flow::Continue(());
+        }
+        if may_lend && len > 0 {
+            match self.call_lend(key, len)? {
+                Some(Some(mut buffer)) => {
+                    let count = len.min(buffer.len());
+                    buffer[..count].copy_from_slice(&chain.data()[..count]);
+                    // Before the call: what it asks for comes behind these bytes.
+                    chain.took(count, turn);
+                    return self.give_back(key, buffer, true, count);
+                }
+                Some(None) => {}
+                None => return Flow::Continue(()),
+            }
+        }
+        let data = chain.data();
+        let consumed =
+            self.call_protocol(key, |protocol| protocol.data_received(self, key, data))?;
+        match consumed {
+            Some(Consumed::All) => chain.took(len, turn),
+            Some(Consumed::Count(count)) => chain.took(count, turn),
+            None => {}
+        }
+        Flow::Continue(())
+    }
+
+    fn tell_eof(&self, key: StreamKey<H>, chain: &Chain) -> Flow {
+        let joined = match stream(&mut self.core().objects.borrow_mut(), key) {
+            Some(stream) => {
+                stream.peer_eof = true;
+                if let Some(layers) = &mut stream.layers {
+                    layers.eof_layer = chain.eof_layer();
+                }
+                stream.relay.is_some()
+            }
+            None => return Flow::Continue(()),
+        };
+        if joined {
+            return self.relay_eof(key).unwrap_or(Flow::Continue(()));
+        }
+        let keep_open = self.call_protocol(key, |protocol| protocol.eof_received(self, key))?;
+        if keep_open == Some(false) {
+            self.stream_close(key);
+        }
+        Flow::Continue(())
+    }
+
+    fn tell_notice(&self, key: StreamKey<H>, chain: &Chain, notice: Notice) -> Flow {
+        self.update_names(key, chain);
+        match notice {
+            Notice::Ready { layer, info } => {
+                self.note_info(key, layer, Some(&info));
+                self.call_protocol(key, |protocol| protocol.layer_ready(self, key, layer, &info))?;
+            }
+            Notice::Added { layer } => {
+                self.call_protocol(key, |protocol| protocol.layer_added(self, key, layer))?;
+            }
+            Notice::Removed { layer, how } => {
+                if how != How::Finished {
+                    self.note_info(key, layer, None);
+                }
+                // The input goes on below the layer that has ended it.
+                let ended = chain.eof_layer();
+                if let Some(stream) = stream(&mut self.core().objects.borrow_mut(), key)
+                    && ended == Some(layer)
+                    && !stream.closing
+                {
+                    stream.peer_eof = false;
+                }
+                self.finish_pop(key, Some(layer), Ok(how));
+                self.call_protocol(key, |protocol| protocol.layer_removed(self, key, layer, how))?;
+            }
+            Notice::Request { layer, request } => {
+                self.call_protocol(key, |protocol| {
+                    protocol.layer_request(self, key, layer, &request)
+                })?;
+            }
+            Notice::Idle { layer } => {
+                self.call_protocol(key, |protocol| protocol.layer_idle(self, key, layer))?;
+            }
+        }
+        Flow::Continue(())
+    }
+
+    // What a layer's handshake found out is kept as long as it holds.
+    fn note_info(&self, key: StreamKey<H>, layer: &'static str, info: Option<&Info>) {
+        let mut objects = self.core().objects.borrow_mut();
+        let Some(layers) = stream(&mut objects, key).and_then(|s| s.layers.as_mut()) else {
+            return;
+        };
+        layers.infos.retain(|(name, _)| *name != layer);
+        if let Some(info) = info.filter(|info| **info != Info::None) {
+            layers.infos.push((layer, info.clone()));
+        }
+    }
+
+    fn tell_established(&self, key: StreamKey<H>, chain: &Chain) -> Flow {
+        self.update_names(key, chain);
+        match stream(&mut self.core().objects.borrow_mut(), key) {
+            Some(stream) if stream.phase == Phase::Handshaking => {
+                stream.phase = Phase::Established;
+            }
+            // Layers were pushed on a connection that stood already.
+            _ => return Flow::Continue(()),
+        }
+        self.call_protocol(key, |protocol| protocol.connection_established(self, key))?;
+        Flow::Continue(())
+    }
+
+    fn tell_failed(&self, key: StreamKey<H>, chain: &Chain, error: Error) -> Flow {
+        let in_handshake = chain.handshaking().is_some_and(|layer| layer == error.layer());
+        let closed = Closed::of_layer(error, in_handshake);
+        // A wire that is broken takes no last words.
+        let at_once = closed.layer_error.is_none();
+        let mut objects = self.core().objects.borrow_mut();
+        let Some(stream) = stream(&mut objects, key) else { return Flow::Continue(()) };
+        stream.closing = true;
+        let span = stream.closing_timeout.unwrap_or(stream.shutdown_timeout);
+        let Some(layers) = &mut stream.layers else { return Flow::Continue(()) };
+        let write_failed = layers.write_failed.take();
+        if at_once {
+            drop(objects);
+            return self.fail_stream(
+                key,
+                write_failed.map_or(closed, |closed| *closed),
+                in_handshake,
+            );
+        }
+        layers.failed = Some(Box::new(closed.clone()));
+        stream.mark_dirty().then(|| self.core().dirty.borrow_mut().push(key));
+        drop(objects);
+        self.arm_stream(key, span);
+        if in_handshake {
+            self.call_protocol(key, |protocol| protocol.error_layer(self, key, &closed))?;
+        }
+        Flow::Continue(())
+    }
+
+    // Ends a stream for a reason of its layers, at once.
+    pub(super) fn fail_stream(
+        &self,
+        key: StreamKey<H>,
+        closed: Closed,
+        in_handshake: bool,
+    ) -> Flow {
+        let told = match in_handshake {
+            true => self.call_protocol(key, |protocol| protocol.error_layer(self, key, &closed)),
+            false => std::ops::ControlFlow::Continue(None),
+        };
+        self.stream_lose(key, closed);
+        told?;
+        Flow::Continue(())
+    }
+
+    pub(super) fn fail_now(&self, key: StreamKey<H>, error: Error) {
+        self.stream_lose(key, Closed::of_layer(error, false));
+    }
+
+    /// A pop has ended. `layer`: only if it is this one's.
+    pub(super) fn finish_pop(
+        &self,
+        key: StreamKey<H>,
+        layer: Option<&'static str>,
+        result: Result<How, Error>,
+    ) {
+        let mut objects = self.core().objects.borrow_mut();
+        let Some(layers) = stream(&mut objects, key).and_then(|s| s.layers.as_mut()) else {
+            return;
+        };
+        let is_this =
+            |popping: &mut super::Popping<H>| layer.is_none_or(|name| name == popping.name);
+        let popping = layers.popping.take_if(is_this);
+        drop(objects);
+        if let Some(popping) = popping {
+            self.push_outcome(popping.completion, Outcome::Popped(result));
+        }
+    }
+
+    /// The last bytes of a layered stream that closes may have left: ends it then.
+    pub(in crate::transport) fn stream_finish(&self, key: StreamKey<H>) {
+        let mut objects = self.core().objects.borrow_mut();
+        let Some(stream) = stream(&mut objects, key) else { return };
+        let Some(layers) = &mut stream.layers else { return };
+        if !stream.output.is_empty()
+            || layers.wire_len > 0
+            || stream.end_output == EndOutput::Wanted
+        {
+            return;
+        }
+        let closed = match layers.failed.take() {
+            Some(closed) => *closed,
+            None if layers.done => Closed::new(CloseKind::Local),
+            None => return,
+        };
+        drop(objects);
+        self.stream_lose(key, closed);
+    }
+
+    /// A layered stream is lost: takes what must be dropped or told with nothing borrowed.
+    pub(in crate::transport) fn stream_lose_layers(&self, lost: Option<Lost<H>>, closed: &Closed) {
+        let Some(Lost { chain, inbox, popping, timer }) = lost else { return };
+        drop((chain, inbox));
+        if let Some(timer) = timer {
+            self.timer_remove(timer);
+        }
+        if let Some(popping) = popping {
+            let error = closed.layer_error.clone().unwrap_or_else(|| {
+                let text = "the connection ended before the layer was taken out";
+                Error::misuse(ErrorKind::Closing, text)
+            });
+            self.push_outcome(popping.completion, Outcome::Popped(Err(error)));
+        }
+    }
+}
