@@ -4,12 +4,15 @@
 
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 
-.PHONY: help demo test lint bench bench-python fuzz soak docs
+.PHONY: help python demo test lint bench bench-python fuzz soak docs
 .DEFAULT_GOAL := help
 
 help: ## list the targets
 	@echo 'make TARGET, where TARGET is'
 	@sed -n 's/^\([a-z-]*\):.*## /  \1 \t/p' $(MAKEFILE_LIST) | expand -t 10
+
+python: ## build the extension module for each interpreter, into environments of their own
+	@scripts/build-python
 
 demo: ## run servers and clients on real connections, and check what they did
 	@scripts/demo

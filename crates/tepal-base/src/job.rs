@@ -83,6 +83,11 @@ impl<J> JobQueue<J> {
         JobId(self.first + self.entries.len() as u64)
     }
 
+    /// The jobs that wait, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &J> {
+        self.entries.iter().flatten()
+    }
+
     /// Whether the job has neither run nor been cancelled.
     pub fn is_queued(&self, id: JobId) -> bool {
         id.0.checked_sub(self.first)

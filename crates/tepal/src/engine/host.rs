@@ -90,9 +90,14 @@ pub trait Host: Sized + 'static {
     /// Hears of what nobody else can be told.
     fn report(&self, engine: &Engine<Self>, report: Report);
 
-    /// Waits, when the wait may block. A host that must let others run meanwhile does so here.
-    fn wait(&self, wait: &mut dyn Wait) {
+    /// Waits. A host that must let others run meanwhile does so here, if the wait
+    /// [`blocks`](Wait::blocks).
+    ///
+    /// `Break` ends the run before anything is called; what the wait found is queued all the same.
+    /// A host whose signal handlers may raise (Python's KeyboardInterrupt) says so.
+    fn wait(&self, wait: &mut dyn Wait) -> Flow {
         wait.wait();
+        Flow::Continue(())
     }
 }
 

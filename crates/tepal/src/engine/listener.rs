@@ -4,7 +4,7 @@ use std::time::Duration;
 use tepal_driver::{Address, Descriptor, Domain, Interest};
 
 use super::objects::{Object, ObjectKey};
-use super::{Engine, Flow, Host, Step, TimerKey, flow_of};
+use super::{Engine, Flow, Held, Host, Step, TimerKey, flow_of};
 use crate::transport::Stream;
 
 /// The name of a listening socket.
@@ -56,6 +56,13 @@ impl<H: Host> Listener<H> {
     pub(super) fn note_readable(&mut self) -> bool {
         self.readable = true;
         self.queue_if_due()
+    }
+
+    pub(super) fn visit<E>(
+        &self,
+        visit: &mut impl FnMut(Held<'_, H>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.factory.as_ref().map_or(Ok(()), |factory| visit(Held::Factory(factory)))
     }
 
     fn queue_if_due(&mut self) -> bool {

@@ -19,6 +19,7 @@ mod remote;
 mod signals;
 mod timers;
 mod turn;
+mod visit;
 mod watchers;
 
 use std::cell::{Cell, RefCell};
@@ -43,6 +44,7 @@ pub use objects::{Object, ObjectKey, StreamKey};
 pub(crate) use objects::{datagram, stream};
 pub use operations::{ChildKey, Outcome, Report};
 pub use remote::{Remote, Trigger};
+pub use visit::Held;
 pub use watchers::WatchKey;
 
 use remote::Shared;
@@ -405,6 +407,18 @@ impl<H: Host> Clone for Engine<H> {
 impl<H: Host> Clone for WeakEngine<H> {
     fn clone(&self) -> Self {
         WeakEngine(Weak::clone(&self.0))
+    }
+}
+
+impl<H: Host> TimerKey<H> {
+    /// The key as one word, for hosts whose objects keep only a number.
+    pub const fn to_bits(self) -> u64 {
+        self.0.to_bits()
+    }
+
+    /// The key that [`to_bits`](TimerKey::to_bits) made a word of; any other word finds nothing.
+    pub const fn from_bits(bits: u64) -> TimerKey<H> {
+        TimerKey(Key::from_bits(bits))
     }
 }
 

@@ -2,7 +2,7 @@ use std::io;
 
 use tepal_driver::{Address, Child, Command, Descriptor, ExitStatus, Interest, Signal};
 
-use super::{Engine, Flow, Host, Object, ObjectKey};
+use super::{Engine, Flow, Held, Host, Object, ObjectKey};
 use crate::names::{AddrInfo, NameInfo, RecordsAnswer, ResolveError};
 
 /// How an operation ended, for its completion.
@@ -44,6 +44,15 @@ pub type ChildKey<H> = ObjectKey<H>;
 pub(crate) struct ChildWatch<H: Host> {
     process: Descriptor,
     completion: Option<H::Completion>,
+}
+
+impl<H: Host> ChildWatch<H> {
+    pub(super) fn visit<E>(
+        &self,
+        visit: &mut impl FnMut(Held<'_, H>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.completion.as_ref().map_or(Ok(()), |completion| visit(Held::Completion(completion)))
+    }
 }
 
 impl<H: Host> Engine<H> {

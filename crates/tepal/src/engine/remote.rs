@@ -197,6 +197,17 @@ impl<H: Host> Shared<H> {
         }
     }
 
+    /// Shows the jobs that the loop has not seen. None, if another thread is handing one over.
+    pub(super) fn visit<E>(
+        &self,
+        visit: impl FnMut(&H::RemoteJob) -> Result<(), E>,
+    ) -> Result<(), E> {
+        match self.inbox.try_lock() {
+            Ok(inbox) => inbox.jobs.iter().try_for_each(visit),
+            Err(_) => Ok(()),
+        }
+    }
+
     pub(super) fn waker(&self) -> &Waker {
         &self.attention.waker
     }

@@ -18,6 +18,10 @@ impl<H: Host> Signals<H> {
         Signals { source, callbacks: BTreeMap::new(), pending: Vec::new() }
     }
 
+    pub(super) fn callbacks(&self) -> impl Iterator<Item = &H::Callback> {
+        self.callbacks.values().flatten()
+    }
+
     pub(super) fn set_source(&mut self, source: Box<dyn SignalSource>) -> Box<dyn SignalSource> {
         std::mem::replace(&mut self.source, source)
     }

@@ -180,6 +180,11 @@ impl<T> Timers<T> {
         self.entries.drain()
     }
 
+    /// The work of every timer that is not running.
+    pub(crate) fn works(&self) -> impl Iterator<Item = &T> {
+        self.entries.iter().filter_map(|(_, entry)| entry.work.as_ref())
+    }
+
     /// How many timers there are, armed or not.
     pub(crate) fn len(&self) -> usize {
         self.entries.len()

@@ -46,7 +46,9 @@ impl<H: Host> Engine<H> {
         let _idle = OnDrop(&core.state, State::Idle);
         let _stop = OnDrop(&core.stopping, false);
         loop {
-            self.poll()?;
+            if self.poll()?.is_break() {
+                return Ok(Flow::Break(()));
+            }
             let flow = self.run_ready();
             let flow = match self.flush() {
                 ControlFlow::Break(()) => ControlFlow::Break(()),
@@ -60,7 +62,7 @@ impl<H: Host> Engine<H> {
     }
 
     // Looks at the kernel, unless ready work lets that wait, and queues what is due.
-    fn poll(&self) -> io::Result<()> {
+    fn poll(&self) -> io::Result<Flow> {
         let core = self.core();
         self.take_remote(false);
         // A layer may write to another stream while streams are flushed.
@@ -70,7 +72,7 @@ impl<H: Host> Engine<H> {
         let deadline = match busy {
             true if self.may_skip_poll() => {
                 self.queue_due_timers();
-                return Ok(());
+                return Ok(Flow::Continue(()));
             }
             true => Some(Instant::ZERO),
             false => core.timers.borrow_mut().next_deadline(),
@@ -100,17 +102,13 @@ impl<H: Host> Engine<H> {
         turns < TURNS_PER_POLL && now.since(core.skipping_since.get()) < SPAN_PER_POLL
     }
 
-    fn wait(&self, mut deadline: Option<Instant>) -> io::Result<()> {
+    fn wait(&self, mut deadline: Option<Instant>) -> io::Result<Flow> {
         let core = self.core();
         if deadline != Some(Instant::ZERO) && !self.fall_asleep() {
             deadline = Some(Instant::ZERO);
         }
         let mut wait = core.driver.borrow_mut().prepare(deadline);
-        if wait.blocks() {
-            core.host.wait(&mut *wait);
-        } else {
-            wait.wait();
-        }
+        let flow = core.host.wait(&mut *wait);
         let mut events = core.events.take();
         let result = core.driver.borrow_mut().collect(wait, &mut events);
         // Looked at only when their turn comes: a pass over all objects here would load them into
@@ -123,7 +121,7 @@ impl<H: Host> Engine<H> {
         }
         drop(ready);
         core.events.set(events);
-        result
+        result.map(|()| flow)
     }
 
     /// What the kernel has reported of an object. A key whose object is gone is harmless.

@@ -4,7 +4,7 @@ use std::os::fd::RawFd;
 use tepal_driver::{Descriptor, Interest, Readiness};
 
 use super::objects::{Object, ObjectKey};
-use super::{Engine, Flow, Host, Occasion};
+use super::{Engine, Flow, Held, Host, Occasion};
 
 /// The name of a watcher.
 pub type WatchKey<H> = ObjectKey<H>;
@@ -16,6 +16,15 @@ pub(crate) struct Watch<H: Host> {
     interest: Interest,
     // None while the callback runs.
     callback: Option<H::Callback>,
+}
+
+impl<H: Host> Watch<H> {
+    pub(super) fn visit<E>(
+        &self,
+        visit: &mut impl FnMut(Held<'_, H>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.callback.as_ref().map_or(Ok(()), |callback| visit(Held::Callback(callback)))
+    }
 }
 
 impl<H: Host> Engine<H> {

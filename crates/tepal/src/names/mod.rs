@@ -116,6 +116,14 @@ impl<H: Host> Names<H> {
         }
     }
 
+    /// Who waits for answers.
+    pub(crate) fn completions(&self) -> impl Iterator<Item = &H::Completion> {
+        self.lookups.iter().filter_map(|(_, lookup)| match &lookup.waiter {
+            Waiter::Completion(completion) => Some(completion),
+            Waiter::Asking | Waiter::Answered(_) => None,
+        })
+    }
+
     /// Whether there is nothing to drop.
     pub(crate) fn is_empty(&self) -> bool {
         self.resolvers.is_empty() && self.lookups.is_empty()

@@ -6,7 +6,7 @@ use tepal_driver::{Address, Descriptor, Half, Interest};
 
 use super::{CloseKind, Closed, Crossing};
 use crate::engine::{
-    DatagramProtocol, Engine, Flow, Host, Object, ObjectKey, Step, Verdict, datagram, flow_of,
+    DatagramProtocol, Engine, Flow, Held, Host, Object, ObjectKey, Step, Verdict, datagram, flow_of,
 };
 
 /// The name of a datagram endpoint.
@@ -48,6 +48,14 @@ const OVERHEAD: usize = 8;
 const READS_PER_TURN: usize = 64;
 
 impl<H: Host> Datagram<H> {
+    /// Shows what it keeps of the host's.
+    pub(crate) fn visit<E>(
+        &self,
+        visit: &mut impl FnMut(Held<'_, H>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.protocol.as_ref().map_or(Ok(()), |protocol| visit(Held::DatagramProtocol(protocol)))
+    }
+
     pub(crate) fn descriptor(&self) -> Descriptor {
         self.descriptor
     }

@@ -37,6 +37,10 @@ pub(super) enum FileStep {
 }
 
 impl<H: Host> FilePart<H> {
+    pub(super) fn completion(&self) -> Option<&H::Completion> {
+        self.completion.as_ref()
+    }
+
     pub(super) fn send(
         &mut self,
         stream: Descriptor,

@@ -25,6 +25,10 @@ pub(super) struct Relay<H: Host> {
 }
 
 impl<H: Host> Relay<H> {
+    pub(super) fn completion(&self) -> Option<&H::Completion> {
+        self.completion.as_ref()
+    }
+
     pub(super) fn is_held(&self) -> bool {
         self.held
     }

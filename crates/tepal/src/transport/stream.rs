@@ -4,12 +4,13 @@ use tepal_base::{ByteQueue, Segment};
 use tepal_driver::{Descriptor, Half, Interest};
 
 use super::establish::Outbound;
-use super::file::Files;
+use super::file::{FilePart, Files};
 use super::layers::{Feed, Layers, Recipe};
 use super::relay::Relay;
 use super::{CloseKind, Closed};
 use crate::engine::{
-    Engine, Flow, Host, ListenerKey, Object, Step, StreamKey, TimerKey, Verdict, flow_of, stream,
+    Engine, Flow, Held, Host, ListenerKey, Object, Step, StreamKey, TimerKey, Verdict, flow_of,
+    stream,
 };
 
 /// A stream connection: a descriptor, a protocol, and what is buffered between them.
@@ -144,6 +145,20 @@ const LOW_MARK: usize = HIGH_MARK / 4;
 const READ_LIMIT: usize = 256 * 1024;
 
 impl<H: Host> Stream<H> {
+    /// Shows what it keeps of the host's.
+    pub(crate) fn visit<E>(
+        &self,
+        visit: &mut impl FnMut(Held<'_, H>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let files = self.files.iter().flat_map(|files| files.iter());
+        files
+            .filter_map(FilePart::completion)
+            .chain(self.relay.as_ref().and_then(|relay| relay.completion()))
+            .chain(self.layers.as_ref().and_then(|layers| layers.completion()))
+            .try_for_each(|completion| visit(Held::Completion(completion)))?;
+        self.protocol.as_ref().map_or(Ok(()), |protocol| visit(Held::Protocol(protocol)))
+    }
+
     pub(super) fn new(descriptor: Option<Descriptor>) -> Stream<H> {
         Stream {
             descriptor,

@@ -116,6 +116,11 @@ pub(super) struct Pushed {
 }
 
 impl<H: Host> Layers<H> {
+    /// Who waits for a layer to close.
+    pub(super) fn completion(&self) -> Option<&H::Completion> {
+        self.popping.as_ref().map(|popping| &popping.completion)
+    }
+
     pub(super) fn new() -> Layers<H> {
         Layers {
             chain: None,

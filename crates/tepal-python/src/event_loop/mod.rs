@@ -1,0 +1,160 @@
+//! The class `Loop`.
+
+mod call;
+mod io;
+mod run;
+mod signals;
+mod tasks;
+mod timer;
+mod watcher;
+
+use std::cell::{Cell, OnceCell};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+use pyo3::{Borrowed, PyTraverseError, PyVisit, ffi};
+use tepal::engine::Remote;
+
+pub(crate) use io::FdHandles;
+pub(crate) use signals::WakePipe;
+pub(crate) use timer::PyTimer;
+pub(crate) use watcher::PyWatcher;
+
+use crate::errors::{closed, os_error};
+use crate::host::{PyEngine, PyHost};
+use crate::object::UnderGil;
+
+/// The native half of `tepal.Loop`.
+#[pyclass(subclass, frozen, name = "Loop", module = "tepal._tepal")]
+pub(crate) struct Loop {
+    // Empty until `_open`.
+    state: UnderGil<OnceCell<State>>,
+}
+
+/// A loop that was opened.
+pub(crate) struct State {
+    pub(crate) engine: PyEngine,
+    pub(crate) remote: Remote<PyHost>,
+    // Whether a run has set the coroutine origin depth that `set_debug` may change.
+    tracks_origins: Cell<bool>,
+    // The signals that arrived; made by the first `add_signal_handler`.
+    flags: OnceCell<Arc<AtomicU64>>,
+}
+
+/// Adds the classes to the module.
+pub(crate) fn add_types(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<Loop>()?;
+    module.add_class::<PyTimer>()?;
+    module.add_class::<PyWatcher>()?;
+    module.add("READ", watcher::READ)?;
+    module.add("WRITE", watcher::WRITE)?;
+    let class = module.py().get_type::<Loop>();
+    call::add_methods(&class)?;
+    tasks::add_methods(&class)
+}
+
+#[pymethods]
+impl Loop {
+    /// Takes anything, as `object.__new__` does for a class with an `__init__`.
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Loop {
+        Loop { state: UnderGil::new(OnceCell::new()) }
+    }
+
+    /// Opens the driver. A second call does nothing.
+    #[pyo3(signature = (driver = None))]
+    fn _open(&self, py: Python<'_>, driver: Option<&str>) -> PyResult<()> {
+        let place = self.state.get(py);
+        if place.get().is_some() {
+            return Ok(());
+        }
+        let driver = match driver {
+            Some(name) if !tepal_driver::driver_names().contains(&name) => {
+                let names = tepal_driver::driver_names().join(", ");
+                let text = format!("unknown driver {name:?}; this build has: {names}");
+                return Err(PyValueError::new_err(text));
+            }
+            name => tepal_driver::open_driver(name).map_err(|error| os_error(&error))?,
+        };
+        let engine = PyEngine::new(PyHost::new(), driver);
+        let remote = engine.remote();
+        let state =
+            State { engine, remote, tracks_origins: Cell::new(false), flags: OnceCell::new() };
+        // It was empty a moment ago, and nothing since has let another thread in.
+        let _ = place.set(state);
+        Ok(())
+    }
+
+    /// The driver below: "epoll" or "poll".
+    #[getter]
+    fn driver(&self, py: Python<'_>) -> PyResult<&'static str> {
+        Ok(self.state(py)?.engine.driver_name())
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // SAFETY: the collector runs with the GIL held.
+        match unsafe { self.state.get_during_traverse() }.get() {
+            Some(state) => state.engine.host().traverse(&state.engine, &visit),
+            None => Ok(()),
+        }
+    }
+
+    fn __clear__(&self, py: Python<'_>) {
+        if let Some(state) = self.state.get(py).get() {
+            // A running loop is held by its run, and not garbage.
+            let _ = state.engine.close();
+            state.release(py);
+        }
+    }
+}
+
+impl Loop {
+    /// The loop's state.
+    ///
+    /// # Errors
+    ///
+    /// `RuntimeError` if a subclass has not called `tepal.Loop.__init__`.
+    #[inline]
+    pub(crate) fn state<'a>(&'a self, py: Python<'a>) -> PyResult<&'a State> {
+        match self.state.get(py).get() {
+            Some(state) => Ok(state),
+            None => Err(PyRuntimeError::new_err(
+                "this loop was not initialised: call tepal.Loop.__init__ first",
+            )),
+        }
+    }
+
+    /// The native half of an object whose class derives from ours.
+    ///
+    /// # Safety
+    ///
+    /// `object` is a live instance of `Loop`.
+    #[inline]
+    pub(crate) unsafe fn of<'a>(py: Python<'a>, object: *mut ffi::PyObject) -> &'a Loop {
+        // SAFETY: as the caller says; the object outlives the call that it is the subject of.
+        unsafe { Borrowed::from_ptr(py, object).cast_unchecked::<Loop>().get() }
+    }
+}
+
+impl State {
+    pub(crate) fn host(&self) -> &PyHost {
+        self.engine.host()
+    }
+
+    #[inline]
+    pub(crate) fn check_open(&self) -> PyResult<()> {
+        if self.engine.is_closed() { Err(closed()) } else { Ok(()) }
+    }
+
+    /// Lets go of the Python objects that are kept beside the engine.
+    pub(crate) fn release(&self, _py: Python<'_>) {
+        let factory = self.host().task_factory.borrow_mut().take();
+        let descriptors = std::mem::take(&mut *self.host().descriptors.borrow_mut());
+        let pending = self.host().pending.take();
+        drop((factory, descriptors, pending));
+    }
+}

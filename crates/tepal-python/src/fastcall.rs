@@ -1,0 +1,146 @@
+//! Methods that Python calls by pointer, with their arguments in an array.
+//!
+//! PyO3 makes a tuple of `*args`; the methods that every program calls all the time take none.
+
+use std::ffi::{CStr, c_int};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr;
+
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::prelude::*;
+use pyo3::types::PyType;
+use pyo3::{Borrowed, ffi};
+
+/// The arguments of one call.
+#[derive(Clone, Copy)]
+pub(crate) struct Arguments<'a, 'py> {
+    py: Python<'py>,
+    positional: &'a [*mut ffi::PyObject],
+    // The values of keywords, which follow the others.
+    keywords: &'a [*mut ffi::PyObject],
+    names: *mut ffi::PyObject,
+}
+
+impl<'a, 'py> Arguments<'a, 'py> {
+    /// # Safety
+    ///
+    /// They are what CPython passed to a `METH_FASTCALL | METH_KEYWORDS` function, for its duration.
+    pub(crate) unsafe fn new(
+        py: Python<'py>,
+        args: *const *mut ffi::PyObject,
+        count: ffi::Py_ssize_t,
+        names: *mut ffi::PyObject,
+    ) -> Arguments<'a, 'py> {
+        let count = count as usize;
+        if names.is_null() && count == 0 {
+            return Arguments { py, positional: &[], keywords: &[], names };
+        }
+        // SAFETY: as the caller says, `names` is a tuple or null, and the values of the keywords
+        // follow the positional arguments.
+        let (positional, keywords) = unsafe {
+            let named = if names.is_null() { 0 } else { ffi::PyTuple_GET_SIZE(names) as usize };
+            std::slice::from_raw_parts(args, count + named).split_at(count)
+        };
+        Arguments { py, positional, keywords, names }
+    }
+
+    pub(crate) fn positional(&self) -> &'a [*mut ffi::PyObject] {
+        self.positional
+    }
+
+    /// The `index`-th positional argument.
+    pub(crate) fn get(&self, index: usize) -> Option<Borrowed<'a, 'py, PyAny>> {
+        // SAFETY: the arguments are references that live as long as the call.
+        self.positional.get(index).map(|object| unsafe { Borrowed::from_ptr(self.py, *object) })
+    }
+
+    /// The keyword arguments with their names.
+    pub(crate) fn keywords(&self) -> impl Iterator<Item = (&'a str, Borrowed<'a, 'py, PyAny>)> {
+        let (py, names) = (self.py, self.names);
+        self.keywords.iter().enumerate().map(move |(index, value)| {
+            // SAFETY: there is a name for each value, a string; all live as long as the call.
+            unsafe {
+                let name = ffi::PyTuple_GET_ITEM(names, index as ffi::Py_ssize_t);
+                (text_of(name), Borrowed::from_ptr(py, *value))
+            }
+        })
+    }
+}
+
+// The text of a string as long as that lives. One that has no UTF-8 form is nobody's keyword.
+/// # Safety
+///
+/// `name` is a live string and the GIL is held.
+unsafe fn text_of<'a>(name: *mut ffi::PyObject) -> &'a str {
+    let mut len = 0;
+    // SAFETY: as the contract says; the string keeps its UTF-8 form.
+    unsafe {
+        let text = ffi::PyUnicode_AsUTF8AndSize(name, &raw mut len);
+        if text.is_null() {
+            ffi::PyErr_Clear();
+            return "?";
+        }
+        let bytes = std::slice::from_raw_parts(text.cast::<u8>(), len as usize);
+        std::str::from_utf8(bytes).unwrap_or("?")
+    }
+}
+
+/// Runs the body of a function that Python called by pointer: an error becomes the pending
+/// exception, and a panic becomes an error instead of ending the process.
+pub(crate) fn guard(
+    body: impl FnOnce(Python<'_>) -> PyResult<*mut ffi::PyObject>,
+) -> *mut ffi::PyObject {
+    // SAFETY: Python calls its functions with the GIL held.
+    let py = unsafe { Python::assume_attached() };
+    // Unwind safety: what a panic leaves is the engine, which lends nothing across calls.
+    match catch_unwind(AssertUnwindSafe(|| body(py))) {
+        Ok(Ok(object)) => object,
+        Ok(Err(error)) => {
+            error.restore(py);
+            ptr::null_mut()
+        }
+        Err(_) => {
+            panicked().restore(py);
+            ptr::null_mut()
+        }
+    }
+}
+
+/// The error that a panic of ours becomes; its text was printed by the panic hook.
+pub(crate) fn panicked() -> PyErr {
+    PyRuntimeError::new_err("tepal has a bug: its native code panicked; please report this")
+}
+
+/// A missing argument, in CPython's words.
+pub(crate) fn missing(function: &str, argument: &str) -> PyErr {
+    PyTypeError::new_err(format!(
+        "{function}() missing 1 required positional argument: '{argument}'"
+    ))
+}
+
+/// A keyword that a function does not have, in CPython's words.
+pub(crate) fn unexpected(function: &str, name: &str) -> PyErr {
+    PyTypeError::new_err(format!("{function}() got an unexpected keyword argument '{name}'"))
+}
+
+/// Adds a method to a type. `method` and its texts live for ever: types are made once.
+pub(crate) fn add_method(
+    class: &Bound<'_, PyType>,
+    name: &'static CStr,
+    function: ffi::PyMethodDefPointer,
+    flags: c_int,
+    doc: &'static CStr,
+) -> PyResult<()> {
+    let method = Box::leak(Box::new(ffi::PyMethodDef {
+        ml_name: name.as_ptr(),
+        ml_meth: function,
+        ml_flags: flags,
+        ml_doc: doc.as_ptr(),
+    }));
+    // SAFETY: the class is a type and `method` lives for ever.
+    let descriptor = unsafe {
+        let descriptor = ffi::PyDescr_NewMethod(class.as_type_ptr(), method);
+        Bound::from_owned_ptr_or_err(class.py(), descriptor)?
+    };
+    class.setattr(name.to_str().unwrap_or_default(), descriptor)
+}

@@ -1,0 +1,53 @@
+//! What is taken from Python's library, once per process.
+
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+
+/// Objects of asyncio and its kin.
+pub(crate) struct Imports {
+    pub(crate) handle: Py<PyAny>,
+    pub(crate) timer_handle: Py<PyAny>,
+    pub(crate) future: Py<PyAny>,
+    pub(crate) task: Py<PyAny>,
+    pub(crate) get_running_loop: Py<PyAny>,
+    pub(crate) set_running_loop: Py<PyAny>,
+    pub(crate) get_asyncgen_hooks: Py<PyAny>,
+    pub(crate) set_asyncgen_hooks: Py<PyAny>,
+    pub(crate) get_origin_depth: Py<PyAny>,
+    pub(crate) set_origin_depth: Py<PyAny>,
+    pub(crate) set_wakeup_fd: Py<PyAny>,
+    /// `tepal._native`: what native code lets Python do.
+    pub(crate) helpers: Py<PyAny>,
+}
+
+static IMPORTS: PyOnceLock<Imports> = PyOnceLock::new();
+
+/// Fills the table; the module's initialisation does.
+pub(crate) fn load(py: Python<'_>) -> PyResult<&'static Imports> {
+    IMPORTS.get_or_try_init(py, || {
+        let asyncio = py.import("asyncio")?;
+        let sys = py.import("sys")?;
+        let of_asyncio = |name: &str| asyncio.getattr(name).map(Bound::unbind);
+        let of_sys = |name: &str| sys.getattr(name).map(Bound::unbind);
+        Ok(Imports {
+            handle: of_asyncio("Handle")?,
+            timer_handle: of_asyncio("TimerHandle")?,
+            future: of_asyncio("Future")?,
+            task: of_asyncio("Task")?,
+            get_running_loop: of_asyncio("_get_running_loop")?,
+            set_running_loop: of_asyncio("_set_running_loop")?,
+            get_asyncgen_hooks: of_sys("get_asyncgen_hooks")?,
+            set_asyncgen_hooks: of_sys("set_asyncgen_hooks")?,
+            get_origin_depth: of_sys("get_coroutine_origin_tracking_depth")?,
+            set_origin_depth: of_sys("set_coroutine_origin_tracking_depth")?,
+            set_wakeup_fd: py.import("signal")?.getattr("set_wakeup_fd")?.unbind(),
+            helpers: py.import("tepal._native")?.into_any().unbind(),
+        })
+    })
+}
+
+/// The table.
+#[inline]
+pub(crate) fn imports(py: Python<'_>) -> &'static Imports {
+    IMPORTS.get(py).expect("the module's initialisation has filled it")
+}

@@ -1,0 +1,52 @@
+//! The extension module `tepal._tepal`: Python as a host of tepal's engine.
+//!
+//! It translates and decides nothing: scheduling, timers and sockets are the engine's. Coroutine
+//! methods and whatever is not on a hot path are Python, in `python/tepal`.
+//!
+//! # Where things are
+//!
+//! | module | what lives there |
+//! |---|---|
+//! | `object` | [`Ref`](object::Ref) and [`UnderGil`](object::UnderGil): Python references in the engine |
+//! | `host` | `PyHost`, the engine's host: jobs, callbacks, completions, the wait without the GIL |
+//! | `handle` | `Handle` and `TimerHandle`, laid out by hand for speed |
+//! | `event_loop` | the class `Loop`: `call`, `run`, `io` (descriptors), `signals`, `timer`, `tasks` |
+//! | `errors`, `imports` | exceptions out of our errors; what is taken from asyncio, once |
+//! | `fastcall` | methods that take their arguments without a tuple or dict |
+//! | `stream` | stream transports, servers and their protocols |
+//! | `datagram` | datagram transports |
+//!
+//! # The rules of the border
+//!
+//! * All of it runs with the GIL held; only [`PyHost::wait`](host::PyHost) lets it go, around the
+//!   kernel's wait, with nothing of the engine borrowed. So any thread may call any method: what is
+//!   wrong by asyncio's rules may come at the wrong time, but stays memory-safe.
+//! * No `RefCell` is borrowed across anything that can run Python: calls, decrefs, allocation of
+//!   collected objects, comparison, release of a buffer. Values are moved or cloned out first.
+//! * Functions that Python calls by pointer go through [`fastcall::guard`], where panics end.
+//! * Objects that hold Python objects are traversed by the collector; what the engine holds is
+//!   traversed by its loop.
+
+#![warn(missing_docs)]
+
+mod datagram;
+mod errors;
+mod event_loop;
+mod fastcall;
+mod handle;
+mod host;
+mod imports;
+mod object;
+mod stream;
+
+use pyo3::prelude::*;
+
+/// The native half of the package `tepal`; its names are not public.
+#[pymodule(gil_used = true)]
+fn _tepal(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    let py = module.py();
+    imports::load(py)?;
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    handle::add_types(module)?;
+    event_loop::add_types(module)
+}

@@ -1,0 +1,127 @@
+"""Runs to a result, async generators, and the end of a loop."""
+
+from __future__ import annotations
+
+import asyncio
+import warnings
+import weakref
+from collections.abc import AsyncGenerator, Awaitable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+T = TypeVar("T")
+
+if TYPE_CHECKING:
+    from ._tepal import Loop as Base
+else:
+    Base = object
+
+
+def _stop_when_done(future: asyncio.Future[Any]) -> None:
+    if not future.cancelled():
+        error = future.exception()
+        if isinstance(error, (SystemExit, KeyboardInterrupt)):
+            # It leaves the run by itself.
+            return
+    future.get_loop().stop()
+
+
+class Lifetime(Base):
+    """The part of `Loop` that begins and ends things."""
+
+    def _init_lifetime(self) -> None:
+        self._asyncgens: weakref.WeakSet[AsyncGenerator[Any, Any]] = weakref.WeakSet()
+        self._asyncgens_shutdown_called = False
+        self._transports: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+
+    def run_until_complete(self, future: Awaitable[T]) -> T:
+        """Run until `future` is done, and return its result or raise its exception.
+
+        A coroutine becomes a task.
+
+        Raises:
+            RuntimeError: the loop is closed or runs already, or was stopped before the future was done.
+        """
+        self._check_closed()
+        self._check_running()
+        made_here = not asyncio.isfuture(future)
+        task: asyncio.Future[T] = asyncio.ensure_future(future, loop=self)  # type: ignore[arg-type]
+        if made_here:
+            # If the run ends before the task, the caller is told so by our exception.
+            task._log_destroy_pending = False  # type: ignore[attr-defined]
+        task.add_done_callback(_stop_when_done)
+        try:
+            self.run_forever()
+        except BaseException:
+            if made_here and task.done() and not task.cancelled():
+                # What left the run is the task's own exception: mark it as seen.
+                task.exception()
+            raise
+        finally:
+            task.remove_done_callback(_stop_when_done)
+        if not task.done():
+            raise RuntimeError("Event loop stopped before Future completed.")
+        return task.result()
+
+    def close(self) -> None:
+        """Close the loop: descriptors are closed, what is queued is dropped, nothing is called.
+
+        Raises:
+            RuntimeError: the loop runs.
+        """
+        if self.is_running():
+            raise RuntimeError("Cannot close a running event loop")
+        if self.is_closed():
+            return
+        self._close_signals()  # type: ignore[attr-defined]
+        open_count = self._close()
+        self._close_executor()  # type: ignore[attr-defined]
+        if open_count:
+            warnings.warn(
+                f"{self!r} was closed with {open_count} open transports",
+                ResourceWarning,
+                source=self,
+                stacklevel=2,
+            )
+
+    def _ensure_fd_no_transport(self, fd: int) -> None:
+        transport = self._transports.get(fd)
+        if transport is not None and not transport.is_closing():
+            raise RuntimeError(f"File descriptor {fd!r} is used by transport {transport!r}")
+
+    # ---- async generators
+
+    def _asyncgen_firstiter_hook(self, agen: AsyncGenerator[Any, Any]) -> None:
+        if self._asyncgens_shutdown_called:
+            warnings.warn(
+                f"asynchronous generator {agen!r} was scheduled after "
+                "loop.shutdown_asyncgens() call",
+                ResourceWarning,
+                source=self,
+                stacklevel=2,
+            )
+        self._asyncgens.add(agen)
+
+    def _asyncgen_finalizer_hook(self, agen: AsyncGenerator[Any, Any]) -> None:
+        self._asyncgens.discard(agen)
+        if not self.is_closed():
+            # The collector may run in any thread.
+            self.call_soon_threadsafe(self.create_task, agen.aclose())
+
+    async def shutdown_asyncgens(self) -> None:
+        """Close all async generators that were begun on this loop and not ended."""
+        self._asyncgens_shutdown_called = True
+        closing = list(self._asyncgens)
+        self._asyncgens.clear()
+        if not closing:
+            return
+        results = await asyncio.gather(*[agen.aclose() for agen in closing], return_exceptions=True)
+        for agen, result in zip(closing, results, strict=True):
+            if isinstance(result, Exception):
+                self.call_exception_handler(
+                    {
+                        "message": "an error occurred during closing of "
+                        f"asynchronous generator {agen!r}",
+                        "exception": result,
+                        "asyncgen": agen,
+                    }
+                )

@@ -1,0 +1,48 @@
+"""The class `Loop`: the native half, what is written in Python, and asyncio's interface."""
+
+from __future__ import annotations
+
+import asyncio
+import warnings
+from typing import Any
+
+from ._executors import Executors
+from ._failures import Failures
+from ._lifetime import Lifetime
+from ._signals import Signals
+from ._tepal import Loop as NativeLoop
+
+
+class Loop(NativeLoop, Lifetime, Failures, Executors, Signals, asyncio.AbstractEventLoop):
+    """tepal's event loop, in the place of asyncio's.
+
+    It belongs to the thread that runs it; `call_soon_threadsafe` and `asyncio.run_coroutine_threadsafe`
+    are what other threads may use. Make it with `tepal.new_event_loop`, or run a program with
+    `tepal.run`. The class can be derived from; call `super().__init__()` then.
+    """
+
+    slow_callback_duration: float = 0.1
+    """Debug mode complains of callbacks that take as many seconds or more."""
+
+    def __init__(self, *, resolver: object = None, driver: str | None = None) -> None:
+        self._open(driver)
+        self._resolver = resolver
+        self._init_lifetime()
+        self._init_failures()
+        self._init_executors()
+        self._init_signals()
+        if asyncio.coroutines._is_debug_mode():  # type: ignore[attr-defined]
+            self.set_debug(True)
+
+    def __repr__(self) -> str:
+        return (
+            f"<{type(self).__name__} running={self.is_running()} "
+            f"closed={self.is_closed()} debug={not self.is_closed() and self.get_debug()}>"
+        )
+
+    def __del__(self, _warn: Any = warnings.warn) -> None:
+        if self.is_closed():
+            return
+        _warn(f"unclosed event loop {self!r}", ResourceWarning, source=self)
+        if not self.is_running():
+            self.close()

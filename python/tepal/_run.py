@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from ._loop import Loop
+
+T = TypeVar("T")
+
+
+def new_event_loop(*, resolver: object = None, driver: str | None = None) -> Loop:
+    """Make a loop; to be given as `loop_factory` to `asyncio.Runner` and its like.
+
+    Args:
+        resolver: what resolves names for this loop.
+        driver: "epoll" or "poll"; None takes what the environment's TEPAL_DRIVER names, or else
+            the platform's best.
+
+    Raises:
+        ValueError: the driver is unknown here.
+        OSError: the kernel refused, for instance for want of descriptors.
+    """
+    return Loop(resolver=resolver, driver=driver)
+
+
+def run(main: Coroutine[Any, Any, T], *, debug: bool | None = None) -> T:
+    """Run a coroutine on a new loop, as `asyncio.run` does, and return its result.
+
+    Raises:
+        RuntimeError: a loop runs in this thread already.
+        ValueError: `main` is no coroutine.
+    """
+    if asyncio._get_running_loop() is not None:
+        raise RuntimeError("tepal.run() cannot be called from a running event loop")
+    with asyncio.Runner(debug=debug, loop_factory=new_event_loop) as runner:
+        return runner.run(main)
