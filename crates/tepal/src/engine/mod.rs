@@ -47,6 +47,7 @@ pub use remote::{Remote, Trigger};
 pub use visit::Held;
 pub use watchers::WatchKey;
 
+use crate::transport::Pipe;
 use remote::Shared;
 use timers::{TimerKey as Keyed, Timers};
 
@@ -77,6 +78,8 @@ pub(crate) struct Core<H: Host> {
     pub(crate) reading: Cell<Option<StreamKey<H>>>,
     // Blocks for what is on its way, in all layers.
     pub(crate) workspace: Workspace,
+    // Empty pipes for joins.
+    pub(crate) pipes: RefCell<Vec<Pipe>>,
     pub(crate) names: RefCell<Names<H>>,
     // The memory that streams are read into; away while a protocol looks at it.
     scratch: Cell<Option<Buffer>>,
@@ -177,6 +180,7 @@ impl<H: Host> Engine<H> {
             dirty: RefCell::new(Vec::new()),
             reading: Cell::new(None),
             workspace: Workspace::new(BLOCK_LEN),
+            pipes: RefCell::new(Vec::new()),
             names: RefCell::new(Names::new()),
             scratch: Cell::new(None),
             events: Cell::new(Vec::new()),

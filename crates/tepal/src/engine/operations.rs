@@ -153,8 +153,13 @@ impl<H: Host> Engine<H> {
     }
 
     /// Closes what an object holds, telling nobody, and drops it.
-    pub(crate) fn close_object(&self, object: Object<H>) {
+    pub(crate) fn close_object(&self, mut object: Object<H>) {
         let core = self.core();
+        if let Object::Stream(stream) = &mut object
+            && let Some(pipe) = stream.take_pipe()
+        {
+            core.give_pipe(pipe);
+        }
         let descriptor = match &object {
             Object::Stream(stream) => stream.descriptor(),
             Object::Datagram(endpoint) => Some(endpoint.descriptor()),

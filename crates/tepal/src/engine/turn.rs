@@ -352,6 +352,7 @@ impl<H: Host> Engine<H> {
             let triggers = std::mem::take(&mut *core.triggers.borrow_mut());
             let names = core.names.replace(Names::new());
             core.watched.borrow_mut().clear();
+            core.close_pipes();
             core.dirty.borrow_mut().clear();
             if jobs.is_empty()
                 && timers.is_empty()

@@ -98,7 +98,7 @@ impl<H: Host> Engine<H> {
             let text = "the layers of this connection need the bytes, not the file";
             return Err((io::Error::new(io::ErrorKind::Unsupported, text), completion));
         }
-        let at = stream.sent + stream.output.len() as u64;
+        let at = stream.sent + (stream.output.len() + stream.piped()) as u64;
         let part =
             FilePart { at, file, offset, left: count, sent: 0, completion: Some(completion) };
         stream.files.get_or_insert_default().push_back(part);

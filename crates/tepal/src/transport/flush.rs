@@ -228,10 +228,12 @@ impl<H: Host> Engine<H> {
             }
             let before_file = match stream.files.as_ref().and_then(|files| files.front()) {
                 Some(part) => usize::try_from(part.at - stream.sent).unwrap_or(usize::MAX),
-                None if stream.output.is_empty() => break,
+                None if stream.output.is_empty() && stream.piped() == 0 => break,
                 None => usize::MAX,
             };
-            if before_file == 0 {
+            if stream.piped() > 0 {
+                failed = self.splice_out(stream, descriptor).err();
+            } else if before_file == 0 {
                 match self.send_file_part(stream, descriptor) {
                     Ok(ended) => files.extend(ended),
                     Err(error) => failed = Some(error),
@@ -274,7 +276,7 @@ impl<H: Host> Engine<H> {
         Some(Flushed {
             files,
             failed,
-            feeds: stream.relay.is_some() && left <= stream.low,
+            feeds: stream.relay.is_some() && left <= stream.low && stream.piped() == 0,
             // A layered stream closes when its layers have.
             over: !has_wire_output && stream.closing && stream.layers.is_none(),
             ends: !has_wire_output && stream.end_output == EndOutput::Wanted,

@@ -10,10 +10,12 @@ mod layers;
 mod linger;
 mod read;
 mod relay;
+mod splice;
 mod stream;
 
 pub use closed::{CloseKind, Closed};
 pub(crate) use datagram::Datagram;
 pub use datagram::DatagramKey;
+pub(crate) use splice::Pipe;
 pub(crate) use stream::Stream;
 pub use stream::{Crossing, StreamOptions};

@@ -242,6 +242,11 @@ impl<H: Host> Engine<H> {
     }
 
     fn stream_read_joined(&self, key: StreamKey<H>, descriptor: Descriptor) -> Flow {
+        if let Some(flow) = self.splice_in(key, descriptor) {
+            flow?;
+            self.read_on(key);
+            return Flow::Continue(());
+        }
         let target = self.take_scratch();
         let received = self.core().driver.borrow_mut().receive(descriptor, target);
         if let Some(stream) = stream(&mut self.core().objects.borrow_mut(), key) {

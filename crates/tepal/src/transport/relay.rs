@@ -1,7 +1,7 @@
 //! Two streams joined: bytes of the one leave by the other, without a protocol in between.
 //!
 //! What is read goes to the other side's kernel at once where that takes it, so that most bytes
-//! are never copied in this process. When more than the other side's high mark waits there, this
+//! are never copied in this process; much of it stays in the kernel (see `splice`). When more than the other side's high mark waits there, this
 //! side is not read until it has drained to the low mark.
 
 use std::io;
@@ -9,19 +9,36 @@ use std::ops::ControlFlow;
 
 use tepal_driver::Half;
 
+use super::splice::SPLICE_FROM;
 use super::stream::Phase;
-use super::{CloseKind, Closed};
+use super::{CloseKind, Closed, Pipe};
 use crate::engine::{Engine, Flow, Host, Outcome, Step, StreamKey, stream};
 
 /// One direction of a join, kept by the stream that is read.
 pub(super) struct Relay<H: Host> {
-    to: StreamKey<H>,
+    pub(super) to: StreamKey<H>,
     // Bytes passed on so far.
-    moved: u64,
-    // More waits on the other side than its high mark.
-    held: bool,
+    pub(super) moved: u64,
+    // More waits on the other side than its high mark, or some in a pipe.
+    pub(super) held: bool,
+    pub(super) way: Way,
+    // Bytes on their way into this stream.
+    pub(super) pipe: Option<Pipe>,
+    // The kernel does not splice into this stream.
+    pub(super) refuses_splice: bool,
     // Kept by the first of the two.
     completion: Option<H::Completion>,
+}
+
+/// How a direction's bytes are moved.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Way {
+    /// Through the loop's memory.
+    Copy,
+    /// Through a pipe of the kernel's.
+    Splice,
+    /// As `Copy`, since the kernel does not splice from here.
+    CopyOnly,
 }
 
 impl<H: Host> Relay<H> {
@@ -74,7 +91,15 @@ impl<H: Host> Engine<H> {
         for (from, to) in [(a, b), (b, a)] {
             let Some(stream) = stream(&mut objects, from) else { continue };
             let completion = completion.take();
-            stream.relay = Some(Box::new(Relay { to, moved: 0, held: false, completion }));
+            stream.relay = Some(Box::new(Relay {
+                to,
+                moved: 0,
+                held: false,
+                way: Way::Copy,
+                pipe: None,
+                refuses_splice: false,
+                completion,
+            }));
             if stream.queue_pump() {
                 self.push_step(from, Step::Pump);
             }
@@ -111,6 +136,9 @@ impl<H: Host> Engine<H> {
         if let Some(relay) = stream(&mut objects, from).and_then(|s| s.relay.as_mut()) {
             relay.moved += data.len() as u64;
             relay.held = waits;
+            if relay.way == Way::Copy && data.len() >= SPLICE_FROM {
+                relay.way = Way::Splice;
+            }
         }
     }
 
@@ -195,8 +223,12 @@ impl<H: Host> Engine<H> {
         let Some(mut mine) = stream(&mut objects, key).and_then(|s| s.relay.take()) else { return };
         let theirs = stream(&mut objects, mine.to).and_then(|s| s.relay.take());
         drop(objects);
+        self.end_pipe(key, mine.pipe.take());
         let (moved_back, theirs) = match theirs {
-            Some(mut relay) => (relay.moved, relay.completion.take()),
+            Some(mut relay) => {
+                self.end_pipe(mine.to, relay.pipe.take());
+                (relay.moved, relay.completion.take())
+            }
             None => (0, None),
         };
         // The first of the two has the completion; its count comes first.

@@ -264,7 +264,9 @@ impl<H: Host> Stream<H> {
     /// Whether some of them have passed all layers.
     #[inline]
     pub(super) fn has_wire_output(&self) -> bool {
-        !self.output.is_empty() || self.files.as_ref().is_some_and(|files| !files.is_empty())
+        !self.output.is_empty()
+            || self.files.as_ref().is_some_and(|files| !files.is_empty())
+            || self.piped() > 0
     }
 
     /// Whether the owner has ended our direction.

@@ -20,6 +20,27 @@ pub fn on_every_driver(test: impl Fn(&EventLoop)) {
     }
 }
 
+/// Runs a test whose connections have both ends in the loop on the drivers of this machine and on
+/// the simulated one, each behind one that fails when the test says so. In the simulation nothing
+/// may be left open.
+pub fn with_faults_and_simulated(test: impl Fn(&EventLoop, &Faults)) {
+    with_faults(&test);
+    let driver = tepal_sim::SimDriver::new(1);
+    let kernel = driver.kernel().clone();
+    let faults = Faults::new(1);
+    let event_loop = EventLoop::with_driver(Box::new(FaultDriver::new(Box::new(driver), &faults)));
+    test(&event_loop, &faults);
+    drop(event_loop);
+    let ledger = kernel.ledger();
+    let left = (ledger.open_descriptors, ledger.registered, ledger.leaked_descriptors);
+    assert_eq!(left, (0, 0, 0), "{ledger:?}");
+}
+
+/// The same without faults.
+pub fn on_every_driver_and_simulated(test: impl Fn(&EventLoop)) {
+    with_faults_and_simulated(|event_loop, _| test(event_loop));
+}
+
 /// Runs a test on every driver, each behind one that fails when the test says so.
 pub fn with_faults(test: impl Fn(&EventLoop, &Faults)) {
     for name in tepal_driver::driver_names() {

@@ -202,7 +202,7 @@ impl<H: Host> Stream<H> {
     #[inline]
     pub(super) fn buffered(&self) -> usize {
         match &self.layers {
-            None => self.output.len(),
+            None => self.output.len() + self.piped(),
             Some(layers) => self.output.len() + layers.buffered(),
         }
     }
