@@ -1,23 +1,46 @@
 #!/bin/sh
-# Makes the certificates of the tests anew: sh make.sh. They are good until 2126.
+# Makes the certificates of the tests anew: sh make.sh. They are good from 2020 until 2126, so that
+# foreign peers, which go by the wall clock, accept them on a machine whose clock is off.
 set -eu
 cd "$(dirname "$0")"
-days=36500
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+: > "$work/index"
+cat > "$work/conf" <<CONF
+[ca]
+default_ca = own
+[own]
+database = $work/index
+new_certs_dir = $work
+rand_serial = yes
+unique_subject = no
+default_md = sha256
+policy = any
+email_in_dn = no
+[any]
+commonName = supplied
+[req]
+distinguished_name = none
+[none]
+CONF
 key() { openssl ecparam -name prime256v1 -genkey -noout | openssl pkcs8 -topk8 -nocrypt -out "$1"; }
-key ca.key
-openssl req -x509 -new -key ca.key -subj "/CN=tepal test CA" -days $days -out ca.pem \
-  -addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign 2>/dev/null
-issue() { # name, subject alternative names, usage, more openssl options
-  name=$1 san=$2 usage=$3; shift 3
-  key "$name.key"
-  printf 'subjectAltName=%s\nextendedKeyUsage=%s\n' "$san" "$usage" > ext.tmp
-  openssl req -new -key "$name.key" -subj "/CN=$name" 2>/dev/null |
-    openssl x509 -req -CA ca.pem -CAkey ca.key -CAcreateserial -extfile ext.tmp -out "$name.pem" "$@" 2>/dev/null
-  rm ext.tmp
+issue() { # file name, common name, extensions, issuer's options of openssl-ca
+  name=$1 subject=$2 extensions=$3; shift 3
+  key "$work/$name.key"
+  openssl req -new -config "$work/conf" -key "$work/$name.key" -subj "/CN=$subject" -out "$work/$name.csr"
+  printf 'subjectKeyIdentifier=hash\n%b' "$extensions" > "$work/extensions"
+  openssl ca -batch -notext -config "$work/conf" -extfile "$work/extensions" -in "$work/$name.csr" \
+    -startdate 20200101000000Z -enddate 21260101000000Z -out "$name.pem" "$@" 2>/dev/null
 }
-issue server "DNS:server.test,DNS:localhost,IP:127.0.0.1" serverAuth -days $days
-issue other "DNS:other.test,DNS:*.wild.test" serverAuth -days $days
-issue client "DNS:client.test" clientAuth -days $days
-key self.key
-openssl req -x509 -new -key self.key -subj "/CN=self" -days $days -out self.pem -addext subjectAltName=DNS:server.test 2>/dev/null
-rm -f ca.key ca.srl
+leaf='authorityKeyIdentifier=keyid\nbasicConstraints=critical,CA:FALSE\n'
+by_ca() {
+  issue "$1" "$1" "${leaf}subjectAltName=$2\nextendedKeyUsage=$3\n" -cert ca.pem -keyfile "$work/ca.key"
+  cp "$work/$1.key" .
+}
+issue ca "tepal test CA" 'basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign\n' \
+  -selfsign -keyfile "$work/ca.key"
+by_ca server "DNS:server.test,DNS:localhost,IP:127.0.0.1" serverAuth
+by_ca other "DNS:other.test,DNS:*.wild.test" serverAuth
+by_ca client "DNS:client.test" clientAuth
+issue self self 'subjectAltName=DNS:server.test\n' -selfsign -keyfile "$work/self.key"
+cp "$work/self.key" .
