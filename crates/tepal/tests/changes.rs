@@ -308,21 +308,18 @@ fn a_peer_that_never_says_goodbye_costs_the_layer_or_the_connection_as_asked_and
 fn a_framing_layer_that_comes_and_goes_leaves_every_byte_in_its_place() {
     everywhere(|event_loop| {
         let up = |transport: &Transport, call: &Call<'_>| {
-            match call {
-                Call::Established => {
-                    // All of it at once: plain, two frames, plain again.
-                    transport.write(b"plain ");
-                    transport.push_layer(LengthPrefixed::new(100)).expect("stands");
-                    transport.write(b"frame one");
-                    transport.write(b"frame two");
-                    transport.pop_layer(None, SECOND, Late::Close).expect("stands");
-                    // One change at a time, from here on.
-                    let more = transport.push_layer(Lines::new(64)).expect_err("too soon");
-                    assert_eq!(more.kind(), ErrorKind::Closing);
-                    transport.write(b" plain again");
-                    transport.close();
-                }
-                _ => {}
+            if let Call::Established = call {
+                // All of it at once: plain, two frames, plain again.
+                transport.write(b"plain ");
+                transport.push_layer(LengthPrefixed::new(100)).expect("stands");
+                transport.write(b"frame one");
+                transport.write(b"frame two");
+                transport.pop_layer(None, SECOND, Late::Close).expect("stands");
+                // One change at a time, from here on.
+                let more = transport.push_layer(Lines::new(64)).expect_err("too soon");
+                assert_eq!(more.kind(), ErrorKind::Closing);
+                transport.write(b" plain again");
+                transport.close();
             }
             None
         };

@@ -198,11 +198,11 @@ impl<H: Host> Engine<H> {
             let Some(layers) = &mut stream.layers else { return false };
             if layers.inbox.has_file_in_front() && waiting > stream.high {
                 // The file goes on when some of this has left.
-                Self::sync_chain(stream, chain);
+                Self::sync_chain(stream, chain, turn);
                 return true;
             }
             let Some((request, bytes)) = layers.inbox.pop(turn.workspace) else {
-                Self::sync_chain(stream, chain);
+                Self::sync_chain(stream, chain, turn);
                 return true;
             };
             drop(objects);
@@ -210,7 +210,7 @@ impl<H: Host> Engine<H> {
         }
     }
 
-    fn sync_chain(stream: &mut Stream<H>, chain: &mut Chain) {
+    fn sync_chain(stream: &mut Stream<H>, chain: &mut Chain, turn: Turn<'_>) {
         let held = stream.relay.as_ref().is_some_and(|relay| relay.is_held());
         let told =
             Told { paused: stream.paused || held, low: stream.read_low, limit: stream.read_limit };
@@ -223,7 +223,7 @@ impl<H: Host> Engine<H> {
             return;
         }
         if before.limit != told.limit {
-            chain.set_input_limit(told.limit);
+            chain.set_input_limit(told.limit, turn);
         }
         if before.low != told.low {
             // Never above the limit: `stream_set_read_low` has checked it.
