@@ -84,6 +84,9 @@ class Lifetime(Base):
             )
 
     def _ensure_fd_no_transport(self, fd: int) -> None:
+        if self._is_of_transport(fd):
+            raise RuntimeError(f"File descriptor {fd!r} is used by transport of this loop")
+        # Those of asyncio's own classes.
         transport = self._transports.get(fd)
         if transport is not None and not transport.is_closing():
             raise RuntimeError(f"File descriptor {fd!r} is used by transport {transport!r}")

@@ -6,6 +6,7 @@ import asyncio
 import warnings
 from typing import Any
 
+from ._endpoints import Endpoints
 from ._executors import Executors
 from ._failures import Failures
 from ._lifetime import Lifetime
@@ -13,7 +14,7 @@ from ._signals import Signals
 from ._tepal import Loop as NativeLoop
 
 
-class Loop(NativeLoop, Lifetime, Failures, Executors, Signals, asyncio.AbstractEventLoop):
+class Loop(NativeLoop, Lifetime, Failures, Executors, Signals, Endpoints, asyncio.AbstractEventLoop):
     """tepal's event loop, in the place of asyncio's.
 
     It belongs to the thread that runs it; `call_soon_threadsafe` and `asyncio.run_coroutine_threadsafe`
@@ -31,6 +32,7 @@ class Loop(NativeLoop, Lifetime, Failures, Executors, Signals, asyncio.AbstractE
         self._init_failures()
         self._init_executors()
         self._init_signals()
+        self._init_endpoints()
         if asyncio.coroutines._is_debug_mode():  # type: ignore[attr-defined]
             self.set_debug(True)
 

@@ -1,7 +1,7 @@
 //! Python as the engine's host.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::os::fd::RawFd;
 
 use pyo3::prelude::*;
@@ -32,6 +32,8 @@ pub(crate) struct PyHost {
     pub(crate) descriptors: RefCell<HashMap<RawFd, FdHandles>>,
     /// What the interpreter's signal handler writes to; made by the first run in the main thread.
     pub(crate) wake_pipe: Cell<Option<WakePipe>>,
+    /// Descriptors of open transports, which nobody else may watch.
+    pub(crate) transport_fds: RefCell<HashSet<RawFd>>,
     pub(crate) task_factory: RefCell<Option<Ref>>,
     /// The thread that runs the loop; zero outside a run.
     pub(crate) thread: Cell<u64>,
@@ -76,6 +78,7 @@ impl PyHost {
             pending: Cell::new(None),
             descriptors: RefCell::new(HashMap::new()),
             wake_pipe: Cell::new(None),
+            transport_fds: RefCell::new(HashSet::new()),
             task_factory: RefCell::new(None),
             thread: Cell::new(0),
         }

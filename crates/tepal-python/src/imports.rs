@@ -16,6 +16,13 @@ pub(crate) struct Imports {
     pub(crate) get_origin_depth: Py<PyAny>,
     pub(crate) set_origin_depth: Py<PyAny>,
     pub(crate) set_wakeup_fd: Py<PyAny>,
+    pub(crate) buffered_protocol: Py<PyAny>,
+    pub(crate) stream_reader: Py<PyAny>,
+    pub(crate) stream_reader_protocol: Py<PyAny>,
+    /// `tepal.Protocol`, whose counts are read; empty until the package has made it.
+    pub(crate) counted_protocol: PyOnceLock<Py<PyAny>>,
+    /// `tepal._transport_calls`.
+    pub(crate) transports: Py<PyAny>,
     /// `tepal._native`: what native code lets Python do.
     pub(crate) helpers: Py<PyAny>,
 }
@@ -41,6 +48,11 @@ pub(crate) fn load(py: Python<'_>) -> PyResult<&'static Imports> {
             get_origin_depth: of_sys("get_coroutine_origin_tracking_depth")?,
             set_origin_depth: of_sys("set_coroutine_origin_tracking_depth")?,
             set_wakeup_fd: py.import("signal")?.getattr("set_wakeup_fd")?.unbind(),
+            buffered_protocol: of_asyncio("BufferedProtocol")?,
+            stream_reader: of_asyncio("StreamReader")?,
+            stream_reader_protocol: of_asyncio("StreamReaderProtocol")?,
+            counted_protocol: PyOnceLock::new(),
+            transports: py.import("tepal._transport_calls")?.into_any().unbind(),
             helpers: py.import("tepal._native")?.into_any().unbind(),
         })
     })

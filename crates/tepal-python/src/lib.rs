@@ -15,6 +15,7 @@
 //! | `fastcall` | methods that take their arguments without a tuple or dict |
 //! | `stream` | stream transports, servers and their protocols |
 //! | `datagram` | datagram transports |
+//! | `address` | socket addresses in Python's form |
 //!
 //! # The rules of the border
 //!
@@ -29,6 +30,7 @@
 
 #![warn(missing_docs)]
 
+mod address;
 mod datagram;
 mod errors;
 mod event_loop;
@@ -48,5 +50,6 @@ fn _tepal(module: &Bound<'_, PyModule>) -> PyResult<()> {
     imports::load(py)?;
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     handle::add_types(module)?;
-    event_loop::add_types(module)
+    event_loop::add_types(module)?;
+    stream::add_types(module)
 }

@@ -45,8 +45,6 @@ pub enum Operation {
     SendTo,
     /// `send_file`.
     SendFile,
-    /// `read_at`.
-    ReadAt,
     /// `splice`.
     Splice,
     /// `shutdown`.
@@ -85,7 +83,7 @@ pub enum Operation {
 
 impl Operation {
     /// Every operation, in order.
-    pub const ALL: [Operation; 36] = {
+    pub const ALL: [Operation; 35] = {
         use Operation::*;
         [
             Now,
@@ -106,7 +104,6 @@ impl Operation {
             Send,
             SendTo,
             SendFile,
-            ReadAt,
             Splice,
             Shutdown,
             Close,

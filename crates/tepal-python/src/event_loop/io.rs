@@ -108,6 +108,12 @@ impl Loop {
         add(slf, fd, Direction::Write, &callback, &args)
     }
 
+    /// Whether a transport uses this descriptor.
+    #[pyo3(signature = (fd, /))]
+    fn _is_of_transport(&self, py: Python<'_>, fd: RawFd) -> PyResult<bool> {
+        Ok(self.state(py)?.host().transport_fds.borrow().contains(&fd))
+    }
+
     #[pyo3(signature = (fd, /))]
     fn _remove_reader(slf: &Bound<'_, Self>, fd: Bound<'_, PyAny>) -> PyResult<bool> {
         let fd = number(&fd)?;

@@ -1,78 +1,26 @@
-//! Stream transports, their protocols, and the servers that accept them.
+//! Stream transports, their protocols, and the listeners that accept them.
+//!
+//! [`StreamTransport`] is the native half of the class that Python sees; `tepal._transports` derives
+//! from it and adds what is not on a hot path. While a connection lives, the engine owns a
+//! [`PyStreamProtocol`], which refers to the transport, which refers to the user's protocol: so the
+//! loop keeps open transports alive, and the collector sees the whole chain.
+
+mod listener;
+mod protocol;
+mod reader;
+mod target;
+mod transport;
+mod write;
 
 use pyo3::prelude::*;
-use pyo3::{PyTraverseError, PyVisit};
-use tepal::engine::{AcceptFault, Consumed, StreamKey, StreamProtocol, Verdict};
-use tepal::{Address, Closed};
 
-use crate::host::{PyEngine, PyHost};
+pub(crate) use listener::PyFactory;
+pub(crate) use protocol::PyStreamProtocol;
+pub(crate) use transport::StreamTransport;
 
-/// The protocol of a stream. There are none yet: it has no values.
-pub(crate) enum PyStreamProtocol {}
-
-/// What makes the protocols of a server. There are none yet: it has no values.
-pub(crate) enum PyFactory {}
-
-impl PyFactory {
-    pub(crate) fn make(
-        &mut self,
-        _py: Python<'_>,
-        _engine: &PyEngine,
-        _stream: StreamKey<PyHost>,
-        _peer: &Address,
-    ) -> Verdict<PyStreamProtocol> {
-        match *self {}
-    }
-
-    pub(crate) fn accept_failed(&mut self, _: Python<'_>, _: &PyEngine, _: AcceptFault) {
-        match *self {}
-    }
-
-    pub(crate) fn visit(&self, _visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        match *self {}
-    }
-}
-
-impl PyStreamProtocol {
-    pub(crate) fn visit(&self, _visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        match *self {}
-    }
-}
-
-impl StreamProtocol<PyHost> for PyStreamProtocol {
-    fn connection_made(&mut self, _: &PyEngine, _: StreamKey<PyHost>) -> Verdict<()> {
-        match *self {}
-    }
-
-    fn connection_established(&mut self, _: &PyEngine, _: StreamKey<PyHost>) -> Verdict<()> {
-        match *self {}
-    }
-
-    fn data_received(&mut self, _: &PyEngine, _: StreamKey<PyHost>, _: &[u8]) -> Verdict<Consumed> {
-        match *self {}
-    }
-
-    fn eof_received(&mut self, _: &PyEngine, _: StreamKey<PyHost>) -> Verdict<bool> {
-        match *self {}
-    }
-
-    fn pause_writing(&mut self, _: &PyEngine, _: StreamKey<PyHost>) -> Verdict<()> {
-        match *self {}
-    }
-
-    fn resume_writing(&mut self, _: &PyEngine, _: StreamKey<PyHost>) -> Verdict<()> {
-        match *self {}
-    }
-
-    fn io_out(&mut self, _: &PyEngine, _: StreamKey<PyHost>) -> Verdict<()> {
-        match *self {}
-    }
-
-    fn error_connecting(&mut self, _: &PyEngine, _: StreamKey<PyHost>, _: &Closed) -> Verdict<()> {
-        match *self {}
-    }
-
-    fn connection_lost(&mut self, _: &PyEngine, _: StreamKey<PyHost>, _: &Closed) -> Verdict<()> {
-        match *self {}
-    }
+/// Adds the classes to the module.
+pub(crate) fn add_types(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<StreamTransport>()?;
+    module.add_class::<listener::Listener>()?;
+    write::add_methods(&module.py().get_type::<StreamTransport>())
 }

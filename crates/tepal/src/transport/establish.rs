@@ -127,8 +127,7 @@ impl<H: Host> Engine<H> {
     pub(super) fn stream_wire_stands(&self, key: StreamKey<H>) -> Flow {
         let (timer, layered) = match stream(&mut self.core().objects.borrow_mut(), key) {
             Some(stream) => {
-                // A protocol that begins on a connection that stands has layers that stand.
-                let layered = stream.layers.is_some() && stream.phase != Phase::Established;
+                let layered = stream.layers.is_some();
                 if !layered {
                     stream.phase = Phase::Established;
                 }
@@ -146,11 +145,8 @@ impl<H: Host> Engine<H> {
         self.call_protocol(key, |protocol| protocol.connection_established(self, key))?;
         let mut objects = self.core().objects.borrow_mut();
         let Some(stream) = stream(&mut objects, key) else { return Flow::Continue(()) };
-        let (read, pump) = (stream.queue_read(), stream.queue_pump());
+        let read = stream.queue_read();
         drop(objects);
-        if pump {
-            self.push_step(key, Step::Pump);
-        }
         if read {
             self.push_step(key, Step::Read);
         }

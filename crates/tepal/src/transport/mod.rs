@@ -6,6 +6,7 @@ mod ending;
 mod establish;
 mod file;
 mod flush;
+mod hosted;
 mod layers;
 mod linger;
 mod read;

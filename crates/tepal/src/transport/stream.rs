@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use tepal_base::{ByteQueue, Segment};
+use tepal_base::ByteQueue;
 use tepal_driver::{Descriptor, Half, Interest};
 
 use super::establish::Outbound;
@@ -154,7 +154,7 @@ impl<H: Host> Stream<H> {
         files
             .filter_map(FilePart::completion)
             .chain(self.relay.as_ref().and_then(|relay| relay.completion()))
-            .chain(self.layers.iter().flat_map(|layers| layers.completions()))
+            .chain(self.layers.as_ref().and_then(|layers| layers.completion()))
             .try_for_each(|completion| visit(Held::Completion(completion)))?;
         self.protocol.as_ref().map_or(Ok(()), |protocol| visit(Held::Protocol(protocol)))
     }
@@ -438,16 +438,6 @@ impl<H: Host> Engine<H> {
         drop(old);
     }
 
-    /// Replaces the protocol by one that then hears everything from `connection_made` on, in the
-    /// next turn, as if the established connection were new.
-    pub fn stream_begin_again(&self, key: StreamKey<H>, protocol: H::Protocol) {
-        self.stream_set_protocol(key, protocol);
-        if let Some(stream) = stream(&mut self.core().objects.borrow_mut(), key) {
-            stream.made = false;
-        }
-        self.push_step(key, Step::Made);
-    }
-
     /// Says that the protocol does nothing in [`StreamProtocol::io_out`], which is not called again
     /// until another protocol is set.
     pub fn stream_decline_io_out(&self, key: StreamKey<H>) {
@@ -455,19 +445,5 @@ impl<H: Host> Engine<H> {
             stream.wants_io_out = false;
             stream.drained = false;
         }
-    }
-
-    /// Appends a segment without a copy. See [`Engine::stream_write`].
-    pub fn stream_write_segment(&self, key: StreamKey<H>, segment: Segment) -> Crossing {
-        let mut objects = self.core().objects.borrow_mut();
-        let Some(stream) = stream(&mut objects, key) else { return Crossing::None };
-        if stream.is_ending() || stream.has_ended_output() || segment.is_empty() {
-            return Crossing::None;
-        }
-        match &mut stream.layers {
-            None => stream.output.push(segment),
-            Some(layers) => layers.inbox.write_segment(segment),
-        }
-        self.note_written(key, stream)
     }
 }

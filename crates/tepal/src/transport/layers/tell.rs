@@ -1,7 +1,5 @@
 //! What a chain has to tell, and how a layered stream ends.
 
-use std::io;
-
 use tepal_layers::{Chain, Error, ErrorKind, Event, How, Info, Notice, Turn};
 
 use super::Lost;
@@ -257,11 +255,7 @@ impl<H: Host> Engine<H> {
     /// A layered stream is lost: takes what must be dropped or told with nothing borrowed.
     pub(in crate::transport) fn stream_lose_layers(&self, lost: Option<Lost<H>>, closed: &Closed) {
         let Some(Lost { chain, inbox, popping, timer }) = lost else { return };
-        drop(chain);
-        for part in inbox.into_files() {
-            let text = "the connection ended before the file was sent";
-            self.end_file(part, Some(io::Error::new(io::ErrorKind::ConnectionAborted, text)));
-        }
+        drop((chain, inbox));
         if let Some(timer) = timer {
             self.timer_remove(timer);
         }

@@ -1,0 +1,261 @@
+//! `write` and `writelines`.
+
+use std::ptr::NonNull;
+
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::prelude::*;
+use pyo3::types::PyType;
+use pyo3::{Borrowed, ffi, intern};
+use tepal::Crossing;
+use tepal::engine::StreamKey;
+use tepal_base::{ForeignBytes, Segment};
+
+use super::transport::StreamTransport;
+use crate::event_loop::State;
+use crate::fastcall::{add_method, guard};
+use crate::host::PyHost;
+use crate::imports::imports;
+
+/// Smaller `bytes` are copied: that costs less than keeping the object and gathering from it.
+const KEPT: usize = 4096;
+
+/// Writes to a connection that has ended are logged from this one on, as asyncio does.
+const TOLD_FROM: u32 = 5;
+
+pub(super) fn add_methods(class: &Bound<'_, PyType>) -> PyResult<()> {
+    let function = ffi::PyMethodDefPointer { PyCFunction: write };
+    let doc = c"write($self, data, /)\n--\n\n\
+        Send a bytes-like object; it is buffered where the kernel does not take it. Never blocks.";
+    add_method(class, c"write", function, ffi::METH_O, doc)?;
+    let function = ffi::PyMethodDefPointer { PyCFunction: writelines };
+    let doc = c"writelines($self, list_of_data, /)\n--\n\nSend each of an iterable of bytes-like objects.";
+    add_method(class, c"writelines", function, ffi::METH_O, doc)
+}
+
+// SAFETY: CPython calls it on a live instance with one argument, as METH_O says.
+unsafe extern "C" fn write(
+    object: *mut ffi::PyObject,
+    data: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    guard(|py| {
+        // SAFETY: called by CPython on an instance of `StreamTransport`, with one argument.
+        let (transport, data) = unsafe {
+            (
+                Borrowed::from_ptr(py, object).cast_unchecked::<StreamTransport>(),
+                Borrowed::from_ptr(py, data),
+            )
+        };
+        let bytes = Readable::of(data)?;
+        if let Some((state, key)) = may_write(transport, "write")?
+            && !bytes.is_empty()
+            && is_open(transport, state, key)
+        {
+            let crossing = bytes.queue(state, key);
+            after_write(transport, state, key, crossing);
+        }
+        // SAFETY: None is live for ever.
+        Ok(unsafe { ffi::Py_NewRef(ffi::Py_None()) })
+    })
+}
+
+// SAFETY: as for `write`.
+unsafe extern "C" fn writelines(
+    object: *mut ffi::PyObject,
+    data: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    guard(|py| {
+        // SAFETY: called by CPython on an instance of `StreamTransport`, with one argument.
+        let (transport, data) = unsafe {
+            (
+                Borrowed::from_ptr(py, object).cast_unchecked::<StreamTransport>(),
+                Borrowed::from_ptr(py, data),
+            )
+        };
+        // All of them are looked at before the first is sent, so that a wrong one sends nothing.
+        let mut pieces = Vec::new();
+        for piece in data.try_iter()? {
+            pieces.push(piece?);
+        }
+        let readable: Vec<_> = pieces
+            .iter()
+            .map(|piece| Readable::of(piece.as_borrowed()))
+            .collect::<PyResult<_>>()?;
+        if let Some((state, key)) = may_write(transport, "writelines")?
+            && !readable.is_empty()
+            && is_open(transport, state, key)
+        {
+            let mut crossing = Crossing::None;
+            for bytes in readable.iter().filter(|bytes| !bytes.is_empty()) {
+                if bytes.queue(state, key) == Crossing::High {
+                    crossing = Crossing::High;
+                }
+            }
+            after_write(transport, state, key, crossing);
+        }
+        // SAFETY: None is live for ever.
+        Ok(unsafe { ffi::Py_NewRef(ffi::Py_None()) })
+    })
+}
+
+#[inline]
+fn may_write<'py>(
+    transport: Borrowed<'_, 'py, StreamTransport>,
+    function: &str,
+) -> PyResult<Option<(&'py State, StreamKey<PyHost>)>> {
+    let py = transport.py();
+    let inner = transport.get().inner.get(py);
+    if inner.eof_written.get() {
+        return Err(PyRuntimeError::new_err(format!("Cannot call {function}() after write_eof()")));
+    }
+    if inner.held.get() {
+        return Err(PyRuntimeError::new_err("unable to write; sendfile is in progress"));
+    }
+    let Some(key) = inner.key.get() else { return Ok(None) };
+    Ok(transport.get().state(py).map(|state| (state, key)))
+}
+
+#[inline]
+fn is_open(
+    transport: Borrowed<'_, '_, StreamTransport>,
+    state: &State,
+    key: StreamKey<PyHost>,
+) -> bool {
+    if !state.engine.stream_is_closing(key) {
+        return true;
+    }
+    wrote_after_end(transport);
+    false
+}
+
+#[cold]
+fn wrote_after_end(transport: Borrowed<'_, '_, StreamTransport>) {
+    let py = transport.py();
+    let count = &transport.get().inner.get(py).wrote_after_end;
+    if count.get() >= TOLD_FROM {
+        let helpers = imports(py).transports.bind(py);
+        if let Err(error) = helpers.call_method0(intern!(py, "wrote_after_end")) {
+            error.write_unraisable(py, None);
+        }
+    }
+    count.set(count.get().saturating_add(1));
+}
+
+/// What follows from a write: above the high mark, after the kernel has had its chance, the
+/// protocol is paused. Its exception goes to the loop's handler.
+#[inline]
+pub(super) fn after_write(
+    transport: Borrowed<'_, '_, StreamTransport>,
+    state: &State,
+    key: StreamKey<PyHost>,
+    crossing: Crossing,
+) {
+    if crossing == Crossing::High && state.engine.stream_relieve(key) == Crossing::High {
+        pause_protocol(transport);
+    }
+}
+
+#[cold]
+fn pause_protocol(transport: Borrowed<'_, '_, StreamTransport>) {
+    let py = transport.py();
+    let helpers = imports(py).transports.bind(py);
+    if let Err(error) = helpers.call_method1(intern!(py, "pause_protocol"), (transport,)) {
+        error.write_unraisable(py, None);
+    }
+}
+
+/// Something that was given to `write`.
+pub(crate) enum Readable<'a, 'py> {
+    /// Exactly `bytes`: nobody can change it.
+    Bytes(Borrowed<'a, 'py, PyAny>),
+    Buffer(Box<ffi::Py_buffer>, std::marker::PhantomData<&'a ()>),
+}
+
+impl<'a, 'py> Readable<'a, 'py> {
+    #[inline]
+    pub(crate) fn of(data: Borrowed<'a, 'py, PyAny>) -> PyResult<Readable<'a, 'py>> {
+        // SAFETY: a live object.
+        if unsafe { ffi::PyBytes_CheckExact(data.as_ptr()) } != 0 {
+            return Ok(Readable::Bytes(data));
+        }
+        Readable::export(data)
+    }
+
+    fn export(data: Borrowed<'a, 'py, PyAny>) -> PyResult<Readable<'a, 'py>> {
+        // SAFETY: a live object; the three types have no other requirement.
+        let fits = unsafe {
+            ffi::PyBytes_Check(data.as_ptr()) != 0
+                || ffi::PyByteArray_Check(data.as_ptr()) != 0
+                || ffi::PyMemoryView_Check(data.as_ptr()) != 0
+        };
+        if !fits {
+            let name = data.get_type().qualname()?;
+            return Err(PyTypeError::new_err(
+                format!("data argument must be a bytes-like object, not {:?}", name.to_string())
+                    .replace('"', "'"),
+            ));
+        }
+        let mut view = Box::new(ffi::Py_buffer::new());
+        // SAFETY: the view is released when it is dropped.
+        if unsafe { ffi::PyObject_GetBuffer(data.as_ptr(), &raw mut *view, ffi::PyBUF_SIMPLE) } < 0
+        {
+            return Err(PyErr::fetch(data.py()));
+        }
+        Ok(Readable::Buffer(view, std::marker::PhantomData))
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.bytes().is_empty()
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        // SAFETY: the object is alive for 'a, and an export keeps its memory where it is. Nothing runs while
+        // the slice is used that could change it.
+        unsafe {
+            match self {
+                Readable::Bytes(object) => std::slice::from_raw_parts(
+                    ffi::PyBytes_AS_STRING(object.as_ptr()).cast::<u8>(),
+                    ffi::PyBytes_Size(object.as_ptr()) as usize,
+                ),
+                Readable::Buffer(view, _) if view.len == 0 => &[],
+                Readable::Buffer(view, _) => {
+                    std::slice::from_raw_parts(view.buf.cast::<u8>(), view.len as usize)
+                }
+            }
+        }
+    }
+
+    #[inline]
+    fn queue(&self, state: &State, key: StreamKey<PyHost>) -> Crossing {
+        match self {
+            Readable::Bytes(object) if self.bytes().len() >= KEPT => {
+                state.engine.stream_write_segment(key, segment_of((**object).clone()))
+            }
+            _ => state.engine.stream_write(key, self.bytes()),
+        }
+    }
+}
+
+impl Drop for Readable<'_, '_> {
+    fn drop(&mut self) {
+        if let Readable::Buffer(view, _) = self {
+            // SAFETY: it was filled by PyObject_GetBuffer, and is released once.
+            unsafe { ffi::PyBuffer_Release(&raw mut **view) };
+        }
+    }
+}
+
+/// The bytes of an exact `bytes` object, which stays until they have left.
+pub(crate) fn segment_of(bytes: Bound<'_, PyAny>) -> Segment {
+    unsafe fn release(owner: *mut ()) {
+        // SAFETY: `owner` is the reference taken below; the engine drops segments with the GIL held.
+        unsafe { ffi::Py_DECREF(owner.cast()) };
+    }
+    let object = bytes.into_ptr();
+    // SAFETY: an exact `bytes` is immutable and stays alive as long as the reference that `release` gives
+    // back.
+    unsafe {
+        let data = NonNull::new_unchecked(ffi::PyBytes_AS_STRING(object).cast::<u8>().cast_mut());
+        let len = ffi::PyBytes_Size(object) as usize;
+        Segment::from_foreign(ForeignBytes { data, len, owner: object.cast(), release })
+    }
+}

@@ -1,0 +1,92 @@
+//! What a host needs that keeps its users' protocols itself, and calls them inside `write`.
+
+use std::io::IoSlice;
+
+use tepal_base::Segment;
+
+use super::stream::Phase;
+use super::{CloseKind, Closed, Crossing};
+use crate::engine::{Engine, Host, StreamKey, stream};
+
+/// A segment of this size or more with nothing queued goes to the kernel at once; see `flush.rs`.
+const DIRECT: usize = 16 * 1024;
+
+impl<H: Host> Engine<H> {
+    /// Ends a connection because of a failure that the host knows; its protocol is told in a later
+    /// turn, of [`CloseKind::ProtocolFailed`]. What is buffered is dropped.
+    pub fn stream_fail(&self, key: StreamKey<H>) {
+        self.stream_lose(key, Closed::new(CloseKind::ProtocolFailed));
+    }
+
+    /// Gives the kernel its chance after a write that rose above the high mark, before the writer
+    /// is told to pause. [`Crossing::High`]: it is still above, and the host tells so now;
+    /// [`resume_writing`](crate::engine::StreamProtocol::resume_writing) follows.
+    ///
+    /// For hosts that call their protocol inside `write`, where a kernel that takes everything at
+    /// once must not be noticed. (With [`StreamOptions::tell_pressure`](crate::StreamOptions) the
+    /// flush at the end of the turn comes before the notice anyway.)
+    pub fn stream_relieve(&self, key: StreamKey<H>) -> Crossing {
+        // It tells nobody: what it finds is queued.
+        let _ = self.flush_stream(key);
+        let mut objects = self.core().objects.borrow_mut();
+        let Some(stream) = stream(&mut objects, key) else { return Crossing::None };
+        if stream.over && stream.buffered() > stream.high {
+            return Crossing::High;
+        }
+        stream.over = false;
+        stream.told_over = false;
+        Crossing::None
+    }
+
+    /// The host's protocol object now stands for another user's protocol, which may lend memory
+    /// and has not seen what the one before left unread.
+    pub fn stream_protocol_changed(&self, key: StreamKey<H>) {
+        let mut objects = self.core().objects.borrow_mut();
+        let Some(stream) = stream(&mut objects, key) else { return };
+        stream.offer |= !stream.unread.is_empty();
+        stream.may_lend = true;
+        if stream.queue_read() {
+            drop(objects);
+            self.push_step(key, crate::engine::Step::Read);
+        }
+    }
+
+    /// Appends a segment without a copy. See [`Engine::stream_write`].
+    pub fn stream_write_segment(&self, key: StreamKey<H>, segment: Segment) -> Crossing {
+        let core = self.core();
+        let mut objects = core.objects.borrow_mut();
+        let Some(stream) = stream(&mut objects, key) else { return Crossing::None };
+        if stream.is_ending() || stream.has_ended_output() || segment.is_empty() {
+            return Crossing::None;
+        }
+        if let Some(layers) = &mut stream.layers {
+            layers.inbox.write_segment(segment);
+            return self.note_written(key, stream);
+        }
+        let mut gone = 0;
+        if let (Phase::Established, Some(descriptor), false, false, true) = (
+            stream.phase,
+            stream.descriptor,
+            stream.blocked,
+            stream.has_output(),
+            segment.len() >= DIRECT,
+        ) {
+            // An error is left to the flush, which meets it again and has the place to tell it.
+            if let Ok(sent) = core.driver.borrow_mut().send(descriptor, &[IoSlice::new(&segment)]) {
+                stream.blocked = sent.blocked;
+                stream.sent += sent.count as u64;
+                gone = sent.count;
+            }
+        }
+        if gone == segment.len() {
+            stream.drained = stream.wants_io_out;
+            if stream.drained && !std::mem::replace(&mut stream.notify_queued, true) {
+                self.push_step(key, crate::engine::Step::Notify);
+            }
+            return Crossing::None;
+        }
+        stream.output.push(segment);
+        stream.output.consume(gone, &mut core.workspace.pool());
+        self.note_written(key, stream)
+    }
+}

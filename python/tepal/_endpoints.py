@@ -1,0 +1,237 @@
+"""Connections, servers, datagrams, pipes and processes: the loop's methods that make transports.
+
+What only arranges things is the running Python's own: the functions of asyncio that look at
+arguments, try addresses in turn and wrap errors are used as they are, so that signatures, messages
+and order of events are those of its version. What they arrange is tepal's: transports, watching,
+names. The methods whose names begin with an underscore are the seams that those functions call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import os
+import socket
+from asyncio import base_events, constants, selector_events, sslproto, unix_events
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ._children import watch_child
+from ._tepal import Listener
+from ._transports import StreamTransport, open_stream
+
+if TYPE_CHECKING:
+    from ._tepal import Loop as Base
+else:
+    Base = object
+
+_Asyncio = base_events.BaseEventLoop
+_Selector = selector_events.BaseSelectorEventLoop
+_Unix = unix_events._UnixSelectorEventLoop
+
+
+class Endpoints(Base):
+    """The part of `Loop` that makes transports."""
+
+    def _init_endpoints(self) -> None:
+        self._listeners: dict[int, Listener] = {}
+        self._unix_server_sockets: dict[socket.socket, int] = {}
+
+    @property
+    def _debug(self) -> bool:
+        return self.get_debug()
+
+    # ---- streams
+
+    create_connection = _Asyncio.create_connection
+    _connect_sock = _Asyncio._connect_sock
+    _create_connection_transport = _Asyncio._create_connection_transport
+    _ensure_resolved = _Asyncio._ensure_resolved
+    create_server = _Asyncio.create_server
+    _create_server_getaddrinfo = _Asyncio._create_server_getaddrinfo
+    connect_accepted_socket = _Asyncio.connect_accepted_socket
+    create_unix_connection = _Unix.create_unix_connection
+    create_unix_server = _Unix.create_unix_server
+    start_tls = _Asyncio.start_tls
+
+    def _make_socket_transport(
+        self,
+        sock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        waiter: asyncio.Future[None] | None = None,
+        *,
+        extra: dict[str, Any] | None = None,
+        server: Any = None,
+        context: contextvars.Context | None = None,
+    ) -> StreamTransport:
+        self._ensure_fd_no_transport(sock.fileno())
+        context = contextvars.copy_context() if context is None else context
+        return open_stream(self, sock, protocol, waiter, extra, server, context)
+
+    def _make_ssl_transport(
+        self,
+        rawsock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        sslcontext: Any,
+        waiter: asyncio.Future[None] | None = None,
+        *,
+        server_side: bool = False,
+        server_hostname: str | None = None,
+        extra: dict[str, Any] | None = None,
+        server: Any = None,
+        ssl_handshake_timeout: float | None = constants.SSL_HANDSHAKE_TIMEOUT,
+        ssl_shutdown_timeout: float | None = constants.SSL_SHUTDOWN_TIMEOUT,
+        **keywords: Any,
+    ) -> Any:
+        ssl_protocol = sslproto.SSLProtocol(
+            self,
+            protocol,
+            sslcontext,
+            waiter,
+            server_side,
+            server_hostname,
+            ssl_handshake_timeout=ssl_handshake_timeout,
+            ssl_shutdown_timeout=ssl_shutdown_timeout,
+        )
+        self._make_socket_transport(rawsock, ssl_protocol, extra=extra, server=server, **keywords)
+        return ssl_protocol._app_transport
+
+    # ---- servers: the seams of asyncio's Server
+
+    def _start_serving(
+        self,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        sock: socket.socket,
+        sslcontext: Any = None,
+        server: Any = None,
+        backlog: int = 100,
+        ssl_handshake_timeout: float | None = constants.SSL_HANDSHAKE_TIMEOUT,
+        ssl_shutdown_timeout: float | None = constants.SSL_SHUTDOWN_TIMEOUT,
+        context: contextvars.Context | None = None,
+    ) -> None:
+        fd = sock.fileno()
+        if fd in self._listeners:
+            return
+        factory = protocol_factory
+        if sslcontext is not None:
+
+            def factory() -> asyncio.BaseProtocol:
+                waiter = self.create_future()
+                waiter.add_done_callback(self._accepted_handshake_ended)
+                return sslproto.SSLProtocol(
+                    self,
+                    protocol_factory(),
+                    sslcontext,
+                    waiter,
+                    True,
+                    ssl_handshake_timeout=ssl_handshake_timeout,
+                    ssl_shutdown_timeout=ssl_shutdown_timeout,
+                )
+
+        context = contextvars.copy_context() if context is None else context
+        self._listeners[fd] = Listener(self, sock, factory, server, context, StreamTransport)
+
+    def _accepted_handshake_ended(self, waiter: asyncio.Future[None]) -> None:
+        error = None if waiter.cancelled() else waiter.exception()
+        # What went wrong with the peer was told by the protocol already, in debug mode.
+        if error is not None and self.get_debug():
+            self.call_exception_handler(
+                {
+                    "message": "Error on transport creation for incoming connection",
+                    "exception": error,
+                }
+            )
+
+    def _stop_serving(self, sock: socket.socket) -> None:
+        listener = self._listeners.pop(sock.fileno(), None)
+        if listener is not None:
+            listener.close()
+        inode = self._unix_server_sockets.pop(sock, None)
+        if inode is not None:
+            _remove_socket_file(sock, inode)
+        sock.close()
+
+    # ---- datagrams
+
+    create_datagram_endpoint = _Asyncio.create_datagram_endpoint
+
+    def _make_datagram_transport(
+        self,
+        sock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        address: Any = None,
+        waiter: asyncio.Future[None] | None = None,
+        extra: dict[str, Any] | None = None,
+    ) -> Any:
+        self._ensure_fd_no_transport(sock.fileno())
+        return selector_events._SelectorDatagramTransport(
+            self, sock, protocol, address, waiter, extra
+        )
+
+    # ---- pipes
+
+    connect_read_pipe = _Asyncio.connect_read_pipe
+    connect_write_pipe = _Asyncio.connect_write_pipe
+    _make_read_pipe_transport = _Unix._make_read_pipe_transport
+    _make_write_pipe_transport = _Unix._make_write_pipe_transport
+
+    # ---- processes
+
+    subprocess_exec = _Asyncio.subprocess_exec
+    subprocess_shell = _Asyncio.subprocess_shell
+    _log_subprocess = _Asyncio._log_subprocess
+
+    async def _make_subprocess_transport(
+        self,
+        protocol: asyncio.SubprocessProtocol,
+        args: Any,
+        shell: bool,
+        stdin: Any,
+        stdout: Any,
+        stderr: Any,
+        bufsize: int,
+        extra: dict[str, Any] | None = None,
+        **keywords: Any,
+    ) -> Any:
+        waiter = self.create_future()
+        transport = unix_events._UnixSubprocessTransport(
+            self, protocol, args, shell, stdin, stdout, stderr, bufsize,
+            waiter=waiter, extra=extra, **keywords,
+        )  # fmt: skip
+        watch_child(self, transport)
+        try:
+            await waiter
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException:
+            transport.close()
+            await transport._wait()
+            raise
+        return transport
+
+    # ---- sockets
+    for _class in (_Asyncio, _Selector, _Unix):
+        for _name, _value in vars(_class).items():
+            if _name.startswith(("sock_", "_sock_")):
+                locals()[_name] = _value
+    del _class, _name, _value
+
+    # ---- files
+
+    sendfile = _Asyncio.sendfile
+    _sendfile_fallback = _Asyncio._sendfile_fallback
+
+
+def _remove_socket_file(sock: socket.socket, inode: int) -> None:
+    # Somebody else may have put another one in its place.
+    path = sock.getsockname()
+    try:
+        if os.stat(path).st_ino == inode:
+            os.unlink(path)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        logging.getLogger("asyncio").error(
+            "Unable to clean up listening UNIX socket %r: %s", path, error
+        )

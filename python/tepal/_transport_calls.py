@@ -1,0 +1,139 @@
+"""What native transports let Python do: reports, and what is asyncio's own and rare."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from ._native import logger
+
+Loop = asyncio.AbstractEventLoop
+
+
+def socket_of(fd: int) -> socket.socket:
+    """A socket object over the descriptor of an accepted connection, which stays the loop's."""
+    return socket.socket(fileno=fd)
+
+
+def transport_failed(transport: Any, message: str, error: BaseException) -> None:
+    """Tell what a callback of a protocol raised, which costs the connection."""
+    loop = transport._loop
+    if isinstance(error, OSError):
+        if loop.get_debug():
+            logger.debug("%r: %s", transport, message, exc_info=error)
+        return
+    loop.call_exception_handler(
+        {
+            "message": message,
+            "exception": error,
+            "transport": transport,
+            "protocol": transport.get_protocol(),
+        }
+    )
+
+
+def transport_callback_failed(transport: Any, callback: str, error: BaseException) -> None:
+    """Tell what `connection_made` or `connection_lost` raised, as for any callback."""
+    protocol = transport.get_protocol()
+    transport._loop.call_exception_handler(
+        {
+            "message": f"Exception in callback {callback} of {protocol!r}",
+            "exception": error,
+            "transport": transport,
+            "protocol": protocol,
+        }
+    )
+
+
+def _tell_protocol(transport: Any, method: str) -> None:
+    protocol = transport.get_protocol()
+    try:
+        getattr(protocol, method)()
+    except (SystemExit, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        transport._loop.call_exception_handler(
+            {
+                "message": f"protocol.{method}() failed",
+                "exception": error,
+                "transport": transport,
+                "protocol": protocol,
+            }
+        )
+
+
+def pause_protocol(transport: Any) -> None:
+    """Tell the protocol that more is buffered than the high mark."""
+    if not transport._protocol_paused:
+        transport._protocol_paused = True
+        _tell_protocol(transport, "pause_writing")
+
+
+def resume_protocol(transport: Any) -> None:
+    """Tell the protocol that no more is buffered than the low mark."""
+    if transport._protocol_paused:
+        transport._protocol_paused = False
+        _tell_protocol(transport, "resume_writing")
+
+
+def tell_waiter(waiter: asyncio.Future[None], error: BaseException | None) -> None:
+    """End the future of who waits for the connection."""
+    if waiter.done():
+        return
+    if error is None:
+        waiter.set_result(None)
+    else:
+        waiter.set_exception(error)
+
+
+# 3.13's Server counts the transports themselves.
+if sys.version_info >= (3, 13):
+
+    def attach_to_server(server: Any, transport: Any) -> None:
+        server._attach(transport)
+
+    def detach_from_server(server: Any, transport: Any) -> None:
+        server._detach(transport)
+
+else:
+
+    def attach_to_server(server: Any, transport: Any) -> None:
+        server._attach()
+
+    def detach_from_server(server: Any, transport: Any) -> None:
+        server._detach()
+
+
+def accepting_failed(loop: Loop, error: BaseException) -> None:
+    """Tell that the protocol of an accepted connection could not be made."""
+    loop.call_exception_handler(
+        {
+            "message": "Error on transport creation for incoming connection",
+            "exception": error,
+        }
+    )
+
+
+def accept_failed(loop: Loop, error: OSError, exhausted: bool) -> None:
+    """Tell that a connection could not be accepted."""
+    if exhausted:
+        message = "socket.accept() out of system resource"
+    else:
+        message = "socket.accept() failed"
+    loop.call_exception_handler({"message": message, "exception": error})
+
+
+def wrote_after_end() -> None:
+    """Somebody goes on writing to a connection that has ended."""
+    logger.warning("socket.send() raised exception.")
+
+
+def unix_path(path: bytes) -> str:
+    return os.fsdecode(path)
+
+
+Factory = Callable[[], asyncio.BaseProtocol]

@@ -1,0 +1,119 @@
+"""The classes of transports: the native halves, and what is not on a hot path."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import stat
+import warnings
+from asyncio import constants, transports, trsock
+from typing import Any
+
+from ._tepal import StreamTransport as NativeStream
+
+
+class _StreamInterface(transports._FlowControlMixin, asyncio.Transport):  # type: ignore[name-defined, misc]
+    """What `isinstance` sees. asyncio's classes have slots, which a native base cannot join."""
+
+
+class StreamTransport(NativeStream):
+    """A stream connection on tepal's loop. Made by the loop's methods, not by its users."""
+
+    _start_tls_compatible = True
+    _sendfile_compatible = constants._SendfileMode.TRY_NATIVE  # type: ignore[attr-defined]
+    _protocol_paused = False
+    _extra: dict[str, Any] | None = None
+    _pipe: Any = None
+
+    # `isinstance` asks for it after the type itself.
+    __class__ = property(lambda self: _StreamInterface)  # type: ignore[assignment]
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """Facts about the connection: "socket", "sockname", "peername", and what layers add."""
+        extra = self._extra
+        if extra is None:
+            extra = self._extra = {}
+        if name in extra:
+            return extra[name]
+        if name == "socket":
+            sock = self._sock
+            if sock is None:
+                return default
+            extra[name] = value = trsock.TransportSocket(sock)
+            return value
+        if name == "peername":
+            value = self._take_peer()
+        elif name == "sockname":
+            value = self._take_local()
+        else:
+            return default
+        if value is None:
+            return default
+        extra[name] = value
+        return value
+
+    def _fatal_error(self, exc: BaseException, message: str = "Fatal error on transport") -> None:
+        from ._transport_calls import transport_failed
+
+        transport_failed(self, message, exc)
+        self._force_close(exc)
+
+    def __repr__(self) -> str:
+        info = [type(self).__name__]
+        if self._lost:
+            info.append("closed")
+        elif self.is_closing():
+            info.append("closing")
+        if self._sock_fd >= 0:
+            info.append(f"fd={self._sock_fd}")
+        if self._was_opened and not self._lost:
+            info.append("open" if not self.is_closing() else "flushing")
+            info.append("read=polling" if self.is_reading() else "read=idle")
+            info.append(f"write=<bufsize={self.get_write_buffer_size()}>")
+        return f"<{' '.join(info)}>"
+
+    def __del__(self, _warn: Any = warnings.warn) -> None:
+        if self._was_opened and not self._lost:
+            _warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
+            self._drop_socket()
+
+
+def open_stream(
+    loop: Any,
+    sock: socket.socket,
+    protocol: asyncio.BaseProtocol,
+    waiter: asyncio.Future[None] | None,
+    extra: dict[str, Any] | None,
+    server: Any,
+    context: Any,
+) -> StreamTransport:
+    """A transport over a connected socket, which it closes."""
+    transport = StreamTransport()
+    facts = dict(extra or {})
+    facts["socket"] = trsock.TransportSocket(sock)
+    try:
+        facts["sockname"] = sock.getsockname()
+    except OSError:
+        facts["sockname"] = None
+    if "peername" not in facts:
+        try:
+            facts["peername"] = sock.getpeername()
+        except OSError:
+            facts["peername"] = None
+    transport._extra = facts
+    if sock.family in (socket.AF_INET, socket.AF_INET6) and sock.type == socket.SOCK_STREAM:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    transport._open(loop, sock, protocol, context, waiter, server)
+    if server is not None:
+        from ._transport_calls import attach_to_server
+
+        attach_to_server(server, transport)
+    return transport
+
+
+def check_pipe(pipe: Any, what: str) -> None:
+    """Refuse what is no pipe, socket or character device."""
+    mode = os.fstat(pipe.fileno()).st_mode
+    if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or stat.S_ISCHR(mode)):
+        raise ValueError(f"Pipe transport is for {what} only.")
