@@ -233,6 +233,18 @@ impl fmt::Debug for Error {
 
 impl std::error::Error for Error {}
 
+impl From<Error> for io::Error {
+    fn from(error: Error) -> io::Error {
+        let kind = match (error.kind(), error.fault()) {
+            (ErrorKind::Io(kind, _), _) => kind,
+            (ErrorKind::HandshakeTimeout | ErrorKind::CloseTimeout, _) => io::ErrorKind::TimedOut,
+            (_, Fault::Local | Fault::Misuse) => io::ErrorKind::InvalidInput,
+            (_, Fault::Remote | Fault::Os) => io::ErrorKind::ConnectionAborted,
+        };
+        io::Error::new(kind, error)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

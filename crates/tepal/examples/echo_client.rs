@@ -9,17 +9,21 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use common::Done;
-use tepal::{Closed, EventLoop, Instant, Protocol, Transport};
+use tepal::{Closed, EventLoop, Instant, Protocol, Target, Tls, Transport, tls};
 
-const USAGE: &str = "echo_client ADDRESS [--count N] [--size N]
+const USAGE: &str = "echo_client ADDRESS [--count N] [--size N] [--tls NAME] [--ca FILE]
 
 Sends N messages (100) of N bytes (64) to the echo server at ADDRESS, each once the one
-before has come back, and prints the number of round trips and their mean latency.";
+before has come back, and prints the number of round trips and their mean latency. With --tls
+over TLS, to a server whose certificate is good for NAME, by an authority of the platform's or
+of the PEM file FILE.";
 
 struct Arguments {
     address: SocketAddr,
     count: usize,
     size: usize,
+    tls: Option<String>,
+    ca: Option<String>,
 }
 
 /// How far the client has come, shared with `main`.
@@ -77,10 +81,12 @@ impl Protocol for Client {
 
 fn parse(arguments: &mut common::Arguments) -> Result<Arguments, String> {
     let address = arguments.address("ADDRESS")?;
-    let mut parsed = Arguments { address, count: 100, size: 64 };
+    let mut parsed = Arguments { address, count: 100, size: 64, tls: None, ca: None };
     while let Some(option) = arguments.option() {
         match option.as_str() {
             "--count" => parsed.count = arguments.number("--count")?,
+            "--tls" => parsed.tls = Some(arguments.text("NAME")?),
+            "--ca" => parsed.ca = Some(arguments.text("FILE")?),
             "--size" => parsed.size = arguments.number("--size")?,
             _ => return Err(format!("there is no option {option}")),
         }
@@ -97,7 +103,15 @@ fn run(arguments: Arguments) -> Done {
         sent: event_loop.time(),
         progress: Rc::clone(&progress),
     };
-    let transport = event_loop.connect(client, arguments.address);
+    let mut target = Target::address(arguments.address);
+    if let Some(name) = arguments.tls {
+        let builder = match arguments.ca {
+            Some(file) => Tls::builder().roots(tls::roots_from_file(file)?),
+            None => tls::client()?,
+        };
+        target = target.layer(builder.server_name(name).build()?);
+    }
+    let transport = event_loop.connect(client, target);
     // A reply is looked at whole, so all of it but a byte may have to be kept.
     transport.set_read_limit(arguments.size.max(256 * 1024));
     transport.set_read_low(arguments.size)?;

@@ -35,6 +35,7 @@ pub mod engine;
 mod event_loop;
 pub mod manual;
 pub mod names;
+pub mod tls;
 mod transport;
 
 pub use event_loop::{

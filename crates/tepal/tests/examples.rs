@@ -18,6 +18,9 @@ fn every_example_explains_itself_and_refuses_wrong_arguments() {
         ("echo_server", &[]),
         ("echo_server", &["localhost"]),
         ("echo_server", &["127.0.0.1:0", "more"]),
+        ("echo_server", &["127.0.0.1:0", "--tls", "cert.pem"]),
+        ("proxy", &["127.0.0.1"]),
+        ("proxy", &["127.0.0.1:0", "--password", "alone"]),
         ("echo_client", &["127.0.0.1:1", "--count"]),
         ("echo_client", &["127.0.0.1:1", "--count", "0"]),
         ("echo_client", &["127.0.0.1:1", "--size", "-5"]),
@@ -94,6 +97,70 @@ fn the_echo_client_counts_its_round_trips() {
         assert!(mean > 0.0);
     }
     assert_eq!(server.end().code, Some(0));
+}
+
+#[test]
+fn the_echo_pair_speaks_tls_and_refuses_whom_it_does_not_trust() {
+    let data = |name: &str| {
+        let data =
+            std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tepal-layers/tests/data");
+        data.join(name).to_str().expect("a name in Unicode").to_owned()
+    };
+    let files = [data("server.pem"), data("server.key"), data("ca.pem"), data("self.pem")];
+    let mut server = Program::start("echo_server", &["127.0.0.1:0", "--tls", &files[0], &files[1]]);
+    let address = server.address().to_string();
+    let tls = [&address, "--tls", "server.test", "--ca", &files[2], "--size", "100000"];
+    let ended = Program::start("echo_client", &tls).wait();
+    assert_eq!((ended.code, ended.errors.as_str()), (Some(0), ""));
+    assert_eq!(ended.lines[0], "100 round trips of 100000 bytes");
+    for wrong in [
+        [&address, "--tls", "server.test", "--ca", &files[3]],
+        [&address, "--tls", "other.test", "--ca", &files[2]],
+    ] {
+        let ended = Program::start("echo_client", &wrong).wait();
+        assert_eq!(ended.code, Some(1));
+        assert!(ended.errors.contains("the handshake failed: tls:"), "{}", ended.errors);
+    }
+    assert_eq!(server.end().code, Some(0));
+}
+
+#[test]
+fn the_proxy_relays_for_each_protocol_and_only_for_those_who_know_the_password() {
+    let mut echo = Program::start("echo_server", &["127.0.0.1:0"]);
+    let mut proxy = Program::start("proxy", &["127.0.0.1:0"]);
+    let (target, address) = (echo.address(), proxy.address());
+    let port = target.port().to_be_bytes();
+    let socks4 = [&[4, 1][..], &port, &[127, 0, 0, 1], b"me\0"].concat();
+    let socks5 = [&[5, 1, 0, 5, 1, 0, 3, 9][..], b"localhost", &port].concat();
+    let connect_head = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n").into_bytes();
+    for (request, granted) in [
+        (socks4, &[0, 90][..]),
+        (socks5, &[5, 0, 5, 0, 0, 1, 127, 0, 0, 1]),
+        (connect_head, b"HTTP/1.1 200"),
+    ] {
+        // What follows the request in the same segment is the far side's.
+        let back = exchange(connect(address), [&request[..], b"glued behind"].concat());
+        assert!(back.starts_with(granted), "{back:?}");
+        assert!(back.ends_with(b"glued behind"), "{back:?}");
+    }
+    assert_eq!(proxy.end().code, Some(0));
+
+    let mut proxy = Program::start("proxy", &["127.0.0.1:0", "--password", "me", "secret"]);
+    let address = proxy.address();
+    let greeting = |password: &[u8]| {
+        let name = [&[5, 1, 2, 1, 2][..], b"me", &[password.len() as u8], password].concat();
+        [&name[..], &[5, 1, 0, 1, 127, 0, 0, 1], &port].concat()
+    };
+    let back = exchange(connect(address), [&greeting(b"secret")[..], b"in"].concat());
+    assert!(back.starts_with(&[5, 2, 1, 0, 5, 0]) && back.ends_with(b"in"), "{back:?}");
+    let mut stream = connect(address);
+    stream.write_all(&greeting(b"guess")).expect("sends");
+    let mut back = Vec::new();
+    // The proxy may reset what it has not read.
+    let _ = stream.read_to_end(&mut back);
+    assert!(back.starts_with(&[5, 2, 1]) && back[3] != 0 && back.len() == 4, "{back:?}");
+    assert_eq!(proxy.end().code, Some(0));
+    assert_eq!(echo.end().code, Some(0));
 }
 
 #[test]
