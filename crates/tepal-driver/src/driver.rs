@@ -150,6 +150,10 @@ pub trait Driver {
         count: usize,
     ) -> io::Result<Sent>;
 
+    /// Reads from a file at `offset`, for whoever needs its bytes; 0 is its end (for a target that
+    /// is not empty). The file's own position stays.
+    fn read_at(&mut self, file: Descriptor, offset: u64, target: &mut [u8]) -> io::Result<usize>;
+
     /// Moves at most `count` bytes between a stream and a pipe inside the kernel.
     ///
     /// `Unsupported` when this pair cannot; `count: 0` not blocked is the end of `from`. A short

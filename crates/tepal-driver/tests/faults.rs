@@ -152,6 +152,7 @@ fn call(driver: &mut FaultDriver, operation: Operation) -> std::io::Error {
         Operation::Send => driver.send(nothing, &[]).map(|_| ()),
         Operation::SendTo => driver.send_to(nothing, b"", None).map(|_| ()),
         Operation::SendFile => driver.send_file(nothing, nothing, 0, 1).map(|_| ()),
+        Operation::ReadAt => driver.read_at(nothing, 0, &mut [0]).map(|_| ()),
         Operation::Splice => driver.splice(nothing, nothing, 1).map(|_| ()),
         Operation::Shutdown => driver.shutdown(nothing, Half::Both),
         Operation::Close => {

@@ -157,6 +157,14 @@ impl Driver for SimDriver {
         })
     }
 
+    fn read_at(&mut self, file: Descriptor, offset: u64, target: &mut [u8]) -> io::Result<usize> {
+        let args = format_args!("{file:?} {offset} {}", target.len());
+        self.call("read_at", args, |state, driver| {
+            let file = state.find(driver, file)?;
+            state.read_file_at(file, offset, target)
+        })
+    }
+
     fn splice(&mut self, from: Descriptor, to: Descriptor, count: usize) -> io::Result<Sent> {
         self.call("splice", format_args!("{from:?} {to:?} {count}"), |state, driver| {
             let (from, to) = (state.find(driver, from)?, state.find(driver, to)?);

@@ -55,6 +55,17 @@ impl State {
         self.send(id, &[IoSlice::new(&bytes)])
     }
 
+    pub(crate) fn read_file_at(
+        &mut self,
+        file: SocketId,
+        offset: u64,
+        target: &mut [u8],
+    ) -> Outcome<usize> {
+        let bytes = self.file_range(file, offset, target.len())?;
+        target[..bytes.len()].copy_from_slice(&bytes);
+        Ok(bytes.len())
+    }
+
     /// An open file of the simulation, and nothing else.
     fn file_range(&mut self, id: SocketId, offset: u64, count: usize) -> Outcome<Vec<u8>> {
         let path = match &self.socket(id).role {

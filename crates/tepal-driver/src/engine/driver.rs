@@ -152,6 +152,10 @@ impl<S: Selector> Driver for Engine<S> {
         self.send_part_of_file(stream, file, offset, count)
     }
 
+    fn read_at(&mut self, file: Descriptor, offset: u64, target: &mut [u8]) -> io::Result<usize> {
+        self.read_part_of_file(file, offset, target)
+    }
+
     fn splice(&mut self, from: Descriptor, to: Descriptor, count: usize) -> io::Result<Sent> {
         self.splice_some(from, to, count)
     }

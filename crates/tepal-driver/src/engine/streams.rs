@@ -153,6 +153,22 @@ impl<S: Selector> Engine<S> {
         }
     }
 
+    pub(super) fn read_part_of_file(
+        &mut self,
+        file: Descriptor,
+        offset: u64,
+        target: &mut [u8],
+    ) -> io::Result<usize> {
+        let file = self.entry(file)?;
+        if i64::try_from(offset).is_err() {
+            return Err(Errno::INVAL.into());
+        }
+        match retry(|| rustix::io::pread(file.as_fd(), &mut *target, offset)) {
+            Err(Errno::SPIPE) => Err(unsupported("reading this descriptor at a place in it")),
+            result => Ok(result?),
+        }
+    }
+
     pub(super) fn splice_some(
         &mut self,
         from: Descriptor,

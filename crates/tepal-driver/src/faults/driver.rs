@@ -223,6 +223,12 @@ impl Driver for FaultDriver {
         }
     }
 
+    fn read_at(&mut self, file: Descriptor, offset: u64, target: &mut [u8]) -> io::Result<usize> {
+        self.check(Operation::ReadAt)?;
+        let len = self.faults.cut(target.len());
+        self.inner.read_at(file, offset, &mut target[..len])
+    }
+
     // Only failures and short counts: which of the two descriptors a made-up block would have to
     // report again, the caller alone knows.
     fn splice(&mut self, from: Descriptor, to: Descriptor, count: usize) -> io::Result<Sent> {

@@ -45,6 +45,8 @@ pub enum Operation {
     SendTo,
     /// `send_file`.
     SendFile,
+    /// `read_at`.
+    ReadAt,
     /// `splice`.
     Splice,
     /// `shutdown`.
@@ -83,7 +85,7 @@ pub enum Operation {
 
 impl Operation {
     /// Every operation, in order.
-    pub const ALL: [Operation; 35] = {
+    pub const ALL: [Operation; 36] = {
         use Operation::*;
         [
             Now,
@@ -104,6 +106,7 @@ impl Operation {
             Send,
             SendTo,
             SendFile,
+            ReadAt,
             Splice,
             Shutdown,
             Close,

@@ -364,10 +364,14 @@ impl Chain {
         }
     }
 
-    /// Sets how much the protocol may leave unread; see [`Limits::input`].
-    pub fn set_input_limit(&mut self, limit: usize) {
+    /// Sets how much the protocol may leave unread; see [`Limits::input`]. If it has left as much
+    /// already, the connection fails.
+    pub fn set_input_limit(&mut self, limit: usize, turn: Turn<'_>) {
         self.limits.input = limit.max(1);
         self.low = self.low.min(self.limits.input);
+        if self.offered >= self.limits.input {
+            self.fail_stalled(turn);
+        }
     }
 
     /// Shows the protocol again what it has left, because it is another one.

@@ -54,8 +54,7 @@ impl Chain {
             self.offered = if count > 0 { 0 } else { visible };
         }
         if count < visible && count == 0 && inbound.len() >= self.limits.input {
-            let message = "the input buffer is full and the protocol takes nothing out of it";
-            return self.fail_top(Error::local(ErrorKind::InputStalled, message), turn);
+            return self.fail_stalled(turn);
         }
         if inbound.is_empty() && !inbound.has_marks() {
             inbound.release(turn.workspace);
@@ -65,6 +64,11 @@ impl Chain {
         if let Some(floor) = self.floors.last() {
             self.dirty |= u64::from(floor.refused_up) << (top - 1);
         }
+    }
+
+    pub(super) fn fail_stalled(&mut self, turn: Turn<'_>) {
+        let message = "the input buffer is full and the protocol takes nothing out of it";
+        self.fail_top(Error::local(ErrorKind::InputStalled, message), turn);
     }
 
     /// Tells the protocol nothing below `count` bytes, except at the end. 0 and 1 mean any.

@@ -23,7 +23,7 @@ use crate::engine::{
     AcceptFault, Consumed, DatagramProtocol as EngineDatagram, Engine, Failure, Flow, Host,
     ListenerKey, Occasion, Outcome, Report, StreamKey, StreamProtocol, Verdict,
 };
-use crate::{Address, Closed, DatagramKey};
+use crate::{Address, Closed, DatagramKey, StreamOptions};
 
 /// The Rust host. Public in name only: it stands in the types of keys.
 pub struct RustHost {
@@ -54,6 +54,7 @@ pub type MakeProtocol = Box<dyn FnMut(&Address) -> Box<dyn Protocol>>;
 pub struct Factory {
     pub(super) protocol: MakeProtocol,
     pub(super) stack: Stack,
+    pub(super) options: StreamOptions,
 }
 
 /// A boxed protocol with the transport that its callbacks get.
@@ -157,6 +158,7 @@ impl Host for RustHost {
         stream: StreamKey<Self>,
         peer: &Address,
     ) -> Verdict<Bound> {
+        engine.stream_set_options(stream, factory.options);
         let stack = factory.stack.clone();
         if !stack.is_empty() && engine.stream_set_layers(stream, stack, Side::Server, None).is_err()
         {

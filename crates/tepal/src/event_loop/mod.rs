@@ -314,7 +314,8 @@ impl Loop {
     /// next turn, before anything is sent. The transport may be written to at once.
     pub fn connect(&self, protocol: impl Protocol, target: impl Into<Target>) -> Transport {
         let target: Target = target.into();
-        let options = StreamOptions::default();
+        let mut options = StreamOptions::default();
+        options.handshake_timeout = target.handshaking.unwrap_or(options.handshake_timeout);
         let closed = ClosedCell::default();
         let protocol = Bound::new(Box::new(protocol), closed.clone());
         let (peer, local, timeout) = (target.peer, target.local, target.connecting);
@@ -349,11 +350,11 @@ impl Loop {
         // One factory serves several listening sockets; it is never entered twice at once, because
         // accepting is the loop's own step.
         let factory = Rc::new(RefCell::new(factory));
-        let factory = move |stack| {
+        let factory = move |stack, options| {
             let factory = Rc::clone(&factory);
             let protocol: host::MakeProtocol =
                 Box::new(move |peer| Box::new(factory.borrow_mut()(peer)));
-            host::Factory { protocol, stack }
+            host::Factory { protocol, stack, options }
         };
         Server::start(self, factory, listen.into())
     }

@@ -15,6 +15,7 @@ use tepal_layers::{LayerSpec, Stack};
 
 use super::host::{Factory, RustHost};
 use super::{Loop, Sleep};
+use crate::StreamOptions;
 use crate::engine::ListenerKey;
 
 /// Where and how to listen.
@@ -31,6 +32,7 @@ pub struct Listen {
     reuse_port: bool,
     max_connections: usize,
     stack: Stack,
+    handshaking: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -106,6 +108,12 @@ impl Listen {
         self
     }
 
+    /// How long the handshake of each layer may take; 30 seconds unless set.
+    pub fn handshaking(mut self, timeout: Duration) -> Listen {
+        self.handshaking = Some(timeout);
+        self
+    }
+
     /// All layers of each connection at once, from the wire upward.
     pub fn stack(mut self, stack: Stack) -> Listen {
         self.stack = stack;
@@ -121,6 +129,7 @@ impl From<Place> for Listen {
             reuse_port: false,
             max_connections: usize::MAX,
             stack: Stack::new(),
+            handshaking: None,
         }
     }
 }
@@ -161,7 +170,7 @@ impl From<OwnedFd> for Listen {
 impl Server {
     pub(super) fn start(
         lp: &Loop,
-        factory: impl Fn(Stack) -> Factory,
+        factory: impl Fn(Stack, StreamOptions) -> Factory,
         listen: Listen,
     ) -> io::Result<Server> {
         let mut server = Server {
@@ -170,13 +179,15 @@ impl Server {
             addresses: Vec::new(),
             state: Rc::default(),
         };
+        let mut options = StreamOptions::default();
+        options.handshake_timeout = listen.handshaking.unwrap_or(options.handshake_timeout);
         for place in listen.places {
             let opened = server.open(place, listen.backlog, listen.reuse_port);
             let started = opened.and_then(|socket| {
                 let address = lp.engine().with_driver(|driver| driver.local_address(socket));
                 let key = lp.engine().listener(
                     socket,
-                    factory(listen.stack.clone()),
+                    factory(listen.stack.clone(), options),
                     listen.max_connections,
                 )?;
                 server.listeners.push(key);

@@ -32,6 +32,7 @@ pub struct Target {
     pub(super) local: Option<Address>,
     pub(super) connecting: Option<Duration>,
     pub(super) stack: Stack,
+    pub(super) handshaking: Option<Duration>,
 }
 
 /// The future of [`Loop::create_connection`]. Dropping it aborts a connection that it has not
@@ -104,6 +105,12 @@ impl Target {
         self
     }
 
+    /// How long the handshake of each layer may take; 30 seconds unless set.
+    pub fn handshaking(mut self, timeout: Duration) -> Target {
+        self.handshaking = Some(timeout);
+        self
+    }
+
     /// How long the connect may take; 30 seconds unless set, `None`: as long as the kernel tries.
     pub fn connecting(mut self, timeout: Option<Duration>) -> Target {
         self.connecting = timeout;
@@ -113,7 +120,13 @@ impl Target {
 
 impl From<Address> for Target {
     fn from(peer: Address) -> Target {
-        Target { peer, local: None, connecting: Some(CONNECTING), stack: Stack::new() }
+        Target {
+            peer,
+            local: None,
+            connecting: Some(CONNECTING),
+            stack: Stack::new(),
+            handshaking: None,
+        }
     }
 }
 

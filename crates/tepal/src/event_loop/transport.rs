@@ -324,8 +324,8 @@ impl Transport {
     /// Replaces the protocol by one that then hears everything from `connection_made` on, as if the
     /// established connection were new.
     pub(super) fn begin_with(&self, protocol: Box<dyn Protocol>) {
-        self.set_protocol(protocol);
-        self.lp.engine().push_step(self.key, crate::engine::Step::Made);
+        let protocol = Bound::new(protocol, Rc::clone(&self.closed));
+        self.lp.engine().stream_begin_again(self.key, protocol);
     }
 
     /// The address of our side.

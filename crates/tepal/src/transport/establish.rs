@@ -127,7 +127,8 @@ impl<H: Host> Engine<H> {
     pub(super) fn stream_wire_stands(&self, key: StreamKey<H>) -> Flow {
         let (timer, layered) = match stream(&mut self.core().objects.borrow_mut(), key) {
             Some(stream) => {
-                let layered = stream.layers.is_some();
+                // A protocol that begins on a connection that stands has layers that stand.
+                let layered = stream.layers.is_some() && stream.phase != Phase::Established;
                 if !layered {
                     stream.phase = Phase::Established;
                 }
@@ -145,8 +146,11 @@ impl<H: Host> Engine<H> {
         self.call_protocol(key, |protocol| protocol.connection_established(self, key))?;
         let mut objects = self.core().objects.borrow_mut();
         let Some(stream) = stream(&mut objects, key) else { return Flow::Continue(()) };
-        let read = stream.queue_read();
+        let (read, pump) = (stream.queue_read(), stream.queue_pump());
         drop(objects);
+        if pump {
+            self.push_step(key, Step::Pump);
+        }
         if read {
             self.push_step(key, Step::Read);
         }

@@ -8,6 +8,7 @@ use std::io;
 
 use tepal_driver::Descriptor;
 
+use super::layers::Request;
 use super::stream::Phase;
 use crate::engine::{Engine, Host, Outcome, StreamKey, stream};
 
@@ -41,6 +42,25 @@ impl<H: Host> FilePart<H> {
         self.completion.as_ref()
     }
 
+    /// Reads the next block, for layers that need the bytes. Empty: the part is through.
+    pub(super) fn read(
+        &mut self,
+        driver: &mut dyn tepal_driver::Driver,
+        most: usize,
+    ) -> io::Result<Vec<u8>> {
+        let len = usize::try_from(self.left).unwrap_or(usize::MAX).min(most);
+        let mut block = vec![0; len];
+        let count = match len {
+            0 => 0,
+            _ => driver.read_at(self.file, self.offset, &mut block)?,
+        };
+        block.truncate(count);
+        self.offset += count as u64;
+        self.sent += count as u64;
+        self.left = self.left.saturating_sub(count as u64);
+        Ok(block)
+    }
+
     pub(super) fn send(
         &mut self,
         stream: Descriptor,
@@ -72,6 +92,10 @@ impl<H: Host> Engine<H> {
     /// owns `file` from now on and closes it. `completion` gets [`Outcome::FileSent`] with the
     /// bytes that the kernel took: fewer than `count` if the file is shorter.
     ///
+    /// Where layers need the bytes they are read block by block, no more than the high mark at
+    /// once, and the count is of those that the layers took. A layer that makes a frame of each
+    /// write cannot take a file: the completion gets `Unsupported`.
+    ///
     /// # Errors
     ///
     /// The completion comes back with `NotConnected` if the stream is closing; the file is closed.
@@ -92,11 +116,18 @@ impl<H: Host> Engine<H> {
             let error = io::Error::new(io::ErrorKind::NotConnected, "the transport is closing");
             return Err((error, completion));
         };
-        if stream.layers.is_some() {
-            drop(objects);
-            let _ = core.driver.borrow_mut().close(file);
-            let text = "the layers of this connection need the bytes, not the file";
-            return Err((io::Error::new(io::ErrorKind::Unsupported, text), completion));
+        if let Some(layers) = &mut stream.layers {
+            let part = FilePart {
+                at: 0,
+                file,
+                offset,
+                left: count,
+                sent: 0,
+                completion: Some(completion),
+            };
+            layers.inbox.push(Request::File(part));
+            stream.mark_dirty().then(|| core.dirty.borrow_mut().push(key));
+            return Ok(());
         }
         let at = stream.sent + (stream.output.len() + stream.piped()) as u64;
         let part =

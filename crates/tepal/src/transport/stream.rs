@@ -154,7 +154,7 @@ impl<H: Host> Stream<H> {
         files
             .filter_map(FilePart::completion)
             .chain(self.relay.as_ref().and_then(|relay| relay.completion()))
-            .chain(self.layers.as_ref().and_then(|layers| layers.completion()))
+            .chain(self.layers.iter().flat_map(|layers| layers.completions()))
             .try_for_each(|completion| visit(Held::Completion(completion)))?;
         self.protocol.as_ref().map_or(Ok(()), |protocol| visit(Held::Protocol(protocol)))
     }
@@ -436,6 +436,16 @@ impl<H: Host> Engine<H> {
         };
         drop(objects);
         drop(old);
+    }
+
+    /// Replaces the protocol by one that then hears everything from `connection_made` on, in the
+    /// next turn, as if the established connection were new.
+    pub fn stream_begin_again(&self, key: StreamKey<H>, protocol: H::Protocol) {
+        self.stream_set_protocol(key, protocol);
+        if let Some(stream) = stream(&mut self.core().objects.borrow_mut(), key) {
+            stream.made = false;
+        }
+        self.push_step(key, Step::Made);
     }
 
     /// Says that the protocol does nothing in [`StreamProtocol::io_out`], which is not called again

@@ -258,3 +258,49 @@ impl Seen {
 pub fn host(name: &str) -> Host {
     Host::parse(name).expect("a host")
 }
+
+/// A layer that passes everything until it is told to be deaf: then nothing from below.
+#[derive(Debug)]
+pub struct Plug;
+
+struct PlugLayer {
+    deaf: bool,
+}
+
+impl tepal::LayerSpec for Plug {
+    fn name(&self) -> &'static str {
+        "plug"
+    }
+    fn build(
+        &self,
+        _: &mut tepal::layers::Site<'_>,
+    ) -> Result<Box<dyn tepal::layers::Layer>, tepal::layers::Error> {
+        Ok(Box::new(PlugLayer { deaf: false }))
+    }
+}
+
+impl tepal::layers::Layer for PlugLayer {
+    fn name(&self) -> &'static str {
+        "plug"
+    }
+    fn step(
+        &mut self,
+        io: &mut tepal::layers::Io<'_>,
+    ) -> Result<tepal::layers::Status, tepal::layers::Error> {
+        io.ready(Info::None);
+        if self.deaf {
+            io.from_below.hold();
+        } else {
+            io.to_above.pass(&mut io.from_below, usize::MAX);
+        }
+        io.to_below.pass(&mut io.from_above, usize::MAX);
+        Ok(match io.finishing() && io.from_above.is_empty() {
+            true => tepal::layers::Status::Done(How::Closed),
+            false => tepal::layers::Status::Open,
+        })
+    }
+    fn handle_command(&mut self, _: &dyn std::any::Any) -> Result<(), tepal::layers::Error> {
+        self.deaf = true;
+        Ok(())
+    }
+}

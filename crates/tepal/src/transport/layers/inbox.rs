@@ -8,10 +8,12 @@ use tepal_base::{ByteQueue, Segment};
 use tepal_layers::{Late, Workspace};
 
 use super::Pushed;
+use crate::engine::Host;
+use crate::transport::file::FilePart;
 
 /// The queue of a stream's requests.
-pub(in crate::transport) struct Inbox {
-    requests: VecDeque<Request>,
+pub(in crate::transport) struct Inbox<H: Host> {
+    requests: VecDeque<Request<H>>,
     // The bytes of all `Write`s, in order. Invariant: its length is the sum of theirs.
     bytes: ByteQueue,
     // Writes are kept apart, because a layer makes a frame of each, or may.
@@ -19,9 +21,11 @@ pub(in crate::transport) struct Inbox {
 }
 
 /// One thing asked for.
-pub(in crate::transport) enum Request {
+pub(in crate::transport) enum Request<H: Host> {
     /// This many bytes of the inbox's.
     Write(usize),
+    /// A part of a file, behind the bytes before it.
+    File(FilePart<H>),
     WriteEof,
     Close,
     Push(Pushed),
@@ -36,8 +40,8 @@ pub(in crate::transport) enum Request {
     },
 }
 
-impl Inbox {
-    pub(super) fn new() -> Inbox {
+impl<H: Host> Inbox<H> {
+    pub(super) fn new() -> Inbox<H> {
         Inbox { requests: VecDeque::new(), bytes: ByteQueue::new(), framed: false }
     }
 
@@ -68,14 +72,14 @@ impl Inbox {
         }
     }
 
-    pub(in crate::transport) fn push(&mut self, request: Request) {
+    pub(in crate::transport) fn push(&mut self, request: Request<H>) {
         // A layer that comes in may make frames of the writes behind it.
         self.framed |= matches!(request, Request::Push(_));
         self.requests.push_back(request);
     }
 
     /// The next request, and the bytes of a write.
-    pub(super) fn pop(&mut self, workspace: &Workspace) -> Option<(Request, ByteQueue)> {
+    pub(super) fn pop(&mut self, workspace: &Workspace) -> Option<(Request<H>, ByteQueue)> {
         let request = self.requests.pop_front()?;
         let mut bytes = ByteQueue::new();
         if let Request::Write(len) = request {
@@ -93,7 +97,32 @@ impl Inbox {
         })
     }
 
-    pub(in crate::transport) fn take(&mut self) -> Inbox {
+    /// Puts a file back that is not through.
+    pub(super) fn unpop(&mut self, part: FilePart<H>) {
+        self.requests.push_front(Request::File(part));
+    }
+
+    /// Whether a file is next.
+    pub(super) fn has_file_in_front(&self) -> bool {
+        matches!(self.requests.front(), Some(Request::File(_)))
+    }
+
+    pub(super) fn files(&self) -> impl Iterator<Item = &FilePart<H>> {
+        self.requests.iter().filter_map(|request| match request {
+            Request::File(part) => Some(part),
+            _ => None,
+        })
+    }
+
+    /// The files among the requests.
+    pub(super) fn into_files(self) -> impl Iterator<Item = FilePart<H>> {
+        self.requests.into_iter().filter_map(|request| match request {
+            Request::File(part) => Some(part),
+            _ => None,
+        })
+    }
+
+    pub(in crate::transport) fn take(&mut self) -> Inbox<H> {
         std::mem::replace(self, Inbox::new())
     }
 }

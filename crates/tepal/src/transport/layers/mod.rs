@@ -26,6 +26,7 @@ pub(super) use inbox::{Inbox, Request};
 pub(super) use pump::Feed;
 
 use super::Closed;
+use super::file::FilePart;
 use super::stream::{EndOutput, Phase, Stream};
 use crate::engine::{Host, TimerKey};
 
@@ -44,7 +45,7 @@ pub(super) struct Recipe {
 pub(super) struct Layers<H: Host> {
     // None before the wire stands, and while the pump has it.
     pub(super) chain: Option<Box<Chain>>,
-    pub(super) inbox: Inbox,
+    pub(super) inbox: Inbox<H>,
     // ---- cells: as of the pump's last look
     pub(super) names: Vec<&'static str>,
     // Bytes in all layers on their way out and in, and those at the wire.
@@ -102,7 +103,7 @@ pub(super) struct Popping<H: Host> {
 /// What a lost stream's layers leave behind, to be dropped with nothing borrowed.
 pub(super) struct Lost<H: Host> {
     chain: Option<Box<Chain>>,
-    inbox: Inbox,
+    inbox: Inbox<H>,
     popping: Option<Popping<H>>,
     timer: Option<TimerKey<H>>,
 }
@@ -116,9 +117,10 @@ pub(super) struct Pushed {
 }
 
 impl<H: Host> Layers<H> {
-    /// Who waits for a layer to close.
-    pub(super) fn completion(&self) -> Option<&H::Completion> {
-        self.popping.as_ref().map(|popping| &popping.completion)
+    /// Who waits for a layer to close, or for a file to be sent.
+    pub(super) fn completions(&self) -> impl Iterator<Item = &H::Completion> {
+        let popping = self.popping.as_ref().map(|popping| &popping.completion);
+        popping.into_iter().chain(self.inbox.files().filter_map(FilePart::completion))
     }
 
     pub(super) fn new() -> Layers<H> {

@@ -1,10 +1,13 @@
 //! The pump: moves what can be moved through a stream's chain, and tells what is to be told.
 
-use tepal_base::ByteQueue;
+use std::io;
+
+use tepal_base::{ByteQueue, Segment};
 use tepal_layers::{Chain, Error, Turn};
 
 use super::{Request, Told};
 use crate::engine::{Engine, Flow, Host, Step, StreamKey, TimerWork, stream};
+use crate::transport::file::FilePart;
 use crate::transport::stream::{Phase, Stream};
 
 /// What one pumping may move, with 64 bytes counted for each step of a layer: one full read and
@@ -14,6 +17,9 @@ const BUDGET: usize = 512 * 1024;
 /// The chain is emptied into the stream's output while that holds less: what a socket's buffer
 /// commonly takes at once.
 const OUTPUT: usize = 64 * 1024;
+
+/// How much of a file is read at once: four TLS records.
+const FILE_BLOCK: usize = 64 * 1024;
 
 /// What the pump begins with.
 pub(in crate::transport) enum Feed<'a> {
@@ -47,7 +53,7 @@ impl<H: Host> Engine<H> {
                 Feed::Error(error) => chain.receive_error(error, turn),
                 Feed::Timeout => chain.handle_timeout(turn),
             }
-            while self.apply_inbox(key, &mut chain, turn) {
+            while self.apply_inbox(key, &mut chain, turn) && self.may_tell(key) {
                 let event = chain.poll_event(turn);
                 let moved = self.move_output(key, &mut chain, turn);
                 flow = match event {
@@ -63,6 +69,11 @@ impl<H: Host> Engine<H> {
         }
         self.put_chain(key, chain);
         flow
+    }
+
+    // Nothing is told before `connection_made`: a protocol may have been set just now.
+    fn may_tell(&self, key: StreamKey<H>) -> bool {
+        stream(&mut self.core().objects.borrow_mut(), key).is_some_and(|stream| stream.made)
     }
 
     /// Pumps without telling anything: for the end of the turn. What there is to tell is queued.
@@ -115,7 +126,9 @@ impl<H: Host> Engine<H> {
         let rearm = deadline != layers.armed;
         layers.armed = deadline;
         let timer = layers.timer;
-        let more = chain.has_work() || chain.has_event() || !layers.inbox.is_empty();
+        // A file waits for room, and whoever makes room pumps.
+        let asked = !layers.inbox.is_empty() && !layers.inbox.has_file_in_front();
+        let more = stream.made && (chain.has_work() || chain.has_event() || asked);
         layers.chain = Some(chain);
         let queue = more && !std::mem::replace(&mut layers.pump_queued, true);
         let read = stream.queue_read();
@@ -181,9 +194,15 @@ impl<H: Host> Engine<H> {
             if stream.phase == Phase::Lost {
                 return false;
             }
+            let waiting = chain.write_len() + stream.output.len();
             let Some(layers) = &mut stream.layers else { return false };
+            if layers.inbox.has_file_in_front() && waiting > stream.high {
+                // The file goes on when some of this has left.
+                Self::sync_chain(stream, chain, turn);
+                return true;
+            }
             let Some((request, bytes)) = layers.inbox.pop(turn.workspace) else {
-                Self::sync_chain(stream, chain);
+                Self::sync_chain(stream, chain, turn);
                 return true;
             };
             drop(objects);
@@ -191,7 +210,7 @@ impl<H: Host> Engine<H> {
         }
     }
 
-    fn sync_chain(stream: &mut Stream<H>, chain: &mut Chain) {
+    fn sync_chain(stream: &mut Stream<H>, chain: &mut Chain, turn: Turn<'_>) {
         let held = stream.relay.as_ref().is_some_and(|relay| relay.is_held());
         let told =
             Told { paused: stream.paused || held, low: stream.read_low, limit: stream.read_limit };
@@ -204,7 +223,7 @@ impl<H: Host> Engine<H> {
             return;
         }
         if before.limit != told.limit {
-            chain.set_input_limit(told.limit);
+            chain.set_input_limit(told.limit, turn);
         }
         if before.low != told.low {
             // Never above the limit: `stream_set_read_low` has checked it.
@@ -222,7 +241,7 @@ impl<H: Host> Engine<H> {
         &self,
         key: StreamKey<H>,
         chain: &mut Chain,
-        request: Request,
+        request: Request<H>,
         mut bytes: ByteQueue,
         turn: Turn<'_>,
     ) {
@@ -238,6 +257,7 @@ impl<H: Host> Engine<H> {
                     }
                 }
             }
+            Request::File(part) => self.feed_file(key, chain, part),
             Request::WriteEof => {
                 // Refused at the call if the layers cannot; one that came in since may.
                 if let Err(error) = chain.write_eof() {
@@ -263,6 +283,35 @@ impl<H: Host> Engine<H> {
             Request::Command { layer, command } => {
                 if let Err(error) = chain.command(&layer, &*command) {
                     self.report_layer(error, "a layer refused a command");
+                }
+            }
+        }
+    }
+
+    // Gives the next block of a file to the layers, which need the bytes.
+    fn feed_file(&self, key: StreamKey<H>, chain: &mut Chain, mut part: FilePart<H>) {
+        if chain.keeps_writes() {
+            let text = "a layer makes a frame of each write: it cannot take a file";
+            return self.end_file(part, Some(io::Error::new(io::ErrorKind::Unsupported, text)));
+        }
+        let block = part.read(&mut **self.core().driver.borrow_mut(), FILE_BLOCK);
+        match block {
+            Ok(block) if block.is_empty() => self.end_file(part, None),
+            Err(error) => self.end_file(part, Some(error)),
+            // A chain that has failed says so itself, and its end ends the file.
+            Ok(block) => {
+                let _ = chain.write_segment(Segment::from(block));
+                let mut objects = self.core().objects.borrow_mut();
+                match stream(&mut objects, key).and_then(|s| s.layers.as_mut()) {
+                    Some(layers) => {
+                        layers.owes_io_out = true;
+                        layers.inbox.unpop(part);
+                    }
+                    None => {
+                        drop(objects);
+                        let error = io::Error::from(io::ErrorKind::ConnectionAborted);
+                        self.end_file(part, Some(error));
+                    }
                 }
             }
         }

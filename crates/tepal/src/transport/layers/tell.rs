@@ -1,5 +1,7 @@
 //! What a chain has to tell, and how a layered stream ends.
 
+use std::io;
+
 use tepal_layers::{Chain, Error, ErrorKind, Event, How, Info, Notice, Turn};
 
 use super::Lost;
@@ -255,7 +257,11 @@ impl<H: Host> Engine<H> {
     /// A layered stream is lost: takes what must be dropped or told with nothing borrowed.
     pub(in crate::transport) fn stream_lose_layers(&self, lost: Option<Lost<H>>, closed: &Closed) {
         let Some(Lost { chain, inbox, popping, timer }) = lost else { return };
-        drop((chain, inbox));
+        drop(chain);
+        for part in inbox.into_files() {
+            let text = "the connection ended before the file was sent";
+            self.end_file(part, Some(io::Error::new(io::ErrorKind::ConnectionAborted, text)));
+        }
         if let Some(timer) = timer {
             self.timer_remove(timer);
         }
