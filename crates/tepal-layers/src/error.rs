@@ -152,13 +152,25 @@ impl SocksReply {
 #[derive(Clone, PartialEq, Eq)]
 pub struct Error(Arc<Inner>);
 
-#[derive(PartialEq, Eq)]
 struct Inner {
     fault: Fault,
     kind: ErrorKind,
     layer: &'static str,
     message: Cow<'static, str>,
+    cause: Option<Cause>,
 }
+
+type Cause = Arc<dyn std::error::Error + Send + Sync>;
+
+impl PartialEq for Inner {
+    fn eq(&self, other: &Inner) -> bool {
+        // A cause cannot be compared, and is told by the message.
+        (self.fault, self.kind, self.layer, &self.message)
+            == (other.fault, other.kind, other.layer, &other.message)
+    }
+}
+
+impl Eq for Inner {}
 
 impl Error {
     /// The peer's fault.
@@ -183,7 +195,15 @@ impl Error {
     }
 
     fn new(fault: Fault, kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Error {
-        Error(Arc::new(Inner { fault, kind, layer: "", message: message.into() }))
+        Error(Arc::new(Inner { fault, kind, layer: "", message: message.into(), cause: None }))
+    }
+
+    /// The same error, with the error that it was made of: a layer whose own code raises
+    /// exceptions hands them on so. [`source`](std::error::Error::source) gives it back.
+    #[must_use]
+    pub fn caused_by(self, cause: Arc<dyn std::error::Error + Send + Sync>) -> Error {
+        let Inner { fault, kind, layer, ref message, .. } = *self.0;
+        Error(Arc::new(Inner { fault, kind, layer, message: message.clone(), cause: Some(cause) }))
     }
 
     /// The same error, told of a layer; one that names a layer already keeps it.
@@ -191,8 +211,9 @@ impl Error {
         if !self.0.layer.is_empty() {
             return self;
         }
-        let Inner { fault, kind, ref message, .. } = *self.0;
-        Error(Arc::new(Inner { fault, kind, layer, message: message.clone() }))
+        let Inner { fault, kind, ref message, ref cause, .. } = *self.0;
+        let (message, cause) = (message.clone(), cause.clone());
+        Error(Arc::new(Inner { fault, kind, layer, message, cause }))
     }
 
     /// Whose fault it is.
@@ -231,7 +252,14 @@ impl fmt::Debug for Error {
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &self.0.cause {
+            Some(cause) => Some(&**cause),
+            None => None,
+        }
+    }
+}
 
 impl From<Error> for io::Error {
     fn from(error: Error) -> io::Error {
@@ -255,6 +283,16 @@ mod tests {
         for code in 1..=255 {
             assert_eq!(SocksReply::from_code(code).map(SocksReply::code), Some(code));
         }
+    }
+
+    #[test]
+    fn the_cause_stays_with_the_error_through_the_chain() {
+        let cause = std::io::Error::other("the layer's own");
+        let error = Error::local(ErrorKind::Other, "failed").caused_by(Arc::new(cause));
+        let told = error.in_layer("mine").clone();
+        let source = std::error::Error::source(&told).expect("it has a cause");
+        assert!(source.downcast_ref::<std::io::Error>().is_some());
+        assert_eq!(told, Error::local(ErrorKind::Other, "failed").in_layer("mine"));
     }
 
     #[test]
