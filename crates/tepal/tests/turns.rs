@@ -277,3 +277,64 @@ fn running_a_running_loop_is_an_error() {
         assert!(!event_loop.is_running());
     });
 }
+
+#[test]
+fn a_future_that_is_run_may_borrow_from_its_caller_and_keeps_its_place() {
+    on_every_driver(|event_loop| {
+        let order = RefCell::new(Vec::new());
+        let shared = Rc::new(RefCell::new(0));
+        let count = Rc::clone(&shared);
+        event_loop.call_soon(move |_| *count.borrow_mut() += 1);
+        let result = event_loop.run_until_complete(async {
+            // The callback that was queued before has run.
+            order.borrow_mut().push(*shared.borrow());
+            event_loop.sleep(Duration::from_millis(1)).await;
+            order.borrow_mut().push(2);
+            let (sender, remote) = (Rc::clone(&shared), event_loop.remote());
+            std::thread::spawn(move || remote.call_soon_threadsafe(|_| ()))
+                .join()
+                .expect("ends")
+                .expect("open");
+            *sender.borrow()
+        });
+        assert_eq!((result.expect("ends"), order.into_inner()), (1, vec![1, 2]));
+        // A stop comes first, and the loop can run on.
+        let error = event_loop.run_until_complete(async {
+            event_loop.stop();
+            std::future::pending::<()>().await;
+        });
+        assert_eq!(error.expect_err("stopped").kind(), std::io::ErrorKind::Interrupted);
+        assert_eq!(event_loop.run_until_complete(async { 5 }).expect("runs"), 5);
+    });
+}
+
+#[test]
+fn handles_that_outlive_their_loop_keep_nothing_of_it_open() {
+    // Other tests of this process open descriptors too; nextest runs each in its own.
+    on_every_driver(|_| {
+        let event_loop = tepal::EventLoop::new().expect("a loop");
+        let handle = event_loop.call_soon(|_| ());
+        let later = event_loop.call_later(Duration::from_secs(1), |_| ());
+        let timer = event_loop.timer(Duration::from_secs(1), |_, _| ());
+        timer.start();
+        let (watched, _) = std::os::unix::net::UnixStream::pair().expect("a pair");
+        let fd = std::os::fd::AsRawFd::as_raw_fd(&watched);
+        let mut watcher = event_loop.watch(fd, tepal::Interest::READ, |_, _| ()).expect("open");
+        watcher.start().expect("starts");
+        let sleep = event_loop.sleep(Duration::from_secs(1));
+        let dropped = Rc::new(());
+        let held = Rc::clone(&dropped);
+        event_loop.call_soon(move |_| drop(held));
+        let before = common::open_descriptors();
+        drop(event_loop);
+        assert!(common::open_descriptors() < before, "the driver's descriptors are closed");
+        assert_eq!(Rc::strong_count(&dropped), 1);
+        assert!(!handle.cancel() && !handle.is_pending());
+        assert!(!later.cancel() && !later.is_pending());
+        timer.again();
+        assert!(!timer.is_active() && !timer.stop());
+        let error = watcher.set(tepal::Interest::WRITE).expect_err("the loop is gone");
+        assert_eq!(error.kind(), std::io::ErrorKind::BrokenPipe);
+        drop((handle, later, timer, watcher, sleep));
+    });
+}

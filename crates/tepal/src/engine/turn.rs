@@ -29,6 +29,16 @@ impl<H: Host> Engine<H> {
     /// `Misuse` as [`io::ErrorKind::ResourceBusy`] if the loop runs already, `BrokenPipe` if it is
     /// closed; and what the driver's wait failed with, which leaves the loop runnable.
     pub fn run(&self) -> io::Result<Flow> {
+        self.run_between(|| ())
+    }
+
+    /// As [`run`](Engine::run), and calls `between` after each piece of work, with nothing
+    /// borrowed: for a host's own work that borrows what a job cannot.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`run`](Engine::run).
+    pub fn run_between(&self, mut between: impl FnMut()) -> io::Result<Flow> {
         let core = self.core();
         match core.state.get() {
             State::Idle => core.state.set(State::Running),
@@ -49,7 +59,7 @@ impl<H: Host> Engine<H> {
             if self.poll()?.is_break() {
                 return Ok(Flow::Break(()));
             }
-            let flow = self.run_ready();
+            let flow = self.run_ready(&mut between);
             let flow = match self.flush() {
                 ControlFlow::Break(()) => ControlFlow::Break(()),
                 ControlFlow::Continue(()) => flow,
@@ -222,7 +232,7 @@ impl<H: Host> Engine<H> {
     }
 
     // Runs exactly what the queue holds now.
-    fn run_ready(&self) -> Flow {
+    fn run_ready(&self, between: &mut impl FnMut()) -> Flow {
         let core = self.core();
         let end = core.ready.borrow().end();
         loop {
@@ -230,6 +240,7 @@ impl<H: Host> Engine<H> {
                 return Flow::Continue(());
             };
             self.run_work(work)?;
+            between();
         }
     }
 

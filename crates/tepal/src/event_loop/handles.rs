@@ -7,80 +7,136 @@ use std::time::Duration;
 use tepal_base::JobId;
 use tepal_driver::Interest;
 
-use super::Loop;
 use super::host::RustHost;
+use super::{Loop, WeakLoop};
 use crate::engine::{self, TimerKey, WatchKey};
 
 pub use crate::engine::Trigger;
 
-/// A callback queued by [`Loop::call_soon`]. Dropping it changes nothing.
+/// A callback queued by [`Loop::call_soon`]. Dropping it changes nothing, and it does not keep the
+/// loop: once that is gone, nothing waits.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// let event_loop = tepal::EventLoop::new()?;
+/// let handle = event_loop.call_soon(|_| unreachable!("cancelled"));
+/// assert!(handle.is_pending() && handle.cancel() && !handle.cancel());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Handle {
-    lp: Loop,
+    lp: WeakLoop,
     id: JobId,
 }
 
-/// A callback scheduled by [`Loop::call_later`] or [`Loop::call_at`]. Dropping it changes nothing.
+/// A callback scheduled by [`Loop::call_later`] or [`Loop::call_at`]. As a [`Handle`], it may be
+/// dropped and does not keep the loop.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// # fn main() -> std::io::Result<()> {
+/// let event_loop = tepal::EventLoop::new()?;
+/// let handle = event_loop.call_later(Duration::from_secs(60), |_| ());
+/// assert!(handle.is_pending());
+/// drop(event_loop);
+/// assert!(!handle.is_pending());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct TimerHandle {
-    lp: Loop,
+    lp: WeakLoop,
     key: TimerKey<RustHost>,
 }
 
-/// A restartable timer, made by [`Loop::timer`]. Dropping the last clone removes it.
+/// A restartable timer, made by [`Loop::timer`], where there is an example. Dropping the last clone
+/// removes it. It does not keep the loop; once that is gone, its methods do nothing.
 #[derive(Clone)]
 pub struct Timer(Rc<TimerInner>);
 
 struct TimerInner {
-    lp: Loop,
+    lp: WeakLoop,
     key: Cell<Option<TimerKey<RustHost>>>,
     interval: Cell<Duration>,
 }
 
 /// One descriptor, watched in both directions; made by [`Loop::watch`]. Dropping it ends the
 /// watching; the descriptor stays open.
+///
+/// ```
+/// use std::io::Write;
+/// use std::os::fd::AsRawFd;
+/// use std::os::unix::net::UnixStream;
+/// use tepal::Interest;
+///
+/// # fn main() -> std::io::Result<()> {
+/// let event_loop = tepal::EventLoop::new()?;
+/// let (ours, mut theirs) = UnixStream::pair()?;
+/// let mut watcher = event_loop.watch(ours.as_raw_fd(), Interest::READ, |lp, ready| {
+///     assert!(ready.read && !ready.write);
+///     lp.stop();
+/// })?;
+/// watcher.start()?;
+/// theirs.write_all(b"x")?;
+/// event_loop.run_forever()?;
+/// watcher.set(Interest::WRITE)?; // no new object, and no descriptor named
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Watcher {
-    lp: Loop,
+    lp: WeakLoop,
     key: WatchKey<RustHost>,
     events: Interest,
     started: bool,
 }
 
 /// A loop as other threads see it. `Send`, `Sync`, cheap to clone.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// let event_loop = tepal::EventLoop::new()?;
+/// let remote = event_loop.remote();
+/// let worker = std::thread::spawn(move || remote.call_soon_threadsafe(|lp| lp.stop()));
+/// event_loop.run_forever()?;
+/// worker.join().expect("the worker is done")
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Remote(engine::Remote<RustHost>);
 
 impl Handle {
     pub(super) fn new(lp: &Loop, id: JobId) -> Handle {
-        Handle { lp: lp.clone(), id }
+        Handle { lp: lp.downgrade(), id }
     }
 
     /// Takes the callback back. Whether it had not run yet.
     pub fn cancel(&self) -> bool {
-        let job = self.lp.engine().cancel_soon(self.id);
+        let job = self.lp.get().and_then(|lp| lp.engine().cancel_soon(self.id));
         job.is_some()
     }
 
     /// Whether the callback still waits.
     pub fn is_pending(&self) -> bool {
-        self.lp.engine().is_queued(self.id)
+        self.lp.get().is_some_and(|lp| lp.engine().is_queued(self.id))
     }
 }
 
 impl TimerHandle {
     pub(super) fn new(lp: &Loop, key: TimerKey<RustHost>) -> TimerHandle {
-        TimerHandle { lp: lp.clone(), key }
+        TimerHandle { lp: lp.downgrade(), key }
     }
 
     /// Takes the callback back. Whether it had not run yet.
     pub fn cancel(&self) -> bool {
-        self.lp.engine().timer_remove(self.key)
+        self.lp.get().is_some_and(|lp| lp.engine().timer_remove(self.key))
     }
 
     /// Whether the callback still waits.
     pub fn is_pending(&self) -> bool {
-        self.lp.engine().timer_is_active(self.key)
+        self.lp.get().is_some_and(|lp| lp.engine().timer_is_active(self.key))
     }
 }
 
@@ -91,7 +147,7 @@ impl Timer {
         mut callback: impl FnMut(&Loop, &Timer) + 'static,
     ) -> Timer {
         let inner = Rc::new(TimerInner {
-            lp: lp.clone(),
+            lp: lp.downgrade(),
             key: Cell::new(None),
             interval: Cell::new(interval),
         });
@@ -119,8 +175,9 @@ impl Timer {
 
     /// Arms the timer anew for an interval from now, active or not.
     pub fn again(&self) {
-        let deadline = self.0.lp.time() + self.0.interval.get();
-        self.0.lp.engine().timer_arm(self.key(), deadline);
+        if let Some(lp) = self.0.lp.get() {
+            lp.engine().timer_arm(self.key(), lp.time() + self.0.interval.get());
+        }
     }
 
     /// Another name for [`again`](Timer::again).
@@ -130,7 +187,7 @@ impl Timer {
 
     /// Disarms the timer. Whether it was active.
     pub fn stop(&self) -> bool {
-        self.0.lp.engine().timer_disarm(self.key())
+        self.0.lp.get().is_some_and(|lp| lp.engine().timer_disarm(self.key()))
     }
 
     /// Sets the interval for later [`start`](Timer::start) and [`again`](Timer::again); a deadline
@@ -146,14 +203,14 @@ impl Timer {
 
     /// Whether the timer will fire.
     pub fn is_active(&self) -> bool {
-        self.0.lp.engine().timer_is_active(self.key())
+        self.0.lp.get().is_some_and(|lp| lp.engine().timer_is_active(self.key()))
     }
 }
 
 impl Drop for TimerInner {
     fn drop(&mut self) {
-        if let Some(key) = self.key.get() {
-            self.lp.engine().timer_remove(key);
+        if let (Some(lp), Some(key)) = (self.lp.get(), self.key.get()) {
+            lp.engine().timer_remove(key);
         }
     }
 }
@@ -169,7 +226,7 @@ impl fmt::Debug for Timer {
 
 impl Watcher {
     pub(super) fn new(lp: &Loop, key: WatchKey<RustHost>, events: Interest) -> Watcher {
-        Watcher { lp: lp.clone(), key, events, started: false }
+        Watcher { lp: lp.downgrade(), key, events, started: false }
     }
 
     /// Starts reporting. Does nothing if it has started.
@@ -178,7 +235,7 @@ impl Watcher {
     ///
     /// `EPERM` for a regular file, `EBADF` for a descriptor that its owner has closed.
     pub fn start(&mut self) -> io::Result<()> {
-        self.lp.engine().watch_set(self.key, self.events)?;
+        self.ask(self.events)?;
         self.started = true;
         Ok(())
     }
@@ -190,7 +247,14 @@ impl Watcher {
     /// As for [`start`](Watcher::start).
     pub fn stop(&mut self) -> io::Result<()> {
         self.started = false;
-        self.lp.engine().watch_set(self.key, Interest::NONE)
+        self.ask(Interest::NONE)
+    }
+
+    fn ask(&self, events: Interest) -> io::Result<()> {
+        match self.lp.get() {
+            Some(lp) => lp.engine().watch_set(self.key, events),
+            None => Err(io::Error::new(io::ErrorKind::BrokenPipe, "the loop is gone")),
+        }
     }
 
     /// Asks for other events, started or not.
@@ -214,7 +278,9 @@ impl Watcher {
 
 impl Drop for Watcher {
     fn drop(&mut self) {
-        self.lp.engine().watch_remove(self.key);
+        if let Some(lp) = self.lp.get() {
+            lp.engine().watch_remove(self.key);
+        }
     }
 }
 

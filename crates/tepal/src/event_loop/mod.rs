@@ -64,6 +64,17 @@ pub struct EventLoop(Loop);
 #[derive(Clone)]
 pub struct Loop(RustEngine);
 
+/// For what may outlive the loop and must not keep its descriptors open.
+#[derive(Clone, Debug)]
+struct WeakLoop(WeakEngine<RustHost>);
+
+impl WeakLoop {
+    #[inline]
+    fn get(&self) -> Option<Loop> {
+        self.0.upgrade().map(Loop)
+    }
+}
+
 thread_local! {
     // The loops of this thread, so that a waker used here finds its own without a lock.
     static LOOPS: RefCell<HashMap<u64, WeakEngine<RustHost>>> = RefCell::new(HashMap::new());
@@ -98,7 +109,9 @@ impl EventLoop {
         self.0.0.run().map(|_: ControlFlow<()>| ())
     }
 
-    /// Runs until `future` is done, and returns its value.
+    /// Runs until `future` is done, and returns its value. The future may borrow what lives longer
+    /// than this call, and is dropped at its end. It is polled in its place among the callbacks,
+    /// like one that was [spawned](Loop::spawn).
     ///
     /// # Errors
     ///
@@ -108,11 +121,7 @@ impl EventLoop {
     /// # Panics
     ///
     /// With the future's own panic.
-    pub fn run_until_complete<F>(&self, future: F) -> io::Result<F::Output>
-    where
-        F: Future + 'static,
-        F::Output: 'static,
-    {
+    pub fn run_until_complete<F: Future>(&self, future: F) -> io::Result<F::Output> {
         task::run_until_complete(self, future)
     }
 
@@ -168,6 +177,10 @@ impl Loop {
 
     pub(crate) fn engine(&self) -> &RustEngine {
         &self.0
+    }
+
+    fn downgrade(&self) -> WeakLoop {
+        WeakLoop(self.0.downgrade())
     }
 
     // The loop of this thread with this id.

@@ -1,17 +1,18 @@
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
 
 use tepal_base::{CallOnce, Instant};
 
 use super::host::{Job, RustHost};
-use super::{EventLoop, Loop};
-use crate::engine::TimerKey;
+use super::{EventLoop, Loop, Remote, WeakLoop};
+use crate::engine::{Flow, TimerKey};
 
 /// A future that runs on a loop; itself a future of its value. Dropping it lets the future go on.
 ///
@@ -23,7 +24,7 @@ pub struct Task<T>(Option<async_task::Task<T>>);
 /// The future of [`Loop::sleep`].
 #[derive(Debug)]
 pub struct Sleep {
-    lp: Loop,
+    lp: WeakLoop,
     deadline: Instant,
     waker: Rc<RefCell<Option<Waker>>>,
     timer: Option<TimerKey<RustHost>>,
@@ -98,7 +99,7 @@ impl<T> fmt::Debug for Task<T> {
 
 impl Sleep {
     pub(super) fn new(lp: &Loop, deadline: Instant) -> Sleep {
-        Sleep { lp: lp.clone(), deadline, waker: Rc::default(), timer: None }
+        Sleep { lp: lp.downgrade(), deadline, waker: Rc::default(), timer: None }
     }
 
     /// When the sleep ends.
@@ -111,7 +112,9 @@ impl Future for Sleep {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        if self.lp.time() >= self.deadline {
+        // Without a loop there is no time, and nobody who would poll.
+        let Some(lp) = self.lp.get() else { return Poll::Pending };
+        if lp.time() >= self.deadline {
             return Poll::Ready(());
         }
         let old = self.waker.replace(Some(context.waker().clone()));
@@ -123,7 +126,7 @@ impl Future for Sleep {
                 waker.into_iter().for_each(Waker::wake);
             }));
             let deadline = self.deadline;
-            self.timer = Some(self.lp.engine().call_at(deadline, job));
+            self.timer = Some(lp.engine().call_at(deadline, job));
         }
         Poll::Pending
     }
@@ -131,8 +134,8 @@ impl Future for Sleep {
 
 impl Drop for Sleep {
     fn drop(&mut self) {
-        if let Some(timer) = self.timer {
-            self.lp.engine().timer_remove(timer);
+        if let (Some(lp), Some(timer)) = (self.lp.get(), self.timer) {
+            lp.engine().timer_remove(timer);
         }
     }
 }
@@ -170,41 +173,51 @@ impl fmt::Display for Elapsed {
 
 impl std::error::Error for Elapsed {}
 
-pub(super) fn run_until_complete<F>(event_loop: &EventLoop, future: F) -> io::Result<F::Output>
-where
-    F: Future + 'static,
-    F::Output: 'static,
-{
-    let result = Rc::new(Cell::new(None));
-    let slot = Rc::clone(&result);
-    let lp: Loop = (**event_loop).clone();
-    let task = event_loop.spawn(async move {
-        slot.set(Some(Caught(Box::pin(future)).await));
-        lp.stop();
+pub(super) fn run_until_complete<F: Future>(
+    event_loop: &EventLoop,
+    future: F,
+) -> io::Result<F::Output> {
+    let lp: &Loop = event_loop;
+    let ring = Arc::new(Ring {
+        due: AtomicBool::new(false),
+        id: lp.engine().host().id,
+        remote: lp.remote(),
     });
-    event_loop.run_forever()?;
-    match result.take() {
-        Some(Ok(value)) => Ok(value),
-        Some(Err(panic)) => resume_unwind(panic),
-        None => {
-            task.cancel();
-            let text = "the loop was stopped before the future was done";
-            Err(io::Error::new(io::ErrorKind::Interrupted, text))
+    let waker = Waker::from(Arc::clone(&ring));
+    let mut future = pin!(future);
+    let mut value = None;
+    waker.wake_by_ref();
+    // A break, like a stop, shows as a future without a value.
+    let _: Flow = lp.engine().run_between(|| {
+        if value.is_none()
+            && ring.due.swap(false, Ordering::AcqRel)
+            && let Poll::Ready(ready) = future.as_mut().poll(&mut Context::from_waker(&waker))
+        {
+            value = Some(ready);
+            lp.stop();
         }
-    }
+    })?;
+    value.ok_or_else(|| {
+        let text = "the loop was stopped before the future was done";
+        io::Error::new(io::ErrorKind::Interrupted, text)
+    })
 }
 
-// A future whose panic becomes its value.
-struct Caught<F>(Pin<Box<F>>);
+// Wakes the future that a run is for: a job in the queue says that its turn has come.
+struct Ring {
+    due: AtomicBool,
+    id: u64,
+    remote: Remote,
+}
 
-impl<F: Future> Future for Caught<F> {
-    type Output = std::thread::Result<F::Output>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        match catch_unwind(AssertUnwindSafe(|| self.0.as_mut().poll(context))) {
-            Ok(Poll::Pending) => Poll::Pending,
-            Ok(Poll::Ready(value)) => Poll::Ready(Ok(value)),
-            Err(panic) => Poll::Ready(Err(panic)),
+impl Wake for Ring {
+    fn wake(self: Arc<Self>) {
+        let ring = Arc::clone(&self);
+        let due = move |_: &Loop| ring.due.store(true, Ordering::Release);
+        match Loop::on_this_thread(self.id) {
+            Some(lp) => drop(lp.call_soon(due)),
+            // Closed: nobody waits for the future any more.
+            None => drop(self.remote.call_soon_threadsafe(due)),
         }
     }
 }
