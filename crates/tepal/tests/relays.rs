@@ -7,8 +7,9 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::rc::Rc;
 
-use common::{address, on_every_driver, run};
+use common::{address, on_every_driver, run, with_faults};
 use tepal::{Closed, Command, ExitStatus, Process, ProcessProtocol, Protocol, Stdio, Transport};
+use tepal_driver::faults::{Faults, Operation};
 
 /// Joins each connection to one of its own towards a target.
 struct Front {
@@ -85,10 +86,24 @@ fn a_relay_passes_everything_on_in_both_directions_and_counts_it() {
 
 #[test]
 fn a_file_goes_out_between_the_writes_around_it() {
-    let path = std::env::temp_dir().join(format!("tepal-file-{}", std::process::id()));
+    file_between_writes("sent", |_| ());
+}
+
+#[test]
+fn a_file_that_the_kernel_does_not_send_is_read_and_sent() {
+    file_between_writes("copied", |faults| faults.fail_always(Operation::SendFile, libc::ENOSYS));
+    file_between_writes("short", |faults| {
+        faults.fail_always(Operation::SendFile, libc::EOPNOTSUPP);
+        faults.short(Some(30_000));
+    });
+}
+
+fn file_between_writes(name: &str, script: impl Fn(&Faults)) {
+    let path = std::env::temp_dir().join(format!("tepal-file-{name}-{}", std::process::id()));
     let content: Vec<u8> = (0..3_000_000u32).map(|n| (n % 241) as u8).collect();
     std::fs::write(&path, &content).expect("writes the file");
-    on_every_driver(|event_loop| {
+    with_faults(|event_loop, faults| {
+        script(faults);
         struct Sends(std::path::PathBuf, Rc<RefCell<Vec<u64>>>);
         impl Protocol for Sends {
             fn connection_established(&mut self, transport: &Transport) {

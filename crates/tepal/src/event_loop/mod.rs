@@ -407,6 +407,21 @@ impl Loop {
         Ok(transport)
     }
 
+    /// Makes a stream transport of a descriptor that stays its owner's: standard input and output
+    /// (0 and 1), a terminal. Its blocking mode, which other processes may share, is left as it is,
+    /// and closing the transport leaves it open; keep it open until then.
+    ///
+    /// # Errors
+    ///
+    /// `EBADF` if it is not open.
+    pub fn attach_borrowed(&self, protocol: impl Protocol, fd: RawFd) -> io::Result<Transport> {
+        let descriptor = self.0.with_driver(|driver| driver.borrow(fd))?;
+        let closed = ClosedCell::default();
+        let protocol = Bound::new(Box::new(protocol), closed.clone());
+        let key = self.0.stream(descriptor, protocol, StreamOptions::default());
+        Ok(Transport::new(self.clone(), key, closed))
+    }
+
     /// Makes a datagram endpoint bound to `local`, connected to `peer`, or both.
     ///
     /// # Errors

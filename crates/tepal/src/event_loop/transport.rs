@@ -91,9 +91,18 @@ impl Transport {
     }
 
     /// Closes once all is sent; reads no more. `connection_lost` follows in a later turn, at the
-    /// latest when the peer has taken nothing for five seconds.
+    /// latest when the peer has taken nothing for the
+    /// [closing time-out](Self::set_closing_timeout).
     pub fn close(&self) {
         self.lp.engine().stream_close(self.key);
+    }
+
+    /// Sets how long [`close`](Self::close) may wait while the peer takes no byte; five seconds
+    /// unless set, `None`: for ever, as asyncio does. Each byte that leaves begins it anew, and its
+    /// expiry is reported as [`ClosingTimedOut`](crate::CloseKind::ClosingTimedOut). For a close
+    /// that has begun it holds from the next byte on.
+    pub fn set_closing_timeout(&self, timeout: Option<Duration>) {
+        self.lp.engine().stream_set_closing_timeout(self.key, timeout);
     }
 
     /// Closes at once: what is queued is dropped, and the peer gets a reset.

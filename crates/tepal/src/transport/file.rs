@@ -1,12 +1,13 @@
 //! Parts of files in the output of a stream.
 //!
 //! A file part has a place in the order of writes: after the bytes that were queued before it. The
-//! kernel reads it straight from the file, so nothing of it is held in memory.
+//! kernel reads it straight from the file, so nothing of it is held in memory. Where it does not do
+//! that for the two (a file of a pseudo file system, a terminal), blocks are read and sent.
 
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, IoSlice};
 
-use tepal_driver::Descriptor;
+use tepal_driver::{Descriptor, Sent};
 
 use super::layers::Request;
 use super::stream::Phase;
@@ -22,8 +23,14 @@ pub(super) struct FilePart<H: Host> {
     offset: u64,
     left: u64,
     sent: u64,
+    // The kernel does not send this file to this stream by itself.
+    copied: bool,
     completion: Option<H::Completion>,
 }
+
+/// What is read at once of a file that must be copied. What the stream does not take is read again
+/// later, so more would be wasted on a slow one.
+const COPY_LEN: usize = 64 * 1024;
 
 /// What came of one step of sending a file.
 pub(super) enum FileStep {
@@ -70,7 +77,15 @@ impl<H: Host> FilePart<H> {
             return FileStep::Done;
         }
         let count = usize::try_from(self.left).unwrap_or(usize::MAX);
-        match driver.send_file(stream, self.file, self.offset, count) {
+        let mut sent = match self.copied {
+            true => self.send_copy(stream, driver, count),
+            false => driver.send_file(stream, self.file, self.offset, count),
+        };
+        if !self.copied && sent.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::Unsupported) {
+            self.copied = true;
+            sent = self.send_copy(stream, driver, count);
+        }
+        match sent {
             Ok(sent) => {
                 let count = sent.count as u64;
                 self.offset += count;
@@ -83,6 +98,19 @@ impl<H: Host> FilePart<H> {
                 }
             }
             Err(error) => FileStep::Failed(error),
+        }
+    }
+
+    fn send_copy(
+        &self,
+        stream: Descriptor,
+        driver: &mut dyn tepal_driver::Driver,
+        count: usize,
+    ) -> io::Result<Sent> {
+        let mut block = vec![0; count.min(COPY_LEN)];
+        match driver.read_at(self.file, self.offset, &mut block)? {
+            0 => Ok(Sent { count: 0, blocked: false }),
+            count => driver.send(stream, &[IoSlice::new(&block[..count])]),
         }
     }
 }
@@ -123,6 +151,7 @@ impl<H: Host> Engine<H> {
                 offset,
                 left: count,
                 sent: 0,
+                copied: false,
                 completion: Some(completion),
             };
             layers.inbox.push(Request::File(part));
@@ -130,8 +159,8 @@ impl<H: Host> Engine<H> {
             return Ok(());
         }
         let at = stream.sent + (stream.output.len() + stream.piped()) as u64;
-        let part =
-            FilePart { at, file, offset, left: count, sent: 0, completion: Some(completion) };
+        let (sent, copied, completion) = (0, false, Some(completion));
+        let part = FilePart { at, file, offset, left: count, sent, copied, completion };
         stream.files.get_or_insert_default().push_back(part);
         if !stream.dirty && !stream.blocked && stream.phase == Phase::Established {
             stream.dirty = true;

@@ -305,6 +305,14 @@ impl<H: Host> Engine<H> {
         key
     }
 
+    /// Sets how long a close may wait while the peer takes no byte; `None`: for ever. For a close
+    /// that has begun, from the next byte on.
+    pub fn stream_set_closing_timeout(&self, key: StreamKey<H>, timeout: Option<Duration>) {
+        if let Some(stream) = stream(&mut self.core().objects.borrow_mut(), key) {
+            stream.closing_timeout = timeout;
+        }
+    }
+
     /// Sets a stream's options.
     pub fn stream_set_options(&self, key: StreamKey<H>, options: StreamOptions) {
         if let Some(stream) = stream(&mut self.core().objects.borrow_mut(), key) {

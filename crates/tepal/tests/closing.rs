@@ -1,0 +1,148 @@
+//! Ends that come late: of a peer that takes nothing, and of one that resets a paused connection.
+
+mod common;
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::Duration;
+
+use common::{address, on_every_driver_and_simulated, run};
+use tepal::{CloseKind, Closed, Protocol, Transport};
+
+/// Never reads.
+struct Deaf(Rc<RefCell<Option<Transport>>>);
+
+impl Protocol for Deaf {
+    fn connection_established(&mut self, transport: &Transport) {
+        transport.pause_reading();
+        *self.0.borrow_mut() = Some(transport.clone());
+    }
+}
+
+/// Writes more than the kernel takes, and closes.
+struct Writes {
+    timeout: Option<Duration>,
+    closed: Rc<RefCell<Option<Closed>>>,
+}
+
+impl Protocol for Writes {
+    fn connection_established(&mut self, transport: &Transport) {
+        transport.set_closing_timeout(self.timeout);
+        transport.write_segment(vec![7; 30_000_000]);
+        transport.close();
+    }
+    fn connection_lost(&mut self, transport: &Transport, closed: &Closed) {
+        *self.closed.borrow_mut() = Some(closed.clone());
+        transport.event_loop().stop();
+    }
+}
+
+#[test]
+fn a_close_waits_as_long_as_it_was_told_to_and_says_what_was_not_sent() {
+    on_every_driver_and_simulated(|event_loop| {
+        let (deaf, closed) =
+            <(Rc<RefCell<Option<Transport>>>, Rc<RefCell<Option<Closed>>>)>::default();
+        let place = Rc::clone(&deaf);
+        let server = event_loop.listen(move |_| Deaf(Rc::clone(&place)), "127.0.0.1:0");
+        let server = server.expect("listens");
+        let timeout = Some(Duration::from_millis(30));
+        let writes = Writes { timeout, closed: Rc::clone(&closed) };
+        let begin = event_loop.time();
+        event_loop.connect(writes, address(&server));
+        run(event_loop);
+        let span = event_loop.time().since(begin);
+        let closed = closed.take().expect("it has ended");
+        assert_eq!(closed.kind, CloseKind::ClosingTimedOut);
+        assert!(!closed.is_clean() && closed.unsent > 0, "{closed}");
+        assert!((Duration::from_millis(30)..Duration::from_secs(4)).contains(&span), "{span:?}");
+        server.close();
+        deaf.take().expect("connected").abort();
+        event_loop.call_soon(|lp| lp.stop());
+        run(event_loop);
+    });
+}
+
+#[test]
+fn a_close_without_a_limit_waits_until_the_peer_reads() {
+    on_every_driver_and_simulated(|event_loop| {
+        let (deaf, closed) =
+            <(Rc<RefCell<Option<Transport>>>, Rc<RefCell<Option<Closed>>>)>::default();
+        let place = Rc::clone(&deaf);
+        let server = event_loop.listen(move |_| Deaf(Rc::clone(&place)), "127.0.0.1:0");
+        let server = server.expect("listens");
+        let writes = Writes { timeout: None, closed: Rc::clone(&closed) };
+        event_loop.connect(writes, address(&server));
+        let reader = Rc::clone(&deaf);
+        event_loop.call_later(Duration::from_millis(40), move |_| {
+            reader.borrow().as_ref().expect("connected").resume_reading();
+        });
+        run(event_loop);
+        let closed = closed.take().expect("it has ended");
+        assert_eq!((closed.kind, closed.unsent), (CloseKind::Local, 0));
+        server.close();
+        deaf.take().expect("connected").abort();
+        event_loop.call_soon(|lp| lp.stop());
+        run(event_loop);
+    });
+}
+
+/// Reads only after a while.
+struct Sleepy {
+    received: Rc<Cell<usize>>,
+    closed: Rc<RefCell<Option<Closed>>>,
+}
+
+impl Protocol for Sleepy {
+    fn connection_established(&mut self, transport: &Transport) {
+        transport.pause_reading();
+        let transport = transport.clone();
+        let early = Rc::clone(&self.closed);
+        transport.event_loop().clone().call_later(Duration::from_millis(60), move |_| {
+            // The reset has come long ago.
+            assert!(early.borrow().is_none() && !transport.is_closing());
+            transport.resume_reading();
+        });
+    }
+    fn data_received(&mut self, _: &Transport, data: &[u8]) -> usize {
+        self.received.set(self.received.get() + data.len());
+        data.len()
+    }
+    fn connection_lost(&mut self, transport: &Transport, closed: &Closed) {
+        *self.closed.borrow_mut() = Some(closed.clone());
+        transport.event_loop().stop();
+    }
+}
+
+/// Writes a little and resets the connection a moment later.
+struct Resets;
+
+impl Protocol for Resets {
+    fn connection_established(&mut self, transport: &Transport) {
+        transport.write(&[1; 1000]);
+        let transport = transport.clone();
+        let lp = transport.event_loop().clone();
+        lp.call_later(Duration::from_millis(20), move |_| transport.abort());
+    }
+}
+
+// As in asyncio: an end that were told at once would overtake the bytes that wait before it.
+#[test]
+fn a_reset_while_reading_is_paused_is_told_behind_the_bytes_that_came_before_it() {
+    on_every_driver_and_simulated(|event_loop| {
+        event_loop.set_panic_hook(|panic| std::panic::resume_unwind(panic));
+        let (received, closed) = <(Rc<Cell<usize>>, Rc<RefCell<Option<Closed>>>)>::default();
+        let (count, end) = (Rc::clone(&received), Rc::clone(&closed));
+        let server = event_loop
+            .listen(
+                move |_| Sleepy { received: Rc::clone(&count), closed: Rc::clone(&end) },
+                "127.0.0.1:0",
+            )
+            .expect("listens");
+        event_loop.connect(Resets, address(&server));
+        run(event_loop);
+        server.close();
+        let closed = closed.take().expect("it has ended");
+        let name = event_loop.driver_name();
+        assert_eq!((closed.kind, received.get()), (CloseKind::Reset, 1000), "on {name}");
+    });
+}
