@@ -44,11 +44,11 @@ pub const CONNECTION_ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
 /// One connect to one of several addresses; see the [module](self).
 ///
-/// `E` is the caller's error of a failed attempt. Calls for an attempt that is over, or was never
+/// `E` is the caller's error of a failed attempt, `A` what an address is to it. Calls for an attempt that is over, or was never
 /// started, change nothing, so events that arrive late are harmless.
 #[derive(Clone, Debug)]
-pub struct Strategy<E> {
-    attempts: Vec<Attempt<E>>,
+pub struct Strategy<E, A = SocketAddr> {
+    attempts: Vec<Attempt<E, A>>,
     mode: Mode,
     deadline: Instant,
     // The next address to start; == attempts.len() when all were.
@@ -68,9 +68,9 @@ enum Mode {
 
 /// One address, and what became of it.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Attempt<E> {
+pub struct Attempt<E, A = SocketAddr> {
     /// The address.
-    pub address: SocketAddr,
+    pub address: A,
     /// When the attempt started; `None` if its turn never came.
     pub started: Option<Instant>,
     /// When it ended; `None` while it runs, or if it never started.
@@ -112,15 +112,6 @@ pub enum Step {
 }
 
 impl<E> Strategy<E> {
-    /// One address after the other, in the given order. `deadline` limits the whole.
-    pub fn linear(
-        addresses: impl IntoIterator<Item = SocketAddr>,
-        now: Instant,
-        deadline: Instant,
-    ) -> Strategy<E> {
-        Strategy::new(addresses.into_iter().collect(), Mode::Linear, now, deadline)
-    }
-
     /// A race with the recommended delay of [`CONNECTION_ATTEMPT_DELAY`].
     pub fn race(
         addresses: impl IntoIterator<Item = SocketAddr>,
@@ -130,23 +121,45 @@ impl<E> Strategy<E> {
         Strategy::race_with_delay(addresses, CONNECTION_ATTEMPT_DELAY, now, deadline)
     }
 
-    /// A race with another delay between starts. RFC 8305 asks for 10 ms to 2 s; the value is
-    /// brought into these bounds.
-    ///
-    /// The addresses come in order of preference and are interleaved by family, beginning with
-    /// the family of the first (RFC 8305, section 4).
+    /// A race with another delay between starts.
     pub fn race_with_delay(
         addresses: impl IntoIterator<Item = SocketAddr>,
         delay: Duration,
         now: Instant,
         deadline: Instant,
     ) -> Strategy<E> {
+        Strategy::race_by(addresses, SocketAddr::is_ipv4, delay, now, deadline)
+    }
+}
+
+impl<E, A> Strategy<E, A> {
+    /// One address after the other, in the given order. `deadline` limits the whole.
+    pub fn linear(
+        addresses: impl IntoIterator<Item = A>,
+        now: Instant,
+        deadline: Instant,
+    ) -> Strategy<E, A> {
+        Strategy::new(addresses.into_iter().collect(), Mode::Linear, now, deadline)
+    }
+
+    /// A race among addresses of two families, told apart by `family`.
+    ///
+    /// RFC 8305 asks for a delay of 10 ms to 2 s; the value is brought into these bounds.
+    /// The addresses come in order of preference and are interleaved by family, beginning with
+    /// the family of the first (RFC 8305, section 4).
+    pub fn race_by(
+        addresses: impl IntoIterator<Item = A>,
+        family: impl Fn(&A) -> bool,
+        delay: Duration,
+        now: Instant,
+        deadline: Instant,
+    ) -> Strategy<E, A> {
         let delay = delay.clamp(Duration::from_millis(10), Duration::from_secs(2));
-        let addresses = interleave(addresses.into_iter().collect());
+        let addresses = interleave(addresses.into_iter().collect(), family);
         Strategy::new(addresses, Mode::Race { delay }, now, deadline)
     }
 
-    fn new(addresses: Vec<SocketAddr>, mode: Mode, now: Instant, deadline: Instant) -> Strategy<E> {
+    fn new(addresses: Vec<A>, mode: Mode, now: Instant, deadline: Instant) -> Strategy<E, A> {
         let attempts = addresses.into_iter().map(|address| Attempt {
             address,
             started: None,
@@ -231,7 +244,7 @@ impl<E> Strategy<E> {
     }
 
     /// Every address in the order of trying, with what became of it.
-    pub fn attempts(&self) -> &[Attempt<E>] {
+    pub fn attempts(&self) -> &[Attempt<E, A>] {
         &self.attempts
     }
 
@@ -318,7 +331,7 @@ impl<E> Strategy<E> {
         self.steps.push_back(Step::Failed);
     }
 
-    fn running(&self) -> impl Iterator<Item = &Attempt<E>> {
+    fn running(&self) -> impl Iterator<Item = &Attempt<E, A>> {
         self.attempts[..self.next]
             .iter()
             .filter(|attempt| matches!(attempt.outcome, AttemptOutcome::Running))
@@ -326,11 +339,11 @@ impl<E> Strategy<E> {
 }
 
 /// Alternates families, beginning with the first address's; the order within each stays.
-fn interleave(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
-    let first_is_v4 = addresses.first().is_some_and(SocketAddr::is_ipv4);
+fn interleave<A>(addresses: Vec<A>, family: impl Fn(&A) -> bool) -> Vec<A> {
+    let first = addresses.first().is_some_and(&family);
     let count = addresses.len();
     let (leading, other): (Vec<_>, Vec<_>) =
-        addresses.into_iter().partition(|address| address.is_ipv4() == first_is_v4);
+        addresses.into_iter().partition(|address| family(address) == first);
     let (mut leading, mut other) = (leading.into_iter(), other.into_iter());
     let mut mixed = Vec::with_capacity(count);
     while mixed.len() < count {

@@ -56,7 +56,7 @@ impl Protocol for Back {
     }
 
     fn error_connecting(&mut self, _: &Transport, closed: &Closed) {
-        println!("the target {closed}");
+        println!("{closed}");
         self.front.abort();
     }
 }

@@ -39,10 +39,10 @@ pub mod tls;
 mod transport;
 
 pub use event_loop::{
-    ConnectError, Connecting, DatagramProtocol, DatagramTransport, Drain, Elapsed, EventLoop,
-    Handle, Listen, Loop, Pending, Process, ProcessProtocol, Protocol, Remote, Reply, Resolve,
-    Resolver, Resolving, Server, Sleep, Target, Task, Timeout, Timer, TimerHandle, Transport,
-    Trigger, Watcher,
+    ConnectError, Connecting, DatagramProtocol, DatagramTransport, Drain, Elapsed, Established,
+    EventLoop, Handle, Listen, Loop, Pending, Process, ProcessProtocol, Protocol, Remote, Reply,
+    Resolve, Resolver, Resolving, Server, Sleep, Target, Task, Timeout, Timer, TimerHandle,
+    Transport, Trigger, Watcher,
 };
 pub use tepal_base::{Buffer, Instant, Segment};
 pub use tepal_driver::{
@@ -54,4 +54,7 @@ pub use tepal_layers::{
     LengthPrefixed, Lines, Netstrings, ProxyHeader, RateLimit, Residual, Side, Socks4, Socks5,
     SocksServer, Stack, Tap, Tls,
 };
-pub use transport::{CloseKind, Closed, Crossing, DatagramKey, StreamOptions};
+pub use transport::{
+    Addresses, AttemptReport, Backoff, CloseKind, Closed, Crossing, DatagramKey, Phase, Problem,
+    ProblemCause, ProblemKind, Restart, StreamOptions, Timeouts, Unsent,
+};

@@ -177,7 +177,56 @@ pub trait StreamProtocol<H: Host>: 'static {
     /// Everything written has been given to the kernel.
     fn io_out(&mut self, engine: &Engine<H>, stream: StreamKey<H>) -> Verdict<()>;
 
-    /// The connection could not be made; [`connection_lost`](Self::connection_lost) follows.
+    /// The peer's name has no address, or could not be looked up. As for all hooks below:
+    /// [`Closed::problem`] has the whole story; [`Engine::stream_reconnect`] is legal; without it,
+    /// and without a plan that has an attempt left, [`connection_lost`](Self::connection_lost)
+    /// follows.
+    fn error_dns(
+        &mut self,
+        _engine: &Engine<H>,
+        _stream: StreamKey<H>,
+        _closed: &Closed,
+    ) -> Verdict<()> {
+        Ok(())
+    }
+
+    /// The peer's name was not looked up in time.
+    fn timeout_dns(
+        &mut self,
+        _engine: &Engine<H>,
+        _stream: StreamKey<H>,
+        _closed: &Closed,
+    ) -> Verdict<()> {
+        Ok(())
+    }
+
+    /// No address answered in time.
+    fn timeout_connecting(
+        &mut self,
+        _engine: &Engine<H>,
+        _stream: StreamKey<H>,
+        _closed: &Closed,
+    ) -> Verdict<()> {
+        Ok(())
+    }
+
+    /// A layer's handshake took too long, or the attempt as a whole did in one.
+    fn timeout_handshake(
+        &mut self,
+        _engine: &Engine<H>,
+        _stream: StreamKey<H>,
+        _closed: &Closed,
+    ) -> Verdict<()> {
+        Ok(())
+    }
+
+    /// An established connection was quiet for as long as
+    /// [`Timeouts::idle`](crate::Timeouts::idle) says. It stays up.
+    fn timeout_idle(&mut self, _engine: &Engine<H>, _stream: StreamKey<H>) -> Verdict<()> {
+        Ok(())
+    }
+
+    /// No address could be connected.
     fn error_connecting(
         &mut self,
         engine: &Engine<H>,
@@ -251,13 +300,24 @@ pub trait StreamProtocol<H: Host>: 'static {
         Ok(())
     }
 
-    /// The end. The protocol is dropped after this.
+    /// The end of an established connection, or of attempts that all failed.
     fn connection_lost(
         &mut self,
         engine: &Engine<H>,
         stream: StreamKey<H>,
         closed: &Closed,
     ) -> Verdict<()>;
+
+    /// No other attempt follows: the protocol is dropped after this. Right after the last
+    /// [`connection_lost`](Self::connection_lost).
+    fn finished(
+        &mut self,
+        _engine: &Engine<H>,
+        _stream: StreamKey<H>,
+        _closed: &Closed,
+    ) -> Verdict<()> {
+        Ok(())
+    }
 }
 
 /// The engine's view of a datagram protocol. See [`DatagramProtocol`](crate::DatagramProtocol).

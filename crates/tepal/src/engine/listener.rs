@@ -328,7 +328,7 @@ fn is_exhaustion(error: &io::Error) -> bool {
 }
 
 /// The socket domain of an address.
-pub(super) fn domain_of(address: &Address) -> io::Result<Domain> {
+pub(crate) fn domain_of(address: &Address) -> io::Result<Domain> {
     match address {
         Address::Ip(ip) if ip.is_ipv4() => Ok(Domain::Inet),
         Address::Ip(_) => Ok(Domain::Inet6),

@@ -39,6 +39,7 @@ pub(crate) use host::flow_of;
 pub use host::{
     Consumed, DatagramProtocol, Failure, Flow, Host, Occasion, StreamProtocol, Verdict,
 };
+pub(crate) use listener::domain_of;
 pub use listener::{AcceptFault, ListenerKey};
 pub use objects::{Object, ObjectKey, StreamKey};
 pub(crate) use objects::{datagram, stream};
@@ -47,11 +48,13 @@ pub use remote::{Remote, Trigger};
 pub use visit::Held;
 pub use watchers::WatchKey;
 
-use crate::transport::Pipe;
+pub use crate::transport::{Outbound, Peer};
+
 use remote::Shared;
 use timers::{TimerKey as Keyed, Timers};
 
 use crate::names::{Names, ResolverKey};
+use crate::transport::Pipe;
 
 /// A loop of a host. Cloning gives another handle to the same loop.
 ///
@@ -81,6 +84,7 @@ pub(crate) struct Core<H: Host> {
     // Empty pipes for joins.
     pub(crate) pipes: RefCell<Vec<Pipe>>,
     pub(crate) names: RefCell<Names<H>>,
+    pub(crate) redundant_connects: Cell<u64>,
     // The memory that streams are read into; away while a protocol looks at it.
     scratch: Cell<Option<Buffer>>,
     events: Cell<Vec<Event>>,
@@ -136,6 +140,10 @@ pub(crate) enum Step {
     Pump,
     /// A deadline of a stream's layers has passed.
     LayerTimeout,
+    /// The question of an outbound stream is answered.
+    Resolved,
+    /// What is watched of an established stream may be due.
+    Watch,
 }
 
 pub(crate) enum TimerWork<H: Host> {
@@ -147,6 +155,8 @@ pub(crate) enum TimerWork<H: Host> {
     Object(ObjectKey<H>),
     /// A deadline of a stream's layers.
     Layers(ObjectKey<H>),
+    /// A limit of an established stream.
+    Watch(ObjectKey<H>),
     /// The deadline of a resolver.
     Resolver(ResolverKey<H>),
 }
@@ -182,6 +192,7 @@ impl<H: Host> Engine<H> {
             workspace: Workspace::new(BLOCK_LEN),
             pipes: RefCell::new(Vec::new()),
             names: RefCell::new(Names::new()),
+            redundant_connects: Cell::new(0),
             scratch: Cell::new(None),
             events: Cell::new(Vec::new()),
             looks: Cell::new(0),

@@ -305,6 +305,11 @@ impl<H: Host> Engine<H> {
                 drop(unused);
                 self.run_step(object, Step::LayerTimeout)
             }
+            TimerWork::Watch(object) => {
+                let unused = core.timers.borrow_mut().finish(key, TimerWork::Watch(object));
+                drop(unused);
+                self.run_step(object, Step::Watch)
+            }
             TimerWork::Object(object) => {
                 let unused = core.timers.borrow_mut().finish(key, TimerWork::Object(object));
                 drop(unused);

@@ -219,6 +219,7 @@ impl StreamProtocol<RustHost> for Bound {
         engine: &RustEngine,
         stream: StreamKey<RustHost>,
     ) -> Verdict<()> {
+        self.closed.established();
         self.call(engine, stream, |protocol, transport| protocol.connection_established(transport))
     }
 
@@ -335,6 +336,60 @@ impl StreamProtocol<RustHost> for Bound {
         closed: &Closed,
     ) -> Verdict<()> {
         self.call(engine, stream, |protocol, transport| protocol.error_layer(transport, closed))
+    }
+
+    fn error_dns(
+        &mut self,
+        engine: &RustEngine,
+        stream: StreamKey<RustHost>,
+        closed: &Closed,
+    ) -> Verdict<()> {
+        self.call(engine, stream, |protocol, transport| protocol.error_dns(transport, closed))
+    }
+
+    fn timeout_dns(
+        &mut self,
+        engine: &RustEngine,
+        stream: StreamKey<RustHost>,
+        closed: &Closed,
+    ) -> Verdict<()> {
+        self.call(engine, stream, |protocol, transport| protocol.timeout_dns(transport, closed))
+    }
+
+    fn timeout_connecting(
+        &mut self,
+        engine: &RustEngine,
+        stream: StreamKey<RustHost>,
+        closed: &Closed,
+    ) -> Verdict<()> {
+        self.call(engine, stream, |protocol, transport| {
+            protocol.timeout_connecting(transport, closed);
+        })
+    }
+
+    fn timeout_handshake(
+        &mut self,
+        engine: &RustEngine,
+        stream: StreamKey<RustHost>,
+        closed: &Closed,
+    ) -> Verdict<()> {
+        self.call(engine, stream, |protocol, transport| {
+            protocol.timeout_handshake(transport, closed);
+        })
+    }
+
+    fn timeout_idle(&mut self, engine: &RustEngine, stream: StreamKey<RustHost>) -> Verdict<()> {
+        self.call(engine, stream, |protocol, transport| protocol.timeout_idle(transport))
+    }
+
+    fn finished(
+        &mut self,
+        _engine: &RustEngine,
+        _stream: StreamKey<RustHost>,
+        _closed: &Closed,
+    ) -> Verdict<()> {
+        self.closed.finished();
+        Ok(())
     }
 
     fn error_connecting(

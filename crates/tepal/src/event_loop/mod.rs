@@ -33,7 +33,7 @@ pub use protocol::{DatagramProtocol, Protocol};
 pub use server::{Drain, Listen, Server};
 pub use target::{ConnectError, Connecting, Target};
 pub use task::{Elapsed, Sleep, Task, Timeout};
-pub use transport::{DatagramTransport, Transport};
+pub use transport::{DatagramTransport, Established, Transport};
 
 use crate::StreamOptions;
 use crate::engine::{Engine, Occasion, WeakEngine};
@@ -327,16 +327,12 @@ impl Loop {
     /// next turn, before anything is sent. The transport may be written to at once.
     pub fn connect(&self, protocol: impl Protocol, target: impl Into<Target>) -> Transport {
         let target: Target = target.into();
-        let mut options = StreamOptions::default();
-        options.handshake_timeout = target.handshaking.unwrap_or(options.handshake_timeout);
         let closed = ClosedCell::default();
         let protocol = Bound::new(Box::new(protocol), closed.clone());
-        let (peer, local, timeout) = (target.peer, target.local, target.connecting);
-        let key = self.0.stream_connect(peer, local, timeout, protocol, options);
-        if !target.stack.is_empty() {
-            // A stream that was made just now takes layers.
-            let _ = self.0.stream_set_layers(key, target.stack, Side::Client, None);
-        }
+        let (stack, host) = (target.stack.clone(), target.host_name());
+        let key = self.0.stream_reach(target.outbound(), protocol, StreamOptions::default());
+        // A stream that was made just now takes layers.
+        let _ = self.0.stream_set_layers(key, stack, Side::Client, host);
         Transport::new(self.clone(), key, closed)
     }
 
@@ -470,6 +466,17 @@ impl Loop {
     /// The loop's clock: monotonic, never set back.
     pub fn time(&self) -> Instant {
         self.0.now()
+    }
+
+    /// How many connects were under way in vain when another one of their race won, in all races
+    /// of this loop. It stays 0 while first addresses answer within the delay.
+    pub fn redundant_connects(&self) -> u64 {
+        self.0.redundant_connects()
+    }
+
+    /// How many timers are kept, armed or not: for tests that look for leaks.
+    pub fn timer_count(&self) -> usize {
+        self.0.timer_count()
     }
 
     /// Whether the loop runs now.

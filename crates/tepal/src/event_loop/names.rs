@@ -236,6 +236,12 @@ impl Resolver {
     }
 }
 
+impl Resolver {
+    pub(super) fn key(&self) -> ResolverKey<RustHost> {
+        self.0.key
+    }
+}
+
 impl Drop for Owned {
     fn drop(&mut self) {
         if let Some(engine) = self.engine.upgrade() {

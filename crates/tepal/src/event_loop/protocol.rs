@@ -13,9 +13,12 @@ use crate::{Address, Closed};
 ///
 /// ```text
 /// connection_made
-///   (error_connecting connection_lost)                         an outbound one that failed
-/// | layer_ready* (error_layer connection_lost)                 a handshake that failed
-/// | connection_established data_received* eof_received? connection_lost
+///   ( error_dns | timeout_dns                                  the name
+///   | error_connecting | timeout_connecting                    the addresses
+///   | layer_ready* (error_layer | timeout_handshake)           the layers
+///   | layer_ready* connection_established data_received* eof_received? connection_lost
+///   )*
+///   connection_lost?                                           if the last attempt failed
 ///   with pause_writing resume_writing io_out layer_* between the two
 /// ```
 ///
@@ -102,7 +105,32 @@ pub trait Protocol: 'static {
         transport.decline_io_out();
     }
 
-    /// The connection could not be made. `connection_lost` follows with the same record.
+    /// The peer's name has no address, or could not be looked up.
+    ///
+    /// In this and the next five, [`Closed::problem`] has the whole story: what was tried, and what
+    /// each address said. [`Transport::reconnect`] may be called; otherwise the target's
+    /// [`Backoff`](crate::Backoff) decides, and without one `connection_lost` follows.
+    fn error_dns(&mut self, transport: &Transport, closed: &Closed) {
+        let _ = (transport, closed);
+    }
+
+    /// The peer's name was not looked up in time. By default [`error_dns`](Protocol::error_dns).
+    fn timeout_dns(&mut self, transport: &Transport, closed: &Closed) {
+        self.error_dns(transport, closed);
+    }
+
+    /// No address answered in time. By default
+    /// [`error_connecting`](Protocol::error_connecting).
+    fn timeout_connecting(&mut self, transport: &Transport, closed: &Closed) {
+        self.error_connecting(transport, closed);
+    }
+
+    /// A layer's handshake took too long. By default [`error_layer`](Protocol::error_layer).
+    fn timeout_handshake(&mut self, transport: &Transport, closed: &Closed) {
+        self.error_layer(transport, closed);
+    }
+
+    /// No address could be connected.
     fn error_connecting(&mut self, transport: &Transport, closed: &Closed) {
         let _ = (transport, closed);
     }
@@ -123,8 +151,9 @@ pub trait Protocol: 'static {
         let _ = (transport, layer, how);
     }
 
-    /// Nothing has passed an [`Idle`](crate::Idle) layer for its time. The connection stays up, so
-    /// that a keep-alive can be sent.
+    /// The connection was quiet for as long as [`Timeouts::idle`](crate::Timeouts::idle) says, or
+    /// nothing has passed an [`Idle`](crate::Idle) layer for its time. It stays up, so that a
+    /// keep-alive can be sent.
     fn timeout_idle(&mut self, transport: &Transport) {
         let _ = transport;
     }
@@ -140,16 +169,18 @@ pub trait Protocol: 'static {
     /// why. `connection_lost` follows with the same record.
     fn error_layer(&mut self, transport: &Transport, closed: &Closed) {
         if closed.layer() == Some("tls") {
-            self.error_tls(transport, closed);
+            self.error_ssl(transport, closed);
         }
     }
 
     /// The same, for TLS layers only.
-    fn error_tls(&mut self, transport: &Transport, closed: &Closed) {
+    fn error_ssl(&mut self, transport: &Transport, closed: &Closed) {
         let _ = (transport, closed);
     }
 
-    /// The end; nothing is called after it. [`Closed::is_clean`] tells an orderly end.
+    /// The end of a connection, or of attempts that all failed. [`Closed::is_clean`] tells an orderly
+    /// end. Nothing is called after it unless another attempt follows:
+    /// [`Transport::reconnect`] may be called here too.
     fn connection_lost(&mut self, transport: &Transport, closed: &Closed) {
         let _ = (transport, closed);
     }
@@ -200,6 +231,18 @@ impl Protocol for Box<dyn Protocol> {
     }
     fn error_layer(&mut self, transport: &Transport, closed: &Closed) {
         (**self).error_layer(transport, closed);
+    }
+    fn error_dns(&mut self, transport: &Transport, closed: &Closed) {
+        (**self).error_dns(transport, closed);
+    }
+    fn timeout_dns(&mut self, transport: &Transport, closed: &Closed) {
+        (**self).timeout_dns(transport, closed);
+    }
+    fn timeout_connecting(&mut self, transport: &Transport, closed: &Closed) {
+        (**self).timeout_connecting(transport, closed);
+    }
+    fn timeout_handshake(&mut self, transport: &Transport, closed: &Closed) {
+        (**self).timeout_handshake(transport, closed);
     }
     fn error_connecting(&mut self, transport: &Transport, closed: &Closed) {
         (**self).error_connecting(transport, closed);

@@ -6,39 +6,49 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use tepal_driver::Address;
+use tepal_driver::{Address, SocketOption};
 use tepal_layers::{LayerSpec, Stack};
 
-use super::{Loop, Protocol, Transport};
-use crate::Closed;
+use super::host::RustHost;
+use super::{Loop, Protocol, Resolver, Transport};
+use crate::engine::{Outbound, Peer};
+use crate::names::Family;
+use crate::{Addresses, Backoff, Closed, Problem, Timeouts};
 
-/// Where to connect to, from where, and for how long to try.
+/// Where to connect to, from where, through which layers, and for how long to try.
 ///
 /// ```
 /// use std::time::Duration;
-/// use tepal::Target;
+/// use tepal::{Addresses, Backoff, Lines, Target, Timeouts};
 ///
-/// let target = Target::address("127.0.0.1:6379".parse().unwrap())
-///     .local("127.0.0.2:0".parse().unwrap())
-///     .connecting(Some(Duration::from_secs(3)));
-/// assert_eq!(target.to_string(), "127.0.0.1:6379");
+/// let target = Target::host("irc.example.org", 6667)
+///     .layer(Lines::new(512))
+///     .addresses(Addresses::Race)
+///     .timeouts(Timeouts { dns: Some(Duration::from_secs(5)), ..Timeouts::default() })
+///     .backoff(Backoff::default());
+/// assert_eq!(target.to_string(), "irc.example.org:6667");
 /// ```
 #[derive(Clone, Debug)]
 pub struct Target {
-    pub(super) peer: Address,
-    pub(super) local: Option<Address>,
-    pub(super) connecting: Option<Duration>,
+    peer: Peer,
+    local: Vec<Address>,
+    resolver: Option<Resolver>,
+    addresses: Addresses,
+    timeouts: Timeouts,
+    backoff: Option<Backoff>,
+    options: Vec<SocketOption>,
+    label: Option<Box<str>>,
     pub(super) stack: Stack,
-    pub(super) handshaking: Option<Duration>,
 }
 
 /// The future of [`Loop::create_connection`]. Dropping it aborts a connection that it has not
 /// given out.
 pub struct Connecting {
-    peer: Address,
+    peer: String,
     // None once it was given out.
     transport: Option<Transport>,
     state: Rc<RefCell<State>>,
@@ -46,7 +56,7 @@ pub struct Connecting {
 
 #[derive(Default)]
 struct State {
-    result: Option<io::Result<()>>,
+    result: Option<Result<(), ConnectError>>,
     waker: Option<Waker>,
 }
 
@@ -56,22 +66,32 @@ struct Awaited {
     state: Rc<RefCell<State>>,
 }
 
-/// A connection could not be made.
+/// A connection could not be made, and no attempt follows.
 #[derive(Debug)]
 pub struct ConnectError {
-    /// Where to.
-    pub peer: Address,
-    /// What the kernel said, or `TimedOut` when the time-out came first.
+    /// What the kernel said, or an error of the same meaning: `TimedOut` when a time was over,
+    /// `NotFound` when there is no such name.
     pub error: io::Error,
+    /// How it ended, with the whole story in [`Closed::problem`].
+    pub closed: Closed,
 }
 
-/// How long a connect may take: long enough for five SYNs of Linux's (1, 3, 7, 15 seconds).
-const CONNECTING: Duration = Duration::from_secs(30);
-
 impl Target {
+    /// A host by name, or by any literal that getaddrinfo(3) knows, and a port. Its addresses are
+    /// looked up when the attempt begins, and tried one after another.
+    pub fn host(host: &str, port: u16) -> Target {
+        let family = Family::Unspecified;
+        Target::to(Peer::Host { host: host.into(), port, family })
+    }
+
     /// An IP address and port.
     pub fn address(peer: SocketAddr) -> Target {
         Target::from(Address::Ip(peer))
+    }
+
+    /// Several addresses of one peer, in the order of trying.
+    pub fn any_of(addresses: impl IntoIterator<Item = SocketAddr>) -> Target {
+        Target::to(Peer::Addresses(addresses.into_iter().map(Address::Ip).collect()))
     }
 
     /// The file of a Unix socket.
@@ -79,9 +99,69 @@ impl Target {
         Target::from(Address::unix(path))
     }
 
-    /// Binds the local side first; port 0 lets the kernel choose.
+    fn to(peer: Peer) -> Target {
+        Target {
+            peer,
+            local: Vec::new(),
+            resolver: None,
+            addresses: Addresses::default(),
+            timeouts: Timeouts::default(),
+            backoff: None,
+            options: Vec::new(),
+            label: None,
+            stack: Stack::new(),
+        }
+    }
+
+    /// Only addresses of this family count, where the peer is a name.
+    pub fn family(mut self, only: Family) -> Target {
+        if let Peer::Host { family, .. } = &mut self.peer {
+            *family = only;
+        }
+        self
+    }
+
+    /// In which way several addresses are tried: one after another, or as a race.
+    pub fn addresses(mut self, addresses: Addresses) -> Target {
+        self.addresses = addresses;
+        self
+    }
+
+    /// How long each phase may take.
+    pub fn timeouts(mut self, timeouts: Timeouts) -> Target {
+        self.timeouts = timeouts;
+        self
+    }
+
+    /// A failed or lost connection is made anew by this plan, unless the owner closed it.
+    pub fn backoff(mut self, backoff: Backoff) -> Target {
+        self.backoff = Some(backoff);
+        self
+    }
+
+    /// Who looks the name up, instead of the loop's own resolver.
+    pub fn resolver(mut self, resolver: &Resolver) -> Target {
+        self.resolver = Some(resolver.clone());
+        self
+    }
+
+    /// Set on each socket before it is bound: `BindToDevice`, `Transparent`, buffer sizes.
+    pub fn option(mut self, option: SocketOption) -> Target {
+        self.options.push(option);
+        self
+    }
+
+    /// Whose credentials are used, for messages. No secret: it is printed.
+    pub fn label(mut self, label: &str) -> Target {
+        self.label = Some(label.into());
+        self
+    }
+
+    /// Binds the local side first, with its IPv6 scope; port 0 lets the kernel choose. Given once
+    /// for each family, the one of the address that is tried counts; an address of a family that
+    /// none was given for is not tried.
     pub fn local(mut self, local: SocketAddr) -> Target {
-        self.local = Some(Address::Ip(local));
+        self.local.push(Address::Ip(local));
         self
     }
 
@@ -107,26 +187,41 @@ impl Target {
 
     /// How long the handshake of each layer may take; 30 seconds unless set.
     pub fn handshaking(mut self, timeout: Duration) -> Target {
-        self.handshaking = Some(timeout);
+        self.timeouts.handshake = Some(timeout);
         self
     }
 
     /// How long the connect may take; 30 seconds unless set, `None`: as long as the kernel tries.
     pub fn connecting(mut self, timeout: Option<Duration>) -> Target {
-        self.connecting = timeout;
+        self.timeouts.connecting = timeout;
         self
+    }
+
+    /// The peer as layers are told of it: a name, or nothing beyond the address.
+    pub(super) fn host_name(&self) -> Option<tepal_layers::Host> {
+        match &self.peer {
+            Peer::Host { host, .. } => tepal_layers::Host::parse(host).ok(),
+            Peer::Addresses(_) => None,
+        }
+    }
+
+    pub(super) fn outbound(self) -> Outbound<RustHost> {
+        let mut to = Outbound::to(self.peer);
+        to.local = self.local;
+        to.resolver = self.resolver.as_ref().map(Resolver::key);
+        to.addresses = self.addresses;
+        to.timeouts = self.timeouts;
+        to.backoff = self.backoff;
+        to.options = self.options;
+        to.label = self.label;
+        to.keep = self.resolver.map(|resolver| Rc::new(resolver) as Rc<dyn std::any::Any>);
+        to
     }
 }
 
 impl From<Address> for Target {
     fn from(peer: Address) -> Target {
-        Target {
-            peer,
-            local: None,
-            connecting: Some(CONNECTING),
-            stack: Stack::new(),
-            handshaking: None,
-        }
+        Target::to(Peer::Addresses(vec![peer]))
     }
 }
 
@@ -138,7 +233,16 @@ impl From<SocketAddr> for Target {
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.peer.fmt(f)
+        match &self.peer {
+            Peer::Host { host, port, .. } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Peer::Host { host, port, .. } => write!(f, "{host}:{port}"),
+            Peer::Addresses(addresses) => {
+                for (index, address) in addresses.iter().enumerate() {
+                    write!(f, "{}{address}", if index == 0 { "" } else { ", " })?;
+                }
+                Ok(())
+            }
+        }
     }
 }
 
@@ -150,7 +254,7 @@ impl Connecting {
     ) -> Connecting {
         let state = Rc::new(RefCell::new(State::default()));
         let awaited = Awaited { factory: Some(factory), state: Rc::clone(&state) };
-        let peer = target.peer.clone();
+        let peer = target.to_string();
         let transport = lp.connect(awaited, target);
         Connecting { peer, transport: Some(transport), state }
     }
@@ -158,22 +262,13 @@ impl Connecting {
 
 impl Awaited {
     // The first result stands.
-    fn finish(&self, result: io::Result<()>) {
+    fn finish(&self, result: Result<(), ConnectError>) {
         let waker = {
             let mut state = self.state.borrow_mut();
             state.result.get_or_insert(result);
             state.waker.take()
         };
         waker.into_iter().for_each(Waker::wake);
-    }
-
-    fn fail(&self, closed: &Closed) {
-        let code = closed.error.as_ref().and_then(|error| error.raw_os_error());
-        let kind = closed.error.as_ref().map_or(io::ErrorKind::Other, |error| error.kind());
-        self.finish(Err(match code {
-            Some(code) => io::Error::from_raw_os_error(code),
-            None => io::Error::new(kind, closed.clone()),
-        }));
     }
 }
 
@@ -186,13 +281,9 @@ impl Protocol for Awaited {
         }
     }
 
-    fn error_connecting(&mut self, _: &Transport, closed: &Closed) {
-        self.fail(closed);
-    }
-
     // Also when the factory has panicked.
     fn connection_lost(&mut self, _: &Transport, closed: &Closed) {
-        self.fail(closed);
+        self.finish(Err(ConnectError::of(closed.clone())));
     }
 }
 
@@ -209,10 +300,7 @@ impl Future for Connecting {
         };
         drop(state);
         let transport = self.transport.take().expect("a future is not polled after it is ready");
-        Poll::Ready(match result {
-            Ok(()) => Ok(transport),
-            Err(error) => Err(ConnectError { peer: self.peer.clone(), error }),
-        })
+        Poll::Ready(result.map(|()| transport))
     }
 }
 
@@ -228,9 +316,28 @@ impl fmt::Debug for Connecting {
     }
 }
 
+impl ConnectError {
+    pub(super) fn of(closed: Closed) -> ConnectError {
+        let of_kernel = closed.error.as_ref().and_then(|error| error.raw_os_error());
+        let error = match (of_kernel, &closed.problem, &closed.error) {
+            (Some(code), ..) => io::Error::from_raw_os_error(code),
+            (None, Some(problem), _) => problem.io_error(),
+            (None, None, Some(error)) => io::Error::new(error.kind(), closed.clone()),
+            (None, None, None) => io::Error::other(closed.clone()),
+        };
+        ConnectError { error, closed }
+    }
+
+    /// The whole story, unless it was the owner who closed the connection.
+    pub fn problem(&self) -> Option<&Arc<Problem>> {
+        self.closed.problem.as_ref()
+    }
+}
+
+/// What was tried, where, and what each address said.
 impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot connect to {}: {}", self.peer, self.error)
+        self.closed.fmt(f)
     }
 }
 

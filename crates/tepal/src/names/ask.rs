@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
+use tepal_base::Slab;
 use tepal_names::addrinfo::{AddrInfoPlan, NameInfoPlan};
 use tepal_names::config::Services;
 use tepal_names::resolver::{Settings, Started};
@@ -14,7 +15,7 @@ use super::{
     Lookup, LookupKey, NameInfo, NameInfoFlags, Names, Plan, RecordType, RecordsAnswer,
     ResolveError, ResolverKey, SystemFiles, Waiter,
 };
-use crate::engine::{Engine, Host, Outcome};
+use crate::engine::{Engine, Host, Outcome, Step, StreamKey};
 
 impl<H: Host> Engine<H> {
     /// Adds a resolver of the loop's own kind. It reads no file and opens no socket until it is
@@ -99,7 +100,7 @@ impl<H: Host> Engine<H> {
         }
     }
 
-    fn ask_addrinfo(
+    pub(crate) fn ask_addrinfo(
         &self,
         resolver: Option<ResolverKey<H>>,
         query: &AddrInfoQuery<'_>,
@@ -337,7 +338,7 @@ impl<H: Host> Engine<H> {
         }
         match lookup.waiter {
             Waiter::Completion(completion) => Some(completion),
-            Waiter::Asking | Waiter::Answered(_) => None,
+            Waiter::Asking | Waiter::Answered(_) | Waiter::Stream(_) => None,
         }
     }
 
@@ -357,7 +358,7 @@ impl<H: Host> Engine<H> {
             Ok(infos) if infos.is_empty() => Err(AddrInfoError::NoData.into()),
             result => result,
         };
-        self.settle(&mut names, key, Outcome::AddrInfo(result));
+        self.settle(&mut names.lookups, key, Outcome::AddrInfo(result));
         true
     }
 
@@ -372,7 +373,7 @@ impl<H: Host> Engine<H> {
             Some(Lookup { plan: Plan::NameInfo(_), id: None, .. }) => {}
             _ => return false,
         }
-        self.settle(&mut names, key, Outcome::NameInfo(result));
+        self.settle(&mut names.lookups, key, Outcome::NameInfo(result));
         true
     }
 
@@ -383,24 +384,51 @@ impl<H: Host> Engine<H> {
             Some(Plan::Records) => Outcome::Records(Err(error)),
             None => return,
         };
-        self.settle(names, key, outcome);
+        self.settle(&mut names.lookups, key, outcome);
     }
 
     /// Hands an outcome to whoever waits.
-    pub(super) fn settle(&self, names: &mut Names<H>, key: LookupKey<H>, outcome: Outcome) {
-        match names.lookups.get_mut(key.0) {
+    pub(super) fn settle(
+        &self,
+        lookups: &mut Slab<Lookup<H>>,
+        key: LookupKey<H>,
+        outcome: Outcome,
+    ) {
+        match lookups.get_mut(key.0) {
             Some(Lookup { waiter: waiter @ Waiter::Asking, .. }) => {
                 *waiter = Waiter::Answered(Box::new(outcome));
             }
             Some(Lookup { waiter: Waiter::Answered(_), .. }) | None => {}
             Some(Lookup { waiter: Waiter::Completion(_), .. }) => {
                 if let Some(Lookup { waiter: Waiter::Completion(completion), .. }) =
-                    names.lookups.remove(key.0)
+                    lookups.remove(key.0)
                 {
                     self.push_outcome(completion, outcome);
                 }
             }
+            Some(Lookup { waiter, .. }) => {
+                if let Waiter::Stream(stream) = *waiter {
+                    *waiter = Waiter::Answered(Box::new(outcome));
+                    self.push_step(stream, Step::Resolved);
+                }
+            }
         }
+    }
+
+    /// Lets a stream wait for a question, or takes the answer that has come meanwhile.
+    pub(crate) fn wait_as_stream(
+        &self,
+        key: LookupKey<H>,
+        stream: StreamKey<H>,
+    ) -> Option<Outcome> {
+        if let Some(outcome) = self.take_answer(key) {
+            return Some(outcome);
+        }
+        let mut names = self.core().names.borrow_mut();
+        if let Some(lookup) = names.lookups.get_mut(key.0) {
+            lookup.waiter = Waiter::Stream(stream);
+        }
+        None
     }
 
     /// Leaves a completion for a question, or takes the answer that has come meanwhile.
@@ -436,7 +464,7 @@ impl<H: Host> Engine<H> {
         None
     }
 
-    fn take_answer(&self, key: LookupKey<H>) -> Option<Outcome> {
+    pub(crate) fn take_answer(&self, key: LookupKey<H>) -> Option<Outcome> {
         let mut names = self.core().names.borrow_mut();
         match names.lookups.get(key.0)?.waiter {
             Waiter::Answered(_) => match names.lookups.remove(key.0)?.waiter {
@@ -445,6 +473,13 @@ impl<H: Host> Engine<H> {
             },
             _ => None,
         }
+    }
+
+    /// Whether a resolver ends its questions by their deadline itself.
+    pub(crate) fn keeps_deadlines(&self, resolver: Option<ResolverKey<H>>) -> bool {
+        let key = self.resolver_or_default(resolver);
+        let names = self.core().names.borrow();
+        matches!(names.resolvers.get(key.0), Some(Entry::Native(_)))
     }
 
     fn resolver_or_default(&self, resolver: Option<ResolverKey<H>>) -> ResolverKey<H> {

@@ -19,7 +19,7 @@ use tepal_base::{Key, Slab};
 use tepal_names::addrinfo::{AddrInfoPlan, NameInfoPlan};
 use tepal_names::resolver::LookupId;
 
-use crate::engine::{Host, Outcome};
+use crate::engine::{Host, Outcome, StreamKey};
 
 pub use error::{ResolveCause, ResolveError};
 pub(crate) use exchange::Exchange;
@@ -100,6 +100,8 @@ enum Waiter<H: Host> {
     /// It was answered while it was being asked.
     Answered(Box<Outcome>),
     Completion(H::Completion),
+    /// An outbound stream, which takes the answer itself.
+    Stream(StreamKey<H>),
 }
 
 /// How long a question may take that does not say so: what three servers get from the C library
@@ -120,7 +122,7 @@ impl<H: Host> Names<H> {
     pub(crate) fn completions(&self) -> impl Iterator<Item = &H::Completion> {
         self.lookups.iter().filter_map(|(_, lookup)| match &lookup.waiter {
             Waiter::Completion(completion) => Some(completion),
-            Waiter::Asking | Waiter::Answered(_) => None,
+            Waiter::Asking | Waiter::Answered(_) | Waiter::Stream(_) => None,
         })
     }
 

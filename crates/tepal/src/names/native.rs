@@ -12,8 +12,7 @@ use tepal_names::resolver::{Answer, ExchangeId, LookupId, Settings, Transmit};
 use super::exchange::Exchange;
 use super::tables::Tables;
 use super::{
-    AddrInfo, AddrInfoError, Entry, Lookup, LookupKey, NameInfo, Names, Plan, ResolveError,
-    ResolverKey, Waiter,
+    AddrInfo, AddrInfoError, Entry, LookupKey, NameInfo, Names, Plan, ResolveError, ResolverKey,
 };
 use crate::engine::{Engine, Host, Object, ObjectKey, Outcome, TimerKey};
 
@@ -87,13 +86,7 @@ impl<H: Host> Engine<H> {
                 let mut driver = self.core().driver.borrow_mut();
                 finish(plan, result.map_err(ResolveError::from), tables, &mut **driver)
             };
-            if let Waiter::Asking = ended.waiter {
-                ended.waiter = Waiter::Answered(Box::new(outcome));
-            } else if let Some(Lookup { waiter: Waiter::Completion(completion), .. }) =
-                lookups.remove(lookup.0)
-            {
-                self.push_outcome(completion, outcome);
-            }
+            self.settle(lookups, lookup, outcome);
         }
         self.arm_names(native, key);
     }

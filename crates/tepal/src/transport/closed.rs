@@ -5,6 +5,8 @@ use std::sync::Arc;
 use tepal_driver::Half;
 use tepal_layers::{Error, ErrorKind};
 
+use super::Problem;
+
 /// How a connection ended: the whole record.
 #[derive(Clone, Debug)]
 pub struct Closed {
@@ -16,6 +18,9 @@ pub struct Closed {
     pub half: Option<Half>,
     /// The layer's error, if a layer did: which layer, whose fault, what kind, in words.
     pub layer_error: Option<Error>,
+    /// The whole story, if an outbound connection was not made, or was lost: what was tried,
+    /// where, and what each address said.
+    pub problem: Option<Arc<Problem>>,
     /// Bytes accepted by `write`, in whatever form their layers had given them, that never reached
     /// the kernel.
     pub unsent: u64,
@@ -43,6 +48,10 @@ pub enum CloseKind {
     TimedOut,
     /// Another error of the kernel; see [`Closed::half`].
     Failed,
+    /// Its peer's name has no address, or could not be looked up.
+    ResolveFailed,
+    /// Its peer's name was not looked up in time.
+    ResolveTimedOut,
     /// It was never made.
     ConnectFailed,
     /// It was not made in time.
@@ -63,6 +72,14 @@ pub enum CloseKind {
     ResidualRejected,
     /// A layer failed after its handshake.
     LayerFailed,
+    /// Nothing came from the peer for too long ([`Timeouts::read`](crate::Timeouts)).
+    ReadTimedOut,
+    /// The peer took nothing for too long ([`Timeouts::write`](crate::Timeouts)).
+    WriteTimedOut,
+    /// It had lived as long as it may ([`Timeouts::session`](crate::Timeouts)).
+    SessionTimedOut,
+    /// We gave it up to connect anew.
+    Reconnecting,
     /// A callback of the protocol panicked or raised.
     ProtocolFailed,
     /// The protocol claimed to have used more bytes than it was given.
@@ -73,7 +90,15 @@ pub enum CloseKind {
 
 impl Closed {
     pub(crate) fn new(kind: CloseKind) -> Closed {
-        Closed { kind, error: None, half: None, layer_error: None, unsent: 0, unread: 0 }
+        Closed {
+            kind,
+            error: None,
+            half: None,
+            layer_error: None,
+            problem: None,
+            unsent: 0,
+            unread: 0,
+        }
     }
 
     pub(crate) fn failed(half: Half, error: io::Error) -> Closed {
@@ -84,14 +109,6 @@ impl Closed {
             _ => CloseKind::Failed,
         };
         Closed { error: Some(Arc::new(error)), half: Some(half), ..Closed::new(kind) }
-    }
-
-    pub(crate) fn connect_failed(error: io::Error) -> Closed {
-        let kind = match error.kind() {
-            io::ErrorKind::TimedOut => CloseKind::ConnectTimedOut,
-            _ => CloseKind::ConnectFailed,
-        };
-        Closed { error: Some(Arc::new(error)), ..Closed::new(kind) }
     }
 
     /// What a layer's error means for the connection.
@@ -122,13 +139,17 @@ impl Closed {
     /// Whether the end was an orderly one: ours, the peer's FIN or close_notify, or an abort that
     /// we asked for.
     pub fn is_clean(&self) -> bool {
-        use CloseKind::{Aborted, Local, PeerClosedLayer, PeerEof};
-        matches!(self.kind, Local | PeerEof | PeerClosedLayer | Aborted)
+        use CloseKind::{Aborted, Local, PeerClosedLayer, PeerEof, Reconnecting};
+        matches!(self.kind, Local | PeerEof | PeerClosedLayer | Aborted | Reconnecting)
     }
 }
 
 impl fmt::Display for Closed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(problem) = &self.problem {
+            problem.fmt(f)?;
+            return self.fmt_unsent(f);
+        }
         f.write_str(match (self.kind, self.half) {
             (CloseKind::Local, _) => "closed",
             (CloseKind::Aborted, _) => "aborted",
@@ -140,6 +161,12 @@ impl fmt::Display for Closed {
             (CloseKind::Failed, Some(Half::Read)) => "reading failed",
             (CloseKind::Failed, Some(Half::Write)) => "writing failed",
             (CloseKind::Failed, _) => "failed",
+            (CloseKind::ResolveFailed, _) => "its name has no address",
+            (CloseKind::ResolveTimedOut, _) => "its name was not looked up in time",
+            (CloseKind::ReadTimedOut, _) => "nothing came for too long",
+            (CloseKind::WriteTimedOut, _) => "the peer took nothing for too long",
+            (CloseKind::SessionTimedOut, _) => "its time was over",
+            (CloseKind::Reconnecting, _) => "given up to connect anew",
             (CloseKind::ConnectFailed, _) => "could not be connected",
             (CloseKind::ConnectTimedOut, _) => "was not connected in time",
             (CloseKind::ClosingTimedOut, _) => "the peer took nothing of what was left to send",
@@ -159,10 +186,16 @@ impl fmt::Display for Closed {
         if let Some(error) = &self.layer_error {
             write!(f, ": {error}")?;
         }
-        if self.unsent > 0 {
-            write!(f, " ({} bytes unsent)", self.unsent)?;
+        self.fmt_unsent(f)
+    }
+}
+
+impl Closed {
+    fn fmt_unsent(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.unsent {
+            0 => Ok(()),
+            unsent => write!(f, " ({unsent} bytes unsent)"),
         }
-        Ok(())
     }
 }
 

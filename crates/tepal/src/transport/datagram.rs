@@ -126,7 +126,12 @@ impl<H: Host> Engine<H> {
             Step::Write => self.datagram_flush(key),
             Step::Notify => self.datagram_notify(key),
             Step::Lost => self.datagram_lost(key),
-            Step::Connect | Step::Timeout | Step::Pump | Step::LayerTimeout => Flow::Continue(()),
+            Step::Connect
+            | Step::Timeout
+            | Step::Pump
+            | Step::LayerTimeout
+            | Step::Resolved
+            | Step::Watch => Flow::Continue(()),
         }
     }
 

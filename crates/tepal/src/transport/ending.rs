@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use tepal_driver::SocketOption;
 
+use tepal_layers::{Error as LayerError, ErrorKind};
+
 use super::layers::Request;
+use super::reach::At;
 use super::stream::{Phase, Stream};
 use super::{CloseKind, Closed};
 use crate::engine::{Engine, Flow, Host, Object, Step, StreamKey, StreamProtocol, flow_of, stream};
@@ -17,9 +20,11 @@ impl<H: Host> Engine<H> {
             None => return Flow::Continue(()),
         };
         match phase {
-            Phase::Connecting => {
-                let text = "no answer to the connect in time";
-                self.stream_not_connected(key, io::Error::new(io::ErrorKind::TimedOut, text))
+            Phase::Resolving | Phase::Connecting | Phase::Waiting => self.stream_reach_timeout(key),
+            Phase::Handshaking if !self.stream_is_closing(key) => {
+                let text = "the attempt as a whole took too long";
+                let error = LayerError::remote(ErrorKind::HandshakeTimeout, text);
+                self.fail_stream(key, Closed::of_layer(error, true), true)
             }
             Phase::Established | Phase::Handshaking => {
                 self.stream_closing_timeout(key);
@@ -46,7 +51,17 @@ impl<H: Host> Engine<H> {
 
     /// Closes once everything written has left: no more is read, and `connection_lost` follows in
     /// a later turn.
+    ///
+    /// A connection that is not established, or that waits for another attempt, ends at once.
     pub fn stream_close(&self, key: StreamKey<H>) {
+        if let Some(stream) = stream(&mut self.core().objects.borrow_mut(), key) {
+            stream.give_up();
+        }
+        self.stream_end(key);
+    }
+
+    /// Closes, though the owner has not said so: a plan may bring the connection back.
+    pub(super) fn stream_end(&self, key: StreamKey<H>) {
         let mut objects = self.core().objects.borrow_mut();
         let Some(stream) = stream(&mut objects, key) else { return };
         if stream.is_ending() {
@@ -58,7 +73,7 @@ impl<H: Host> Engine<H> {
             // Inbound and not told yet: what is written goes out once it is.
             Phase::Attached if stream.descriptor.is_some() => stream.has_output(),
             // Nothing was connected yet: there is nobody to send anything to.
-            Phase::Attached | Phase::Connecting => false,
+            Phase::Attached | Phase::Resolving | Phase::Connecting | Phase::Waiting => false,
             Phase::Handshaking => true,
             Phase::Established | Phase::Lost => layered || stream.has_output(),
         };
@@ -93,7 +108,10 @@ impl<H: Host> Engine<H> {
     /// Closes at once: what is buffered is dropped, and the peer gets a reset.
     pub fn stream_abort(&self, key: StreamKey<H>) {
         let lost = match stream(&mut self.core().objects.borrow_mut(), key) {
-            Some(stream) => stream.phase == Phase::Lost,
+            Some(stream) => {
+                stream.give_up();
+                stream.phase == Phase::Lost
+            }
             None => true,
         };
         if !lost {
@@ -127,13 +145,32 @@ impl<H: Host> Engine<H> {
                 false => CloseKind::PeerEof,
             };
         }
+        if closed.kind == CloseKind::ProtocolFailed {
+            // A protocol that fails is not given another connection.
+            stream.give_up();
+        }
+        if stream.outbound.is_some() && closed.problem.is_none() {
+            closed.problem = stream.problem_of(&closed, self.now());
+        }
+        let mut abandoned = At::Nothing;
+        if let Some(reaching) = &mut stream.outbound {
+            abandoned = std::mem::replace(&mut reaching.step, At::Nothing);
+            if closed.problem.is_some() {
+                reaching.problem.clone_from(&closed.problem);
+            }
+        }
         stream.phase = Phase::Lost;
         stream.closing = true;
         let read_len = stream.layers.as_ref().map_or(0, |layers| layers.read_len);
         closed.unsent = stream.buffered() as u64;
         closed.unread = (stream.unread.len() + read_len) as u64;
         let layers = stream.layers.as_mut().map(|layers| layers.lose());
-        let output = std::mem::take(&mut stream.output);
+        let watch_timer = stream.watch.take().and_then(|watch| watch.timer);
+        // What was written stays until it is known whether there will be another attempt.
+        let (output, inbox) = match stream.outbound.is_some() {
+            true => stream.drop_sealed(),
+            false => stream.drop_output(),
+        };
         let unread = std::mem::take(&mut stream.unread);
         let files = stream.files.take();
         let timer = stream.timer.take();
@@ -141,7 +178,8 @@ impl<H: Host> Engine<H> {
         stream.closed = Some(Box::new(closed.clone()));
         drop(objects);
         self.stream_lose_layers(layers, &closed);
-        drop((output, unread));
+        drop((output, inbox, unread));
+        self.stream_abandon(abandoned);
         for part in files.into_iter().flat_map(|files| *files) {
             let text = "the connection ended before the file was sent";
             let error = io::Error::new(io::ErrorKind::ConnectionAborted, text);
@@ -150,7 +188,7 @@ impl<H: Host> Engine<H> {
         if let Some(closed) = joined {
             self.relay_lost(key, &closed);
         }
-        if let Some(timer) = timer {
+        for timer in [timer, watch_timer].into_iter().flatten() {
             self.timer_remove(timer);
         }
         self.push_step(key, Step::Lost);
@@ -161,8 +199,17 @@ impl<H: Host> Engine<H> {
         let mut objects = core.objects.borrow_mut();
         let Some(stream) = stream(&mut objects, key) else { return Flow::Continue(()) };
         let Some(closed) = stream.closed.clone() else { return Flow::Continue(()) };
+        let established = stream.outbound.as_ref().is_none_or(|reaching| reaching.was_established);
+        drop(objects);
+        // A failed attempt is no loss: there was nothing to lose.
+        if !established && self.stream_plans(key) {
+            self.stream_revive(key);
+            return Flow::Continue(());
+        }
+        let mut objects = core.objects.borrow_mut();
+        let Some(stream) = self::stream(&mut objects, key) else { return Flow::Continue(()) };
         let protocol = stream.protocol.take();
-        let made = stream.made;
+        let made = std::mem::replace(&mut stream.made, true);
         // Our last bytes were meant to arrive: those of a close, a layer's alert.
         let said = closed.kind == CloseKind::Local || closed.layer_error.is_some();
         let lingers = said && stream.may_linger();
@@ -174,7 +221,19 @@ impl<H: Host> Engine<H> {
                 verdict = protocol.connection_made(self, key);
             }
             let lost = protocol.connection_lost(self, key, &closed);
+            if lost.is_err()
+                && let Some(stream) = self::stream(&mut core.objects.borrow_mut(), key)
+            {
+                stream.give_up();
+            }
             verdict = verdict.and(lost);
+            if self.stream_plans(key) {
+                self.stream_put_back(key, protocol);
+                self.stream_revive(key);
+                return flow_of(&verdict);
+            }
+            let over = protocol.finished(self, key, &closed);
+            verdict = verdict.and(over);
             drop(protocol);
         }
         if lingers {
@@ -183,6 +242,17 @@ impl<H: Host> Engine<H> {
             self.stream_discard(key);
         }
         flow_of(&verdict)
+    }
+
+    // Gives a protocol back that was called, unless another one was set meanwhile.
+    fn stream_put_back(&self, key: StreamKey<H>, protocol: H::Protocol) {
+        let mut objects = self.core().objects.borrow_mut();
+        let unused = match stream(&mut objects, key) {
+            Some(stream @ Stream { protocol: None, .. }) => stream.protocol.replace(protocol),
+            _ => Some(protocol),
+        };
+        drop(objects);
+        drop(unused);
     }
 
     /// Closes a stream that has no protocol yet.
@@ -198,6 +268,15 @@ impl<H: Host> Engine<H> {
         gone.into_iter().for_each(|object| self.close_object(object));
         if let Some(listener) = listener {
             self.listener_release(listener);
+        }
+    }
+}
+
+impl<H: Host> Stream<H> {
+    /// The owner wants no other attempt, whatever was planned.
+    fn give_up(&mut self) {
+        if let Some(reaching) = &mut self.outbound {
+            (reaching.again, reaching.given_up) = (None, true);
         }
     }
 }

@@ -76,10 +76,14 @@ impl<H: Host> Engine<H> {
             (stream.phase, stream.descriptor, stream.blocked, stream.has_output())
         {
             // An error is left to the flush, which meets it again and has the place to tell it.
-            if let Ok(sent) = core.driver.borrow_mut().send(descriptor, &[IoSlice::new(bytes)]) {
+            let sent = core.driver.borrow_mut().send(descriptor, &[IoSlice::new(bytes)]);
+            if let Ok(sent) = sent {
                 stream.blocked = sent.blocked;
                 stream.sent += sent.count as u64;
                 bytes = &bytes[sent.count..];
+                if stream.watch.is_some() {
+                    self.note_out(key, stream, sent.count > 0);
+                }
             }
             if bytes.is_empty() {
                 stream.drained = stream.wants_io_out;
@@ -182,10 +186,11 @@ impl<H: Host> Engine<H> {
             return None;
         };
         // The common case in full: one piece, which the kernel takes whole.
-        if let (Some(piece), None, None, false, false, false, EndOutput::No) = (
+        if let (Some(piece), None, None, None, false, false, false, EndOutput::No) = (
             stream.output.only_piece(),
             &stream.files,
             &stream.relay,
+            &stream.watch,
             stream.blocked,
             stream.over,
             stream.closing,
@@ -255,6 +260,9 @@ impl<H: Host> Engine<H> {
         let has_output = stream.has_output();
         let has_wire_output = stream.has_wire_output();
         let progress = stream.sent != before || !files.is_empty();
+        if stream.watch.is_some() {
+            self.note_out(key, stream, progress);
+        }
         if failed.is_none() && has_wire_output && !stream.blocked && !stream.dirty {
             // More than one flush gives: the next turn goes on.
             if !std::mem::replace(&mut stream.write_queued, true) {
@@ -283,6 +291,15 @@ impl<H: Host> Engine<H> {
             closing: stream.closing,
             progress,
         })
+    }
+
+    /// Bytes have left, or wait and could not: for the limits of quiet and of a stuck peer.
+    fn note_out(&self, key: StreamKey<H>, stream: &mut Stream<H>, moved: bool) {
+        let waits = stream.has_wire_output();
+        let Some(watch) = &mut stream.watch else { return };
+        if watch.note_out(moved, waits, self.now()) {
+            self.arm_watch_of(key, watch);
+        }
     }
 
     /// What follows from a flush.
@@ -426,7 +443,7 @@ impl<H: Host> Engine<H> {
         match result {
             // Not a socket but a pipe's end: closing it is how a pipe tells the end.
             Err(error) if error.kind() != io::ErrorKind::NotConnected => {
-                self.stream_close(key);
+                self.stream_end(key);
             }
             // Gone on the other side already; reading tells.
             _ => self.relay_check(key),

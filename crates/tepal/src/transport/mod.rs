@@ -9,6 +9,7 @@ mod flush;
 mod hosted;
 mod layers;
 mod linger;
+mod reach;
 mod read;
 mod relay;
 mod splice;
@@ -17,6 +18,10 @@ mod stream;
 pub use closed::{CloseKind, Closed};
 pub(crate) use datagram::Datagram;
 pub use datagram::DatagramKey;
+pub use reach::{
+    Addresses, AttemptReport, Backoff, Outbound, Peer, Phase, Problem, ProblemCause, ProblemKind,
+    Restart, Timeouts, Unsent,
+};
 pub(crate) use splice::Pipe;
 pub(crate) use stream::Stream;
 pub use stream::{Crossing, StreamOptions};

@@ -26,6 +26,7 @@ impl<H: Host> Stream<H> {
             && self.read_low == 1
             && self.relay.is_none()
             && self.layers.is_none()
+            && self.watch.is_none()
             && self.unread.is_empty();
         let descriptor = self.descriptor.filter(|_| plain)?;
         Some((descriptor, self.protocol.take()?))
@@ -115,8 +116,12 @@ impl<H: Host> Engine<H> {
                 self.give_back(key, received.buffer, is_lent, 0)?;
                 return self.stream_eof(key);
             }
-            Ok(count) if is_lent => self.give_back(key, received.buffer, true, count),
+            Ok(count) if is_lent => {
+                self.note_in(key);
+                self.give_back(key, received.buffer, true, count)
+            }
             Ok(count) => {
+                self.note_in(key);
                 let flow = self.deliver(key, &received.buffer[..count]);
                 self.give_scratch(received.buffer);
                 flow
@@ -241,6 +246,14 @@ impl<H: Host> Engine<H> {
         ControlFlow::Continue(lent)
     }
 
+    // Bytes came from the kernel: the stream is not quiet.
+    fn note_in(&self, key: StreamKey<H>) {
+        let mut objects = self.core().objects.borrow_mut();
+        if let Some(watch) = stream(&mut objects, key).and_then(|stream| stream.watch.as_mut()) {
+            watch.note_in(self.now());
+        }
+    }
+
     fn stream_read_joined(&self, key: StreamKey<H>, descriptor: Descriptor) -> Flow {
         if let Some(flow) = self.splice_in(key, descriptor) {
             flow?;
@@ -254,7 +267,10 @@ impl<H: Host> Engine<H> {
         }
         let flow = match received.result {
             Ok(0) => self.relay_eof(key),
-            Ok(count) => self.relay_deliver(key, &received.buffer[..count]),
+            Ok(count) => {
+                self.note_in(key);
+                self.relay_deliver(key, &received.buffer[..count])
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
             Err(error) => {
                 self.stream_lose(key, Closed::failed(Half::Read, error));
@@ -292,7 +308,10 @@ impl<H: Host> Engine<H> {
         }
         let flow = match received.result {
             Ok(0) if ended => self.stream_pump(key, Feed::Eof),
-            Ok(count) => self.stream_pump(key, Feed::Bytes(&mut received.buffer[..count])),
+            Ok(count) => {
+                self.note_in(key);
+                self.stream_pump(key, Feed::Bytes(&mut received.buffer[..count]))
+            }
             Err(error) if ended => {
                 self.stream_pump(key, Feed::Error(tepal_layers::Error::os(&error)))
             }
@@ -505,7 +524,7 @@ impl<H: Host> Engine<H> {
         }
         let keep_open = self.call_protocol(key, |protocol| protocol.eof_received(self, key))?;
         if keep_open == Some(false) {
-            self.stream_close(key);
+            self.stream_end(key);
         }
         Flow::Continue(())
     }

@@ -3,9 +3,9 @@ use std::time::Duration;
 use tepal_base::ByteQueue;
 use tepal_driver::{Descriptor, Half, Interest};
 
-use super::establish::Outbound;
 use super::file::{FilePart, Files};
 use super::layers::{Feed, Layers, Recipe};
+use super::reach::{Reaching, Timeouts, Watch};
 use super::relay::Relay;
 use super::{CloseKind, Closed};
 use crate::engine::{
@@ -16,8 +16,10 @@ use crate::engine::{
 /// A stream connection: a descriptor, a protocol, and what is buffered between them.
 ///
 /// ```text
-/// outbound   Attached ──Made──▶ Attached ──Connect──▶ Connecting ──▶ Established ─▶ Lost
-/// inbound    Attached ──Made───────────────────────────────────────▶ Established ─▶ Lost
+/// outbound   Attached ─▶ Resolving ─▶ Connecting ─▶ Established ─▶ Lost ─▶ (gone)
+///                 ▲                                                 │
+///                 └───────────────────── Waiting ◀──────────────────┘
+/// inbound    Attached ─────────────────────────────▶ Established ─▶ Lost ─▶ (gone)
 /// ```
 ///
 /// With layers there is `Handshaking` before `Established`, from when the wire stands until all of
@@ -78,7 +80,12 @@ pub(crate) struct Stream<H: Host> {
     pub(super) timer: Option<TimerKey<H>>,
     pub(super) closed: Option<Box<Closed>>,
     pub(super) listener: Option<ListenerKey<H>>,
-    pub(super) outbound: Option<Box<Outbound>>,
+    // The way, where it is ours to go.
+    pub(super) outbound: Option<Box<Reaching<H>>>,
+    // Of an inbound stream; an outbound one has its own.
+    pub(super) timeouts: Option<Box<Timeouts>>,
+    // None unless something of an established stream is limited.
+    pub(super) watch: Option<Box<Watch<H>>>,
     // ---- layers
     pub(super) recipe: Option<Box<Recipe>>,
     // None while bytes pass between the kernel and the protocol without any.
@@ -90,10 +97,14 @@ pub(crate) struct Stream<H: Host> {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Phase {
     Attached,
+    // The name's addresses are being asked for.
+    Resolving,
     Connecting,
     Handshaking,
     Established,
     Lost,
+    // A new attempt begins when the timer is due.
+    Waiting,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -198,6 +209,8 @@ impl<H: Host> Stream<H> {
             closed: None,
             listener: None,
             outbound: None,
+            timeouts: None,
+            watch: None,
             recipe: None,
             layers: None,
             handshake_timeout: StreamOptions::default().handshake_timeout,
@@ -351,6 +364,8 @@ impl<H: Host> Engine<H> {
             Step::Notify => self.stream_notify(key),
             Step::Made => self.stream_made(key),
             Step::Connect => self.stream_open(key),
+            Step::Resolved => self.stream_answered(key),
+            Step::Watch => self.stream_watch_timeout(key),
             Step::Lost => self.stream_lost(key),
             Step::Timeout => self.stream_timeout(key),
             Step::Pump => self.stream_pumped(key, Feed::Nothing),

@@ -8,6 +8,12 @@ use crate::transport::Closed;
 use crate::transport::stream::{Phase, Stream};
 
 impl<H: Host> Stream<H> {
+    /// Whether what was asked for waits until all layers are ready. On an outbound stream it does:
+    /// if this attempt fails, the next one sends it.
+    pub(super) fn holds_inbox(&self) -> bool {
+        self.phase == Phase::Handshaking && self.outbound.is_some()
+    }
+
     pub(super) fn chain_limits(&self) -> Limits {
         let handshake = self.handshake_timeout;
         Limits { input: self.read_limit, handshake, ..Limits::default() }

@@ -17,7 +17,7 @@ pub(in crate::transport) struct Inbox<H: Host> {
     // The bytes of all `Write`s, in order. Invariant: its length is the sum of theirs.
     bytes: ByteQueue,
     // Writes are kept apart, because a layer makes a frame of each, or may.
-    pub(super) framed: bool,
+    pub(in crate::transport) framed: bool,
 }
 
 /// One thing asked for.
@@ -114,12 +114,22 @@ impl<H: Host> Inbox<H> {
         })
     }
 
-    /// The files among the requests.
-    pub(super) fn into_files(self) -> impl Iterator<Item = FilePart<H>> {
-        self.requests.into_iter().filter_map(|request| match request {
+    /// Takes the files out of the requests.
+    pub(super) fn take_files(&mut self) -> Vec<FilePart<H>> {
+        let (files, others): (VecDeque<_>, VecDeque<_>) =
+            self.requests.drain(..).partition(|request| matches!(request, Request::File(_)));
+        self.requests = others;
+        let parts = files.into_iter().filter_map(|request| match request {
             Request::File(part) => Some(part),
             _ => None,
-        })
+        });
+        parts.collect()
+    }
+
+    /// The same without what concerns the layers of a connection that is over.
+    pub(in crate::transport) fn of_writes(mut self) -> Inbox<H> {
+        self.requests.retain(|request| matches!(request, Request::Write(_)));
+        self
     }
 
     pub(in crate::transport) fn take(&mut self) -> Inbox<H> {

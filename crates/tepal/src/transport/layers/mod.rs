@@ -103,7 +103,7 @@ pub(super) struct Popping<H: Host> {
 /// What a lost stream's layers leave behind, to be dropped with nothing borrowed.
 pub(super) struct Lost<H: Host> {
     chain: Option<Box<Chain>>,
-    inbox: Inbox<H>,
+    files: Vec<FilePart<H>>,
     popping: Option<Popping<H>>,
     timer: Option<TimerKey<H>>,
 }
@@ -160,8 +160,12 @@ impl<H: Host> Layers<H> {
 
     pub(super) fn lose(&mut self) -> Lost<H> {
         self.armed = None;
-        let (chain, inbox) = (self.chain.take(), self.inbox.take());
-        Lost { chain, inbox, popping: self.popping.take(), timer: self.timer.take() }
+        Lost {
+            chain: self.chain.take(),
+            files: self.inbox.take_files(),
+            popping: self.popping.take(),
+            timer: self.timer.take(),
+        }
     }
 
     // Brings the cells up to date.

@@ -116,6 +116,7 @@ impl<H: Host> Engine<H> {
             drop(objects);
             return drop(chain);
         }
+        let holds = stream.holds_inbox();
         let Some(layers) = &mut stream.layers else {
             drop(objects);
             return drop(chain);
@@ -127,7 +128,7 @@ impl<H: Host> Engine<H> {
         layers.armed = deadline;
         let timer = layers.timer;
         // A file waits for room, and whoever makes room pumps.
-        let asked = !layers.inbox.is_empty() && !layers.inbox.has_file_in_front();
+        let asked = !holds && !layers.inbox.is_empty() && !layers.inbox.has_file_in_front();
         let more = stream.made && (chain.has_work() || chain.has_event() || asked);
         layers.chain = Some(chain);
         let queue = more && !std::mem::replace(&mut layers.pump_queued, true);
@@ -195,13 +196,15 @@ impl<H: Host> Engine<H> {
                 return false;
             }
             let waiting = chain.write_len() + stream.output.len();
+            let holds = stream.holds_inbox();
             let Some(layers) = &mut stream.layers else { return false };
-            if layers.inbox.has_file_in_front() && waiting > stream.high {
-                // The file goes on when some of this has left.
-                Self::sync_chain(stream, chain, turn);
-                return true;
-            }
-            let Some((request, bytes)) = layers.inbox.pop(turn.workspace) else {
+            // A file goes on when some of this has left.
+            let full = layers.inbox.has_file_in_front() && waiting > stream.high;
+            let next = match holds || full {
+                true => None,
+                false => layers.inbox.pop(turn.workspace),
+            };
+            let Some((request, bytes)) = next else {
                 Self::sync_chain(stream, chain, turn);
                 return true;
             };

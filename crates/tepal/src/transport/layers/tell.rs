@@ -98,7 +98,7 @@ impl<H: Host> Engine<H> {
         }
         let keep_open = self.call_protocol(key, |protocol| protocol.eof_received(self, key))?;
         if keep_open == Some(false) {
-            self.stream_close(key);
+            self.stream_end(key);
         }
         Flow::Continue(())
     }
@@ -161,13 +161,15 @@ impl<H: Host> Engine<H> {
             // Layers were pushed on a connection that stood already.
             _ => return Flow::Continue(()),
         }
+        self.stream_begin_watch(key);
         self.call_protocol(key, |protocol| protocol.connection_established(self, key))?;
         Flow::Continue(())
     }
 
     fn tell_failed(&self, key: StreamKey<H>, chain: &Chain, error: Error) -> Flow {
         let in_handshake = chain.handshaking().is_some_and(|layer| layer == error.layer());
-        let closed = Closed::of_layer(error, in_handshake);
+        let mut closed = Closed::of_layer(error, in_handshake);
+        self.note_failed(key, &mut closed);
         // A wire that is broken takes no last words.
         let at_once = closed.layer_error.is_none();
         let mut objects = self.core().objects.borrow_mut();
@@ -189,21 +191,46 @@ impl<H: Host> Engine<H> {
         drop(objects);
         self.arm_stream(key, span);
         if in_handshake {
-            self.call_protocol(key, |protocol| protocol.error_layer(self, key, &closed))?;
+            self.tell_layer_failed(key, &closed)?;
         }
         Flow::Continue(())
     }
 
+    // Whose hook it is: a handshake that took too long, or one that went wrong.
+    fn tell_layer_failed(&self, key: StreamKey<H>, closed: &Closed) -> Flow {
+        let late = closed.kind == CloseKind::HandshakeTimedOut;
+        self.call_protocol(key, |protocol| match late {
+            true => protocol.timeout_handshake(self, key, closed),
+            false => protocol.error_layer(self, key, closed),
+        })?;
+        Flow::Continue(())
+    }
+
+    // The whole story of an outbound stream's failure, for whoever is told of it first.
+    fn note_failed(&self, key: StreamKey<H>, closed: &mut Closed) {
+        let now = self.now();
+        let mut objects = self.core().objects.borrow_mut();
+        if let Some(stream) = stream(&mut objects, key) {
+            closed.problem = stream.problem_of(closed, now);
+            if let Some(reaching) = &mut stream.outbound {
+                reaching.problem.clone_from(&closed.problem);
+            }
+        }
+    }
+
     // Ends a stream for a reason of its layers, at once.
-    pub(super) fn fail_stream(
+    pub(in crate::transport) fn fail_stream(
         &self,
         key: StreamKey<H>,
-        closed: Closed,
+        mut closed: Closed,
         in_handshake: bool,
     ) -> Flow {
+        if closed.problem.is_none() {
+            self.note_failed(key, &mut closed);
+        }
         let told = match in_handshake {
-            true => self.call_protocol(key, |protocol| protocol.error_layer(self, key, &closed)),
-            false => std::ops::ControlFlow::Continue(None),
+            true => self.tell_layer_failed(key, &closed),
+            false => Flow::Continue(()),
         };
         self.stream_lose(key, closed);
         told?;
@@ -256,9 +283,9 @@ impl<H: Host> Engine<H> {
 
     /// A layered stream is lost: takes what must be dropped or told with nothing borrowed.
     pub(in crate::transport) fn stream_lose_layers(&self, lost: Option<Lost<H>>, closed: &Closed) {
-        let Some(Lost { chain, inbox, popping, timer }) = lost else { return };
+        let Some(Lost { chain, files, popping, timer }) = lost else { return };
         drop(chain);
-        for part in inbox.into_files() {
+        for part in files {
             let text = "the connection ended before the file was sent";
             self.end_file(part, Some(io::Error::new(io::ErrorKind::ConnectionAborted, text)));
         }

@@ -1,0 +1,268 @@
+//! Another attempt: asked for, or planned.
+
+use std::time::Duration;
+
+use tepal_base::{ByteQueue, Instant};
+use tepal_driver::Descriptor;
+
+use super::At;
+use crate::engine::{Engine, Flow, Host, Step, StreamKey, stream};
+use crate::transport::layers::{Inbox, Layers};
+use crate::transport::stream::{EndOutput, Phase, Stream};
+use crate::transport::{CloseKind, Closed};
+
+/// Where a new attempt begins.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum Restart {
+    /// With the name: a peer that has moved is found.
+    #[default]
+    Resolve,
+    /// With the addresses that are known, if any are.
+    Connect,
+}
+
+/// What becomes of bytes that were written to an established connection and have not left.
+///
+/// Bytes written *before* a connection is established always wait for it, through all attempts.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum Unsent {
+    /// They are dropped, and [`Closed::unsent`] counts them: a peer that has lost its state could
+    /// not make sense of the middle of a conversation.
+    #[default]
+    Drop,
+    /// They are sent on the next connection, as far as no layer had taken them.
+    Keep,
+}
+
+/// Bytes to be dropped with nothing borrowed.
+type Dropped<H> = (ByteQueue, Option<Inbox<H>>);
+
+/// A new attempt that was asked for.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::transport) struct Again {
+    // `None`: the plan's next wait, else none.
+    pub(super) delay: Option<Duration>,
+    pub(super) restart: Restart,
+    pub(super) unsent: Unsent,
+}
+
+impl Again {
+    pub(super) fn resolves(self) -> bool {
+        self.restart == Restart::Resolve
+    }
+
+    pub(in crate::transport) fn keeps(self) -> bool {
+        self.unsent == Unsent::Keep
+    }
+}
+
+impl<H: Host> Engine<H> {
+    /// Makes a new attempt with the same protocol, after `delay`; `None`: after the next wait of
+    /// the stream's [`Backoff`](super::Backoff), without one at once.
+    ///
+    /// Legal in every callback, `connection_lost` included, and between them:
+    /// * while an attempt runs, that one is given up without being told;
+    /// * on an established connection, that one is lost first
+    ///   ([`CloseKind::Reconnecting`]), and `connection_lost` is told;
+    /// * while the stream waits, it waits anew;
+    /// * after `close`, it stays alive after all.
+    ///
+    /// `connection_made` is not told again; `connection_established` is, with each success.
+    /// Returns `false` if this is no outbound stream, or it is gone.
+    pub fn stream_reconnect(
+        &self,
+        key: StreamKey<H>,
+        delay: Option<Duration>,
+        restart: Restart,
+        unsent: Unsent,
+    ) -> bool {
+        let phase = {
+            let mut objects = self.core().objects.borrow_mut();
+            let Some(stream) = stream(&mut objects, key) else { return false };
+            if stream.lingering {
+                return false;
+            }
+            let Some(reaching) = &mut stream.outbound else { return false };
+            reaching.again = Some(Again { delay, restart, unsent });
+            reaching.given_up = false;
+            stream.phase
+        };
+        match phase {
+            // Its first attempt begins soon, and this asks for no other; but for the delay.
+            Phase::Attached | Phase::Waiting => self.stream_wait(key),
+            // In a hook this is the way on; else the attempt ends here.
+            Phase::Resolving | Phase::Connecting | Phase::Handshaking | Phase::Established => {
+                self.stream_lose(key, Closed::new(CloseKind::Reconnecting));
+            }
+            // Its end is about to be told, or being told.
+            Phase::Lost => {}
+        }
+        true
+    }
+
+    /// Whether a lost stream is to try again: asked for, or by its plan. What it says then stands
+    /// in `again`.
+    pub(in crate::transport) fn stream_plans(&self, key: StreamKey<H>) -> bool {
+        let mut objects = self.core().objects.borrow_mut();
+        let Some(stream) = stream(&mut objects, key) else { return false };
+        let Some(reaching) = &mut stream.outbound else { return false };
+        if reaching.again.is_some() {
+            return true;
+        }
+        let Some(backoff) = reaching.to.backoff.filter(|_| !reaching.given_up) else {
+            return false;
+        };
+        let delay = backoff.delay(reaching.retries, self.chance());
+        reaching.again = delay.map(|delay| Again {
+            delay: Some(delay),
+            restart: Restart::Resolve,
+            unsent: Unsent::Drop,
+        });
+        reaching.retries += u32::from(delay.is_some());
+        delay.is_some()
+    }
+
+    // A random number from 0 to 1.
+    fn chance(&self) -> f64 {
+        let mut bytes = [0; 8];
+        // Without entropy all waits are the plan's own: still a plan.
+        match self.entropy(&mut bytes) {
+            Ok(()) => (u64::from_ne_bytes(bytes) >> 11) as f64 / (1u64 << 53) as f64,
+            Err(_) => 0.5,
+        }
+    }
+
+    /// Brings a lost stream back to where an attempt may begin, and begins to wait.
+    pub(in crate::transport) fn stream_revive(&self, key: StreamKey<H>) {
+        let core = self.core();
+        let (old, dropped, relieved) = {
+            let mut objects = core.objects.borrow_mut();
+            let Some(stream) = stream(&mut objects, key) else { return };
+            let (old, dropped) = stream.rewind();
+            (old, dropped, stream.relieve())
+        };
+        // Bytes may be a host's memory, whose release is its code.
+        drop(dropped);
+        if let Some(descriptor) = old {
+            // There is nobody to tell, and the token is gone either way.
+            let _ = core.driver.borrow_mut().close(descriptor);
+        }
+        if relieved {
+            self.push_step(key, Step::Notify);
+        }
+        self.stream_wait(key);
+    }
+
+    /// Waits as long as was asked for.
+    fn stream_wait(&self, key: StreamKey<H>) {
+        let delay = {
+            let mut objects = self.core().objects.borrow_mut();
+            let Some(stream) = stream(&mut objects, key) else { return };
+            let Some(reaching) = &mut stream.outbound else { return };
+            let Some(again) = reaching.again else { return };
+            stream.phase = Phase::Waiting;
+            match (again.delay, reaching.to.backoff) {
+                (Some(delay), _) => delay,
+                (None, Some(backoff)) => {
+                    let delay = backoff.delay(reaching.retries, self.chance());
+                    reaching.retries = reaching.retries.saturating_add(1);
+                    // Whoever asks gets another attempt, though the plan has no more of them.
+                    delay.unwrap_or(backoff.most)
+                }
+                (None, None) => Duration::ZERO,
+            }
+        };
+        self.arm_stream_at(key, self.now() + delay);
+    }
+
+    /// A phase before the connection has used up its time.
+    pub(in crate::transport) fn stream_reach_timeout(&self, key: StreamKey<H>) -> Flow {
+        let now = self.now();
+        let mut objects = self.core().objects.borrow_mut();
+        let Some(stream) = stream(&mut objects, key) else { return Flow::Continue(()) };
+        let phase = stream.phase;
+        let question = match stream.outbound.as_ref().map(|reaching| &reaching.step) {
+            Some(At::Resolving(question)) if question.deadline <= now => Some(question.lookup),
+            _ => None,
+        };
+        drop(objects);
+        match (phase, question) {
+            (Phase::Waiting, _) => self.push_step(key, Step::Connect),
+            (Phase::Connecting, _) => return self.stream_connect_timeout(key),
+            (Phase::Resolving, Some(lookup)) => return self.stream_resolve_timeout(key, lookup),
+            _ => {}
+        }
+        Flow::Continue(())
+    }
+
+    pub(in crate::transport) fn arm_stream_at(&self, key: StreamKey<H>, deadline: Instant) {
+        let old = stream(&mut self.core().objects.borrow_mut(), key).and_then(|s| s.timer);
+        let timer = self.arm_object(key, old, deadline);
+        if let Some(stream) = stream(&mut self.core().objects.borrow_mut(), key) {
+            stream.timer = Some(timer);
+        }
+    }
+}
+
+impl<H: Host> Stream<H> {
+    /// Forgets the last connection. What is set by users stays: limits, the pause, what was
+    /// written for the next one. Gives back the descriptor to close.
+    fn rewind(&mut self) -> (Option<Descriptor>, Dropped<H>) {
+        let keeps = self.outbound.as_ref().is_some_and(|reaching| {
+            !reaching.was_established || reaching.again.is_some_and(Again::keeps)
+        });
+        let dropped = match keeps {
+            true => Dropped::<H>::default(),
+            false => self.drop_output(),
+        };
+        self.readable = false;
+        self.peer_eof = false;
+        self.offer = false;
+        self.unread.clear();
+        self.sent = 0;
+        self.dirty = false;
+        self.blocked = false;
+        self.end_output = EndOutput::No;
+        self.drained = false;
+        self.closing = false;
+        self.closed = None;
+        let layered = self.recipe.as_ref().is_some_and(|recipe| !recipe.stack.is_empty());
+        let kept = self.layers.take().map(|mut layers| layers.inbox.take());
+        self.layers = layered.then(|| {
+            let mut layers = Layers::new();
+            layers.names = self.recipe.iter().flat_map(|recipe| recipe.stack.names()).collect();
+            if let Some(kept) = kept {
+                layers.inbox = kept.of_writes();
+            }
+            layers.inbox.framed = true;
+            Box::new(layers)
+        });
+        (self.descriptor.take(), dropped)
+    }
+
+    /// What was dropped may have made room. Whether the protocol is to be told.
+    fn relieve(&mut self) -> bool {
+        if self.over && self.buffered() <= self.low {
+            self.over = false;
+            // A host that calls pause_writing itself has done so.
+            self.told_over |= !self.tell_pressure;
+        }
+        let tell = self.told_over && !self.over && !self.notify_queued;
+        self.notify_queued |= tell;
+        tell
+    }
+
+    /// Takes what can never be sent on another connection: what a layer has made of it.
+    pub(in crate::transport) fn drop_sealed(&mut self) -> Dropped<H> {
+        if self.layers.is_none() && self.files.is_none() {
+            return Dropped::<H>::default();
+        }
+        (std::mem::take(&mut self.output), None)
+    }
+
+    /// Takes all that was written and has not left.
+    pub(in crate::transport) fn drop_output(&mut self) -> Dropped<H> {
+        let inbox = self.layers.as_mut().map(|layers| layers.inbox.take());
+        (std::mem::take(&mut self.output), inbox)
+    }
+}

@@ -1,0 +1,268 @@
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tepal_driver::Address;
+
+use crate::names::{AddrInfoError, ResolveError};
+
+/// Where a connection stands.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub enum Phase {
+    /// Its name is being resolved, or it has not begun.
+    Resolve,
+    /// Its addresses are being tried.
+    Connect,
+    /// The handshakes of its layers run.
+    Handshake,
+    /// Bytes flow.
+    Established,
+    /// It was closed, and what was written is still leaving.
+    Closing,
+    /// It failed or was lost, and a new attempt begins after a wait.
+    Waiting,
+    /// It is over.
+    Closed,
+}
+
+/// Why a peer was not reached, or was lost: enough to act on, and to try again.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Problem {
+    /// Where it happened.
+    pub phase: Phase,
+    /// The layer that failed, by its command name, if one did: `tls`, `socks5`.
+    pub layer: Option<&'static str>,
+    /// What happened. For programs.
+    pub kind: ProblemKind,
+    /// The host as the caller wrote it, if it was named.
+    pub host: Option<Box<str>>,
+    /// The port; `None` for Unix sockets.
+    pub port: Option<u16>,
+    /// The address that was tried last, or that the connection led to.
+    pub address: Option<Address>,
+    /// Whose credentials were used, as [`Target::label`](crate::Target::label) named them; never a
+    /// secret.
+    pub label: Option<Box<str>>,
+    /// What lies behind it.
+    pub cause: Option<ProblemCause>,
+    /// Every address, in the order of trying.
+    pub attempts: Vec<AttemptReport>,
+    /// Since the begin of this attempt.
+    pub elapsed: Duration,
+    /// Which attempt it was, counted from 1 since the last success.
+    pub attempt: u32,
+}
+
+/// What kept a peer from being reached.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub enum ProblemKind {
+    /// The time of the phase was over.
+    TimedOut,
+    /// The name does not exist, or has no address.
+    NameNotFound,
+    /// The name could not be looked up; it may be there.
+    NameUnknown,
+    /// The peer refused, or reset the connection.
+    Refused,
+    /// There is no way to the peer.
+    Unreachable,
+    /// This machine does not permit it.
+    NotPermitted,
+    /// This machine has no descriptor, port or memory left.
+    Exhausted,
+    /// A layer failed: its handshake, or what came after it.
+    Layer,
+    /// The peer was there and is gone.
+    Lost,
+    /// Anything else of the kernel's; see the cause.
+    Failed,
+}
+
+/// What lies behind a problem.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum ProblemCause {
+    /// The name gave no address.
+    Resolve(ResolveError),
+    /// The kernel's error.
+    Io(Arc<io::Error>),
+    /// A layer's error.
+    Layer(tepal_layers::Error),
+}
+
+/// One address, and what came of it.
+#[derive(Clone, Debug)]
+pub struct AttemptReport {
+    /// The address.
+    pub address: Address,
+    /// Why it did not serve; `None` if it connected, or if its turn never came.
+    pub error: Option<Arc<io::Error>>,
+    /// From its start to its end; `None` if its turn never came.
+    pub elapsed: Option<Duration>,
+}
+
+impl Phase {
+    /// The phase in one word, as `transport.phase` has it: `resolve`, `connect`, `handshake`,
+    /// `established`, `closing`, `waiting`, `closed`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Phase::Resolve => "resolve",
+            Phase::Connect => "connect",
+            Phase::Handshake => "handshake",
+            Phase::Established => "established",
+            Phase::Closing => "closing",
+            Phase::Waiting => "waiting",
+            Phase::Closed => "closed",
+        }
+    }
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl ProblemKind {
+    /// What a resolver's error means.
+    pub(crate) fn of_resolve(error: &ResolveError) -> ProblemKind {
+        match error.code {
+            AddrInfoError::NoName | AddrInfoError::NoData | AddrInfoError::AddressFamily => {
+                ProblemKind::NameNotFound
+            }
+            _ => ProblemKind::NameUnknown,
+        }
+    }
+
+    /// What a kernel's error means.
+    pub(crate) fn of_io(error: &io::Error) -> ProblemKind {
+        match error.kind() {
+            io::ErrorKind::TimedOut => ProblemKind::TimedOut,
+            io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::NotFound => ProblemKind::Refused,
+            io::ErrorKind::HostUnreachable
+            | io::ErrorKind::NetworkUnreachable
+            | io::ErrorKind::NetworkDown => ProblemKind::Unreachable,
+            io::ErrorKind::PermissionDenied => ProblemKind::NotPermitted,
+            io::ErrorKind::AddrNotAvailable => ProblemKind::Exhausted,
+            _ if error.raw_os_error().is_some_and(tepal_driver::is_exhaustion) => {
+                ProblemKind::Exhausted
+            }
+            _ => ProblemKind::Failed,
+        }
+    }
+}
+
+impl Problem {
+    /// The kernel's error that stands for it: the cause itself, or one of the same kind.
+    pub fn io_error(&self) -> io::Error {
+        let kind = match (&self.cause, self.kind) {
+            (Some(ProblemCause::Io(error)), _) => {
+                if let Some(code) = error.raw_os_error() {
+                    return io::Error::from_raw_os_error(code);
+                }
+                error.kind()
+            }
+            (_, ProblemKind::TimedOut) => io::ErrorKind::TimedOut,
+            (_, ProblemKind::NameNotFound) => io::ErrorKind::NotFound,
+            _ => io::ErrorKind::Other,
+        };
+        io::Error::new(kind, self.clone())
+    }
+
+    fn target(&self) -> Target<'_> {
+        Target(self)
+    }
+}
+
+// The peer as a person names it.
+struct Target<'a>(&'a Problem);
+
+impl fmt::Display for Target<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.0.host, self.0.port, &self.0.address) {
+            (Some(host), Some(port), _) => write!(f, "{host} port {port}")?,
+            (Some(host), None, _) => f.write_str(host)?,
+            (None, _, Some(address)) => address.fmt(f)?,
+            (None, ..) => f.write_str("the peer")?,
+        }
+        match &self.0.label {
+            Some(label) => write!(f, " as {label}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// One line: what was tried, where, what each address said, how long it took, which attempt.
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let target = self.target();
+        match (self.phase, self.layer) {
+            (Phase::Resolve, _) => write!(f, "cannot find {target}")?,
+            (Phase::Handshake, Some(layer)) => write!(f, "cannot set up {layer} with {target}")?,
+            (Phase::Connect | Phase::Handshake, _) => write!(f, "cannot connect to {target}")?,
+            _ => write!(f, "lost the connection to {target}")?,
+        }
+        if self.host.is_some()
+            && matches!(self.phase, Phase::Handshake | Phase::Established | Phase::Closing)
+            && let Some(address) = &self.address
+        {
+            write!(f, " at {address}")?;
+        }
+        // One address that was given as such needs no list.
+        let single = self.host.is_none() && self.attempts.len() == 1;
+        let listed = self.phase == Phase::Connect && !self.attempts.is_empty() && !single;
+        match &self.cause {
+            // The list says it, address by address.
+            Some(ProblemCause::Io(_)) if listed => {}
+            Some(cause) => write!(f, ": {cause}")?,
+            None if self.kind == ProblemKind::TimedOut && !listed => f.write_str(": no answer")?,
+            None => {}
+        }
+        if listed {
+            for (index, attempt) in self.attempts.iter().enumerate() {
+                write!(f, "{} {attempt}", if index == 0 { ":" } else { ";" })?;
+            }
+        }
+        write!(f, " (attempt {}, {:.3} s)", self.attempt, self.elapsed.as_secs_f64())
+    }
+}
+
+impl Error for Problem {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self.cause.as_ref()? {
+            ProblemCause::Resolve(error) => Some(error),
+            ProblemCause::Io(error) => Some(&**error),
+            ProblemCause::Layer(error) => Some(error),
+        }
+    }
+}
+
+impl fmt::Display for ProblemCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ProblemCause::Resolve(error) => error.fmt(f),
+            ProblemCause::Io(error) => error.fmt(f),
+            ProblemCause::Layer(error) => error.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for AttemptReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.address.fmt(f)?;
+        match (&self.error, self.elapsed) {
+            (_, None) => f.write_str(" was not tried"),
+            (Some(error), Some(elapsed)) => {
+                write!(f, " said {error} after {:.3} s", elapsed.as_secs_f64())
+            }
+            (None, Some(elapsed)) => write!(f, " connected after {:.3} s", elapsed.as_secs_f64()),
+        }
+    }
+}
