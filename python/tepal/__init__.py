@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from ._loop import Loop
+from ._resolver import Resolver, SystemResolver
 from ._run import new_event_loop, run
 from ._tepal import READ, WRITE, Timer, Watcher, __version__
 
@@ -14,6 +15,8 @@ __all__ = [
     "READ",
     "WRITE",
     "Loop",
+    "Resolver",
+    "SystemResolver",
     "Timer",
     "Watcher",
     "__version__",

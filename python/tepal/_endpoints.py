@@ -27,7 +27,6 @@ else:
     Base = object
 
 _Asyncio = base_events.BaseEventLoop
-_Selector = selector_events.BaseSelectorEventLoop
 _Unix = unix_events._UnixSelectorEventLoop
 
 
@@ -47,7 +46,6 @@ class Endpoints(Base):
     create_connection = _Asyncio.create_connection
     _connect_sock = _Asyncio._connect_sock
     _create_connection_transport = _Asyncio._create_connection_transport
-    _ensure_resolved = _Asyncio._ensure_resolved
     create_server = _Asyncio.create_server
     _create_server_getaddrinfo = _Asyncio._create_server_getaddrinfo
     connect_accepted_socket = _Asyncio.connect_accepted_socket
@@ -209,13 +207,6 @@ class Endpoints(Base):
             await transport._wait()
             raise
         return transport
-
-    # ---- sockets
-    for _class in (_Asyncio, _Selector, _Unix):
-        for _name, _value in vars(_class).items():
-            if _name.startswith(("sock_", "_sock_")):
-                locals()[_name] = _value
-    del _class, _name, _value
 
     # ---- files
 

@@ -1,9 +1,8 @@
-"""Executors, and the name look-ups that go to them."""
+"""Executors: the threads that users ask for."""
 
 from __future__ import annotations
 
 import asyncio
-import socket
 import sys
 import threading
 import warnings
@@ -16,7 +15,7 @@ from ._native import check_callback
 T = TypeVar("T")
 
 if TYPE_CHECKING:
-    from ._tepal import Loop as Base
+    from ._base import Base
 else:
     Base = object
 
@@ -101,25 +100,6 @@ class Executors(Base):
         executor, self._default_executor = self._default_executor, None
         if executor is not None:
             executor.shutdown(wait=False)
-
-    async def getaddrinfo(
-        self,
-        host: bytes | str | None,
-        port: bytes | str | int | None,
-        *,
-        family: int = 0,
-        type: int = 0,
-        proto: int = 0,
-        flags: int = 0,
-    ) -> list[Any]:
-        """`socket.getaddrinfo`, without blocking the loop."""
-        return await self.run_in_executor(
-            None, socket.getaddrinfo, host, port, family, type, proto, flags
-        )
-
-    async def getnameinfo(self, sockaddr: Any, flags: int = 0) -> tuple[str, str]:
-        """`socket.getnameinfo`, without blocking the loop."""
-        return await self.run_in_executor(None, socket.getnameinfo, sockaddr, flags)
 
 
 def _finish(future: asyncio.Future[None], error: Exception | None) -> None:

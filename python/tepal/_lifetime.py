@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 T = TypeVar("T")
 
 if TYPE_CHECKING:
-    from ._tepal import Loop as Base
+    from ._base import Base
 else:
     Base = object
 

@@ -10,11 +10,24 @@ from ._endpoints import Endpoints
 from ._executors import Executors
 from ._failures import Failures
 from ._lifetime import Lifetime
+from ._names import Names
+from ._resolver import Resolver, SystemResolver
 from ._signals import Signals
+from ._sockets import Sockets
 from ._tepal import Loop as NativeLoop
 
 
-class Loop(NativeLoop, Lifetime, Failures, Executors, Signals, Endpoints, asyncio.AbstractEventLoop):
+class Loop(
+    NativeLoop,
+    Lifetime,
+    Failures,
+    Executors,
+    Names,
+    Sockets,
+    Signals,
+    Endpoints,
+    asyncio.AbstractEventLoop,
+):
     """tepal's event loop, in the place of asyncio's.
 
     It belongs to the thread that runs it; `call_soon_threadsafe` and `asyncio.run_coroutine_threadsafe`
@@ -25,9 +38,9 @@ class Loop(NativeLoop, Lifetime, Failures, Executors, Signals, Endpoints, asynci
     slow_callback_duration: float = 0.1
     """Debug mode complains of callbacks that take as many seconds or more."""
 
-    def __init__(self, *, resolver: object = None, driver: str | None = None) -> None:
+    def __init__(self, *, resolver: Resolver | SystemResolver | None = None, driver: str | None = None) -> None:
         self._open(driver)
-        self._resolver = resolver
+        self._init_names(resolver)
         self._init_lifetime()
         self._init_failures()
         self._init_executors()

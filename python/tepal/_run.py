@@ -5,15 +5,19 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from ._loop import Loop
+from ._resolver import Resolver, SystemResolver
 
 T = TypeVar("T")
 
 
-def new_event_loop(*, resolver: object = None, driver: str | None = None) -> Loop:
+def new_event_loop(
+    *, resolver: Resolver | SystemResolver | None = None, driver: str | None = None
+) -> Loop:
     """Make a loop; to be given as `loop_factory` to `asyncio.Runner` and its like.
 
     Args:
-        resolver: what resolves names for this loop.
+        resolver: what resolves names for this loop; None is tepal's own, set up by the system's
+            files.
         driver: "epoll" or "poll"; None takes what the environment's TEPAL_DRIVER names, or else
             the platform's best.
 

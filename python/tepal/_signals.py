@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ._native import check_callback
 
 if TYPE_CHECKING:
-    from ._tepal import Loop as Base
+    from ._base import Base
 else:
     Base = object
 

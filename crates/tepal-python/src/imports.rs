@@ -23,6 +23,12 @@ pub(crate) struct Imports {
     pub(crate) counted_protocol: PyOnceLock<Py<PyAny>>,
     /// `tepal._transport_calls`.
     pub(crate) transports: Py<PyAny>,
+    pub(crate) gaierror: Py<PyAny>,
+    pub(crate) af_inet: Py<PyAny>,
+    pub(crate) af_inet6: Py<PyAny>,
+    pub(crate) sock_stream: Py<PyAny>,
+    pub(crate) sock_dgram: Py<PyAny>,
+    pub(crate) sock_raw: Py<PyAny>,
     /// `tepal._native`: what native code lets Python do.
     pub(crate) helpers: Py<PyAny>,
 }
@@ -35,6 +41,8 @@ pub(crate) fn load(py: Python<'_>) -> PyResult<&'static Imports> {
         let asyncio = py.import("asyncio")?;
         let sys = py.import("sys")?;
         let of_asyncio = |name: &str| asyncio.getattr(name).map(Bound::unbind);
+        let socket = py.import("socket")?;
+        let of_socket = |name: &str| socket.getattr(name).map(Bound::unbind);
         let of_sys = |name: &str| sys.getattr(name).map(Bound::unbind);
         Ok(Imports {
             handle: of_asyncio("Handle")?,
@@ -53,6 +61,12 @@ pub(crate) fn load(py: Python<'_>) -> PyResult<&'static Imports> {
             stream_reader_protocol: of_asyncio("StreamReaderProtocol")?,
             counted_protocol: PyOnceLock::new(),
             transports: py.import("tepal._transport_calls")?.into_any().unbind(),
+            gaierror: of_socket("gaierror")?,
+            af_inet: of_socket("AF_INET")?,
+            af_inet6: of_socket("AF_INET6")?,
+            sock_stream: of_socket("SOCK_STREAM")?,
+            sock_dgram: of_socket("SOCK_DGRAM")?,
+            sock_raw: of_socket("SOCK_RAW")?,
             helpers: py.import("tepal._native")?.into_any().unbind(),
         })
     })

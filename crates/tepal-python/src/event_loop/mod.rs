@@ -2,6 +2,7 @@
 
 mod call;
 mod io;
+mod names;
 mod run;
 mod signals;
 mod tasks;
@@ -17,6 +18,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use pyo3::{Borrowed, PyTraverseError, PyVisit, ffi};
 use tepal::engine::Remote;
+use tepal::names::ResolverKey;
 
 pub(crate) use io::FdHandles;
 pub(crate) use signals::WakePipe;
@@ -42,6 +44,8 @@ pub(crate) struct State {
     tracks_origins: Cell<bool>,
     // The signals that arrived; made by the first `add_signal_handler`.
     flags: OnceCell<Arc<AtomicU64>>,
+    // The resolver that the loop was made with; `None`: the system's files say.
+    resolver: Cell<Option<ResolverKey<PyHost>>>,
 }
 
 /// Adds the classes to the module.
@@ -82,8 +86,13 @@ impl Loop {
         };
         let engine = PyEngine::new(PyHost::new(), driver);
         let remote = engine.remote();
-        let state =
-            State { engine, remote, tracks_origins: Cell::new(false), flags: OnceCell::new() };
+        let state = State {
+            engine,
+            remote,
+            tracks_origins: Cell::new(false),
+            flags: OnceCell::new(),
+            resolver: Cell::new(None),
+        };
         // It was empty a moment ago, and nothing since has let another thread in.
         let _ = place.set(state);
         Ok(())
