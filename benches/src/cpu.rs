@@ -1,7 +1,6 @@
 use std::fs;
 use std::io;
 
-use rustix::process::{Resource, Rlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// The two cores of a measurement: one for what is measured, one for the load.
@@ -21,14 +20,10 @@ pub(crate) fn pin(core: usize) -> io::Result<()> {
     Ok(sched_setaffinity(None, &set)?)
 }
 
-/// Raises the soft limit of descriptors to the hard one: 1024 connections want more than 1024.
+/// 1024 connections want more than 1024 descriptors.
 pub(crate) fn raise_descriptor_limit() {
-    let limit = rustix::process::getrlimit(Resource::Nofile);
     // Refused only where it was not needed; a shortage shows as EMFILE.
-    let _ = rustix::process::setrlimit(
-        Resource::Nofile,
-        Rlimit { current: limit.maximum, maximum: limit.maximum },
-    );
+    let _ = tepal::raise_descriptor_limit();
 }
 
 /// CPU time of a process and of its children that still run, in nanoseconds.

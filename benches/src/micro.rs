@@ -2,10 +2,12 @@
 
 use std::cell::Cell;
 use std::net::TcpStream;
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use tepal::{Address, EventLoop, Loop, Protocol};
+use tepal::{Address, EventLoop, Interest, Loop, Protocol};
 
 use crate::options::{Failure, Options};
 use crate::statistics::median;
@@ -42,6 +44,8 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     time("call_later and cancel, one at a time", "ns", arm_and_cancel)?;
     time("a running timer re-armed", "ns", re_arm)?;
     time("call_soon_threadsafe and its run", "ns each", threadsafe)?;
+    time("write interest on and off, by one watcher", "ns", reuse_watcher)?;
+    time("write interest on and off, by a new watcher each time", "ns", renew_watcher)?;
     let text =
         format!("{}\n{}\n", table.markdown(), table::provenance("make bench BENCH_ARGS=micro"));
     println!("{text}");
@@ -136,6 +140,35 @@ fn threadsafe() -> Result<Duration, Failure> {
     event_loop.stop();
     event_loop.run_forever()?;
     Ok(start.elapsed())
+}
+
+/// Changes of a watcher in one round: each is a system call, so fewer than of the rest.
+const CHANGES: usize = MANY / 10;
+
+fn reuse_watcher() -> Result<Duration, Failure> {
+    let event_loop = EventLoop::new()?;
+    let (ours, _theirs) = UnixStream::pair()?;
+    let mut watcher = event_loop.watch(ours.as_raw_fd(), Interest::READ, |_, _| ())?;
+    watcher.start()?;
+    let start = Instant::now();
+    for _ in 0..CHANGES {
+        watcher.set(Interest::BOTH)?;
+        watcher.set(Interest::READ)?;
+    }
+    Ok(start.elapsed() * (MANY / CHANGES) as u32)
+}
+
+fn renew_watcher() -> Result<Duration, Failure> {
+    let event_loop = EventLoop::new()?;
+    let (ours, _theirs) = UnixStream::pair()?;
+    let fd = ours.as_raw_fd();
+    let start = Instant::now();
+    for _ in 0..CHANGES {
+        for interest in [Interest::BOTH, Interest::READ] {
+            event_loop.watch(fd, interest, |_, _| ())?.start()?;
+        }
+    }
+    Ok(start.elapsed() * (MANY / CHANGES) as u32)
 }
 
 struct Idle;

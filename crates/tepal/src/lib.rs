@@ -47,6 +47,7 @@ pub use event_loop::{
 pub use tepal_base::{Buffer, Instant, Segment};
 pub use tepal_driver::{
     Address, Command, ExitStatus, Half, Interest, Signal, SocketOption, Stdio, UnixAddress,
+    raise_descriptor_limit,
 };
 pub use tepal_layers as layers;
 pub use tepal_layers::{

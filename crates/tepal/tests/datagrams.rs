@@ -4,9 +4,10 @@ mod common;
 
 use std::cell::RefCell;
 use std::io;
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
+use std::process::Command;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -240,23 +241,64 @@ fn a_datagram_that_is_too_long_is_an_error_of_that_datagram_alone() {
 
 #[test]
 fn a_group_is_joined_on_an_interface_and_left() {
+    let any = (Ipv4Addr::UNSPECIFIED, 0).into();
+    // The loopback interface, which is the first of every Linux host and namespace.
+    let (group, local) = (Ipv4Addr::new(239, 77, 1, 9), (Ipv4Addr::LOCALHOST, 0));
+    a_group_is_joined(any, group.into(), local.into(), 1);
+}
+
+// In a network namespace of its own, on an interface of its own: IPv6 routes no group to the
+// loopback interface.
+#[test]
+fn a_group_of_ipv6_is_joined_on_an_interface_and_left() {
+    const NAME: &str = "a_group_of_ipv6_is_joined_on_an_interface_and_left";
+    const INSIDE: &str = "TEPAL_TEST_INSIDE_NAMESPACE";
+    // Of two ends of a line, the one that was named first gets the higher index.
+    const SET_UP: &str = "ip link set lo up && ip link add v0 type veth peer name v1 \
+        && ip link set v0 up && ip link set v1 up && ip -6 addr add fd77::1/64 dev v0 nodad";
+    const V0: u32 = 3;
+    let unshare = |script: &str| {
+        Command::new("unshare").args(["-rn", "sh", "-c", script]).env(INSIDE, "1").output()
+    };
+    if std::env::var_os(INSIDE).is_some() {
+        // Of this link only (RFC 4291, 2.7), and not a well-known one.
+        let group = "ff12::7461:7061".parse::<IpAddr>().expect("an address");
+        let local = "[fd77::1]:0".parse().expect("an address");
+        return a_group_is_joined((Ipv6Addr::UNSPECIFIED, 0).into(), group, local, V0);
+    }
+    if !unshare(SET_UP).is_ok_and(|output| output.status.success()) {
+        println!("not tested: groups of IPv6, which need `unshare -rn` and `ip`");
+        return;
+    }
+    let this = std::env::current_exe().expect("runs");
+    let inside = format!("{SET_UP} && exec {this:?} --exact {NAME} --nocapture");
+    let output = unshare(&inside).expect("starts");
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{told}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(told.contains("1 passed"), "{told}");
+}
+
+fn a_group_is_joined(any: SocketAddr, group: IpAddr, local: SocketAddr, interface: u32) {
+    let scoped = |port| match group {
+        IpAddr::V4(_) => SocketAddr::new(group, port),
+        IpAddr::V6(group) => SocketAddrV6::new(group, port, 0, interface).into(),
+    };
     on_every_driver(|event_loop| {
-        let any = Some(Address::Ip((Ipv4Addr::UNSPECIFIED, 0).into()));
+        let any = Some(Address::Ip(any));
         let (peer, log) = Peer::new(1);
         let member = event_loop.datagram(peer, any, None).expect("binds");
-        let group = Ipv4Addr::new(239, 77, 1, 9);
-        // The loopback interface, which is the first of every Linux host and namespace.
-        let join = SocketOption::JoinGroup { group: group.into(), interface: 1 };
+        let join = SocketOption::JoinGroup { group, interface };
         member.set_option(&join).expect("joins");
         let port = member.local_address().expect("bound").as_ip().expect("IP").port();
-        let sender = event_loop.datagram(Peer::echo(), loopback(), None).expect("binds");
+        let local = Some(Address::Ip(local));
+        let sender = event_loop.datagram(Peer::echo(), local, None).expect("binds");
         sender.set_option(&SocketOption::MulticastLoop(true)).expect("an option");
         sender.set_option(&SocketOption::MulticastHops(1)).expect("an option");
-        sender.send_to(b"to all", Some(&Address::Ip((group, port).into()))).expect("sends");
+        sender.send_to(b"to all", Some(&Address::Ip(scoped(port)))).expect("sends");
         run(event_loop);
         let from = sender.local_address().expect("bound");
         assert_eq!(log.borrow().received, [(b"to all".to_vec(), Some(from))]);
-        let leave = SocketOption::LeaveGroup { group: group.into(), interface: 1 };
+        let leave = SocketOption::LeaveGroup { group, interface };
         member.set_option(&leave).expect("leaves");
         let again = member.set_option(&leave).map_err(|error| error.kind());
         assert_eq!(again, Err(io::ErrorKind::AddrNotAvailable));

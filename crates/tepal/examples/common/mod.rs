@@ -42,6 +42,8 @@ pub fn main<A, T: Termination>(
         None => Ok(parsed),
         Some(text) => Err(format!("'{text}' is one argument too many")),
     });
+    // Each connection is a descriptor. Where the limit cannot be raised, fewer will do.
+    let _ = tepal::raise_descriptor_limit();
     match parsed.map(run) {
         Ok(Ok(value)) => value.report(),
         Ok(Err(error)) => {
