@@ -3,6 +3,15 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 /// Where a socket is, or where its peer is.
+///
+/// ```
+/// use tepal_driver::Address;
+///
+/// let tcp = Address::Ip("[fe80::1%3]:80".parse().expect("an address"));
+/// assert_eq!(tcp.to_string(), "[fe80::1%3]:80");
+/// assert_eq!(Address::unix("/run/app.sock").to_string(), "/run/app.sock");
+/// assert!(Address::unix("/run/app.sock").as_ip().is_none());
+/// ```
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum Address {

@@ -48,6 +48,28 @@ pub enum OpenDescriptor {}
 /// Kernel errors come as [`io::Error`] with the raw errno. `EINTR` is retried inside and never
 /// seen. A token that names nothing, or the wrong kind of thing, gives `EBADF`. An operation that a
 /// driver does not have gives [`io::ErrorKind::Unsupported`].
+///
+/// ```
+/// use std::io::IoSlice;
+/// use tepal_driver::{Interest, Readiness, open_driver};
+///
+/// let mut driver = open_driver(None)?;
+/// let (from, to) = driver.pipe()?;
+/// driver.register(from, 7, Interest::READ)?;
+/// driver.send(to, &[IoSlice::new(b"ping")])?;
+///
+/// let mut wait = driver.prepare(None);
+/// wait.wait();
+/// let mut events = Vec::new();
+/// driver.collect(wait, &mut events)?;
+/// assert_eq!(events[0].token, 7);
+/// assert!(events[0].readiness.intersects(Readiness::READABLE));
+///
+/// let received = driver.receive(from, vec![0; 64].into());
+/// assert_eq!(received.buffer[..received.result?], *b"ping");
+/// assert!(!received.more); // a short read has emptied the pipe
+/// # std::io::Result::Ok(())
+/// ```
 pub trait Driver {
     /// The engine's name, as `TEPAL_DRIVER` spells it: `epoll`, `poll`, `sim`.
     fn name(&self) -> &'static str;

@@ -80,6 +80,13 @@ impl fmt::Debug for Readiness {
 }
 
 /// What to be told of.
+///
+/// ```
+/// use tepal_driver::Interest;
+///
+/// assert_eq!(Interest::READ | Interest::WRITE, Interest::BOTH);
+/// assert!(Interest::NONE.is_none());
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 pub struct Interest {
     /// Readiness to read.

@@ -14,6 +14,16 @@ pub enum Half {
 }
 
 /// A socket option, as `setsockopt(2)` knows it.
+///
+/// ```
+/// use tepal_driver::{Domain, Kind, SocketOption, open_driver};
+///
+/// let mut driver = open_driver(None)?;
+/// let socket = driver.open(Domain::Inet, Kind::Stream)?;
+/// driver.set_option(socket, &SocketOption::NoDelay(true))?;
+/// driver.close(socket)?;
+/// # std::io::Result::Ok(())
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum SocketOption {

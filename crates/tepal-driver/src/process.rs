@@ -7,6 +7,20 @@ use crate::Descriptor;
 
 /// What to run in a child process, as `std::process::Command` has it, for
 /// [`Driver::spawn`](crate::Driver::spawn).
+///
+/// ```
+/// use tepal_driver::{Command, Stdio};
+///
+/// let command = Command {
+///     program: "sort".into(),
+///     args: vec!["-u".into()],
+///     envs: vec![("LC_ALL".into(), Some("C".into())), ("HOME".into(), None)],
+///     stdin: Stdio::Piped,
+///     stdout: Stdio::Piped,
+///     ..Command::default()
+/// };
+/// assert!(matches!(command.stderr, Stdio::Inherit));
+/// ```
 #[derive(Debug, Default)]
 pub struct Command {
     /// The program: a path, or a name looked up in `PATH`.

@@ -53,6 +53,20 @@ pub struct TimerHandle {
 
 /// A restartable timer, made by [`Loop::timer`], where there is an example. Dropping the last clone
 /// removes it. It does not keep the loop; once that is gone, its methods do nothing.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// let event_loop = tepal::EventLoop::new()?;
+/// use std::time::Duration;
+///
+/// let timer = event_loop.timer(Duration::from_secs(20), |_, _| println!("nothing was heard"));
+/// timer.start();
+/// timer.again(); // something was heard: 20 seconds from now
+/// timer.set(Duration::from_secs(60)); // from the next `start` or `again` on
+/// assert!(timer.is_active() && timer.stop());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Timer(Rc<TimerInner>);
 

@@ -61,6 +61,19 @@ use transport::ClosedCell;
 pub struct EventLoop(Loop);
 
 /// A loop as callbacks see it: cheap to clone, for this thread only.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// let event_loop = tepal::EventLoop::new()?;
+/// event_loop.call_soon(|lp| {
+///     // What a callback gets is the loop, and may be kept.
+///     let later = lp.clone();
+///     lp.call_soon(move |_| later.stop());
+/// });
+/// event_loop.run_forever()?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Loop(RustEngine);
 

@@ -7,6 +7,22 @@ use std::task::{Context, Poll, Waker};
 
 /// An operation that the loop carries out: a future of its result. Dropping it does not stop the
 /// operation.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// let event_loop = tepal::EventLoop::new()?;
+/// use tepal::{Command, ProcessProtocol};
+///
+/// struct Quiet;
+/// impl ProcessProtocol for Quiet {}
+///
+/// let command = Command { program: "true".into(), ..Command::default() };
+/// let ended = event_loop.subprocess(Quiet, command)?.wait();
+/// assert!(!ended.is_finished());
+/// assert!(event_loop.run_until_complete(ended)?.success());
+/// # Ok(())
+/// # }
+/// ```
 pub struct Pending<T>(Rc<RefCell<State<T>>>);
 
 enum State<T> {

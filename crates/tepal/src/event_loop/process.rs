@@ -12,6 +12,41 @@ use crate::engine::{ChildKey, Outcome};
 use crate::{Closed, StreamOptions};
 
 /// What to do with a child process's output and its end. Every method has a default.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// let event_loop = tepal::EventLoop::new()?;
+/// use tepal::{Command, ExitStatus, Process, ProcessProtocol, Stdio};
+///
+/// struct Lines(Vec<String>);
+///
+/// impl ProcessProtocol for Lines {
+///     fn pipe_data_received(&mut self, _: &Process, _: i32, data: &[u8]) -> usize {
+///         // What has no end yet stays in the transport.
+///         let Some(end) = data.iter().position(|byte| *byte == b'\n') else { return 0 };
+///         self.0.push(String::from_utf8_lossy(&data[..end]).into_owned());
+///         end + 1
+///     }
+///     fn process_exited(&mut self, _: &Process, status: ExitStatus) {
+///         assert_eq!(status, ExitStatus::Code(3));
+///     }
+///     fn connection_lost(&mut self, process: &Process) {
+///         assert_eq!(self.0, ["one", "two"]);
+///         process.event_loop().stop();
+///     }
+/// }
+///
+/// let command = Command {
+///     program: "sh".into(),
+///     args: vec!["-c".into(), "echo one; echo two; exit 3".into()],
+///     stdout: Stdio::Piped,
+///     ..Command::default()
+/// };
+/// event_loop.subprocess(Lines(Vec::new()), command)?;
+/// event_loop.run_forever()?;
+/// # Ok(())
+/// # }
+/// ```
 pub trait ProcessProtocol: 'static {
     /// The child runs.
     fn connection_made(&mut self, process: &Process) {
@@ -42,6 +77,23 @@ pub trait ProcessProtocol: 'static {
 }
 
 /// A child process. Cheap to clone; dropping it neither ends nor abandons the child.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// let event_loop = tepal::EventLoop::new()?;
+/// use tepal::{Command, ExitStatus, ProcessProtocol};
+///
+/// struct Quiet;
+/// impl ProcessProtocol for Quiet {}
+///
+/// let command = Command { program: "sleep".into(), args: vec!["60".into()], ..Command::default() };
+/// let process = event_loop.subprocess(Quiet, command)?;
+/// process.terminate()?;
+/// let status = event_loop.run_until_complete(process.wait())?;
+/// assert_eq!(status, ExitStatus::Signal(15));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Process(Rc<Inner>);
 

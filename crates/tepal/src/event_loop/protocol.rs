@@ -253,6 +253,36 @@ impl Protocol for Box<dyn Protocol> {
 }
 
 /// What to do with datagrams. As for [`Protocol`], every method has a default.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// let event_loop = tepal::EventLoop::new()?;
+/// use tepal::{Address, DatagramProtocol, DatagramTransport};
+///
+/// struct Answers;
+/// impl DatagramProtocol for Answers {
+///     fn datagram_received(&mut self, to: &DatagramTransport, data: &[u8], peer: Option<&Address>) {
+///         // A datagram that cannot be sent is lost, as on the way.
+///         let _ = to.send_to(data, peer);
+///     }
+/// }
+///
+/// struct Asks;
+/// impl DatagramProtocol for Asks {
+///     fn datagram_received(&mut self, from: &DatagramTransport, data: &[u8], _: Option<&Address>) {
+///         assert_eq!(data, b"anybody there?");
+///         from.event_loop().stop();
+///     }
+/// }
+///
+/// let any = Address::Ip("127.0.0.1:0".parse().expect("an address"));
+/// let server = event_loop.datagram(Answers, Some(any), None)?;
+/// let client = event_loop.datagram(Asks, None, Some(server.local_address()?))?;
+/// client.send_to(b"anybody there?", None)?;
+/// event_loop.run_forever()?;
+/// # Ok(())
+/// # }
+/// ```
 pub trait DatagramProtocol: 'static {
     /// The socket is bound.
     fn connection_made(&mut self, transport: &DatagramTransport) {

@@ -43,6 +43,23 @@ enum Place {
 }
 
 /// A set of listening sockets. Dropping it leaves them open: the loop owns them.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// let event_loop = tepal::EventLoop::new()?;
+/// use tepal::{Address, Listen, Protocol};
+///
+/// struct Quiet;
+/// impl Protocol for Quiet {}
+///
+/// let listen = Listen::on("127.0.0.1:0").max_connections(100);
+/// let server = event_loop.listen(|_: &Address| Quiet, listen)?;
+/// println!("listening on {}", server.local_addresses()[0]);
+/// assert_eq!(server.connection_count(), 0);
+/// server.close(); // connections go on; see `drain`
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Server {
     lp: Loop,
@@ -60,6 +77,23 @@ pub(super) struct ServerState {
 }
 
 /// The future of [`Server::drain`].
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// let event_loop = tepal::EventLoop::new()?;
+/// use std::time::Duration;
+/// use tepal::{Address, Protocol};
+///
+/// struct Quiet;
+/// impl Protocol for Quiet {}
+///
+/// let server = event_loop.listen(|_: &Address| Quiet, "127.0.0.1:0")?;
+/// // No more are accepted; those that are still there after three seconds are aborted.
+/// let aborted = event_loop.run_until_complete(server.drain(Duration::from_secs(3)))?;
+/// assert_eq!(aborted, 0);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Drain {
     server: Server,

@@ -47,6 +47,24 @@ pub struct Target {
 
 /// The future of [`Loop::create_connection`]. Dropping it aborts a connection that it has not
 /// given out.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// let event_loop = tepal::EventLoop::new()?;
+/// use tepal::{Address, Protocol};
+///
+/// struct Quiet;
+/// impl Protocol for Quiet {}
+///
+/// let server = event_loop.listen(|_: &Address| Quiet, "127.0.0.1:0")?;
+/// let address = server.local_addresses()[0].as_ip().expect("an IP address");
+/// let transport = event_loop.run_until_complete(async {
+///     event_loop.create_connection(|| Quiet, address).await
+/// })?.expect("somebody listens");
+/// assert!(transport.is_established());
+/// # Ok(())
+/// # }
+/// ```
 pub struct Connecting {
     peer: String,
     // None once it was given out.
@@ -67,6 +85,24 @@ struct Awaited {
 }
 
 /// A connection could not be made, and no attempt follows.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// let event_loop = tepal::EventLoop::new()?;
+/// use tepal::{Protocol, Target};
+///
+/// struct Quiet;
+/// impl Protocol for Quiet {}
+///
+/// // A port that nobody listens at.
+/// let free = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+/// let connecting = event_loop.create_connection(|| Quiet, Target::address(free));
+/// let error = event_loop.run_until_complete(connecting)?.expect_err("refused");
+/// assert_eq!(error.error.kind(), std::io::ErrorKind::ConnectionRefused);
+/// assert!(error.to_string().contains(&free.to_string()));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct ConnectError {
     /// What the kernel said, or an error of the same meaning: `TimedOut` when a time was over,

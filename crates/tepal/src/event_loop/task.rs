@@ -19,9 +19,31 @@ use crate::engine::{Flow, TimerKey};
 /// # Panics
 ///
 /// Awaiting a task whose future panicked, or was dropped with the loop, panics.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// let event_loop = tepal::EventLoop::new()?;
+/// let task = event_loop.spawn(async { 6 * 7 });
+/// assert!(!task.is_finished());
+/// assert_eq!(event_loop.run_until_complete(task)?, 42);
+/// # Ok(())
+/// # }
+/// ```
 pub struct Task<T>(Option<async_task::Task<T>>);
 
 /// The future of [`Loop::sleep`].
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// let event_loop = tepal::EventLoop::new()?;
+/// use std::time::Duration;
+///
+/// let begin = event_loop.time();
+/// event_loop.run_until_complete(event_loop.sleep(Duration::from_millis(1)))?;
+/// assert!(event_loop.time().since(begin) >= Duration::from_millis(1));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Sleep {
     lp: WeakLoop,
@@ -31,6 +53,19 @@ pub struct Sleep {
 }
 
 /// The future of [`Loop::timeout`].
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// let event_loop = tepal::EventLoop::new()?;
+/// use std::time::Duration;
+/// use tepal::Elapsed;
+///
+/// let never = std::future::pending::<()>();
+/// let limited = event_loop.timeout(Duration::from_millis(1), never);
+/// assert_eq!(event_loop.run_until_complete(limited)?, Err(Elapsed));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Timeout<F> {
     sleep: Sleep,
@@ -38,6 +73,10 @@ pub struct Timeout<F> {
 }
 
 /// A future took longer than [`Loop::timeout`] allowed.
+///
+/// ```
+/// assert_eq!(tepal::Elapsed.to_string(), "the time is up");
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Elapsed;
 

@@ -23,6 +23,33 @@ use crate::{CloseKind, Closed, Crossing, DatagramKey, Phase, Problem, Restart, T
 ///
 /// All methods may be called inside any callback, and after the end of the connection, when they
 /// do nothing. None of them calls a protocol.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// let event_loop = tepal::EventLoop::new()?;
+/// use tepal::{Closed, Protocol, Transport};
+///
+/// struct Greets;
+///
+/// impl Protocol for Greets {
+///     fn connection_established(&mut self, transport: &Transport) {
+///         transport.write(b"hello, ");
+///         transport.write(b"world"); // leaves with the first
+///         transport.close(); // once both have
+///     }
+///     fn connection_lost(&mut self, transport: &Transport, closed: &Closed) {
+///         assert!(closed.is_clean() && transport.is_closing());
+///         transport.event_loop().stop();
+///     }
+/// }
+///
+/// let (ours, mut theirs) = std::os::unix::net::UnixStream::pair()?;
+/// event_loop.attach(Greets, ours.into())?;
+/// event_loop.run_forever()?;
+/// assert_eq!(std::io::read_to_string(&mut theirs)?, "hello, world");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Transport {
     lp: Loop,
@@ -475,6 +502,24 @@ impl fmt::Debug for Transport {
 }
 
 /// A datagram endpoint. Cheap to clone; dropping it closes nothing.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// let event_loop = tepal::EventLoop::new()?;
+/// use tepal::{Address, DatagramProtocol, SocketOption};
+///
+/// struct Quiet;
+/// impl DatagramProtocol for Quiet {}
+///
+/// let any = Address::Ip("127.0.0.1:0".parse().expect("an address"));
+/// let endpoint = event_loop.datagram(Quiet, Some(any), None)?;
+/// endpoint.set_option(&SocketOption::Broadcast(true))?;
+/// let to_itself = endpoint.local_address()?;
+/// endpoint.send_to(b"", Some(&to_itself))?; // may be empty
+/// endpoint.close();
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct DatagramTransport {
     lp: Loop,

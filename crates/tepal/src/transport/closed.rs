@@ -8,6 +8,34 @@ use tepal_layers::{Error, ErrorKind};
 use super::Problem;
 
 /// How a connection ended: the whole record.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// let event_loop = tepal::EventLoop::new()?;
+/// use tepal::{CloseKind, Closed, Protocol, Transport};
+///
+/// struct Listens;
+///
+/// impl Protocol for Listens {
+///     fn connection_lost(&mut self, transport: &Transport, closed: &Closed) {
+///         match closed.kind {
+///             CloseKind::PeerEof => println!("the peer is done"),
+///             CloseKind::Reset => println!("the peer broke off: {closed}"),
+///             _ => println!("{closed}, {} bytes unsent", closed.unsent),
+///         }
+///         transport.event_loop().stop();
+///     }
+/// }
+///
+/// let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+/// let transport = event_loop.attach(Listens, ours.into())?;
+/// assert!(transport.closed().is_none());
+/// drop(theirs);
+/// event_loop.run_forever()?;
+/// assert_eq!(transport.closed().expect("it has ended").kind, CloseKind::PeerEof);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Closed {
     /// What ended it. For programs.

@@ -115,6 +115,24 @@ pub(super) enum EndOutput {
 }
 
 /// What a write did to the buffer.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// let event_loop = tepal::EventLoop::new()?;
+/// use tepal::{Crossing, Protocol, Transport};
+///
+/// struct Quiet;
+/// impl Protocol for Quiet {}
+///
+/// let (ours, _theirs) = std::os::unix::net::UnixStream::pair()?;
+/// let transport = event_loop.attach(Quiet, ours.into())?;
+/// transport.set_write_buffer_limits(10, 100)?;
+/// assert_eq!(transport.write(&[0; 60]), Crossing::None);
+/// assert_eq!(transport.write(&[0; 60]), Crossing::High); // stop here
+/// assert_eq!(transport.write(&[0; 60]), Crossing::None); // it was above before
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Crossing {
     /// It stayed below the high mark, or was above it before.
