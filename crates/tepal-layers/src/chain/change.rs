@@ -291,6 +291,7 @@ impl Chain {
     // Closed before its handshake was done, with nothing written: there is nothing to say.
     pub(super) fn abandon(&mut self, index: usize, turn: Turn<'_>) {
         if self.phase == Phase::Closing {
+            self.announced = true; // it never was established, and nobody must be told so
             self.remove(index, How::Unconfirmed, turn);
         }
     }

@@ -333,7 +333,7 @@ impl Chain {
     pub fn sent(&mut self, count: usize, turn: Turn<'_>) {
         let link = &mut self.links[0];
         link.outbound.consume(count.min(link.outbound.len()), turn.workspace);
-        if link.outbound.len() < self.limits.link / 2
+        if link.outbound.len() <= self.limits.link / 2
             && let Some(floor) = self.floors.first()
         {
             self.dirty |= u64::from(floor.refused_down);

@@ -112,8 +112,10 @@ impl Chain {
         if self.phase == Phase::Failed {
             return None;
         }
-        if let Some(event) = self.events.pop_front() {
-            return Some(event);
+        // What layers have told stands before the end of them all.
+        let is_end = |event: &Event| matches!(event, Event::Closed);
+        if self.events.front().is_some_and(|event| !is_end(event)) {
+            return self.events.pop_front();
         }
         let top = self.links.len() - 1;
         if self.phase != Phase::Open {
@@ -127,6 +129,9 @@ impl Chain {
         if !self.announced && self.floors.iter().all(|floor| floor.ready) {
             self.announced = true;
             return Some(Event::Established);
+        }
+        if let Some(end) = self.events.pop_front() {
+            return Some(end);
         }
         if !inbound.pauses.is_empty() {
             return None;

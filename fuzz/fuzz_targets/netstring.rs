@@ -1,0 +1,5 @@
+//! Netstrings against a model.
+#![no_main]
+
+include!("../seeded.rs");
+seeded!("netstring");

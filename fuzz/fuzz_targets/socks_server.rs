@@ -1,0 +1,5 @@
+//! Any client of our SOCKS proxy.
+#![no_main]
+
+include!("../seeded.rs");
+seeded!("socks_server");
