@@ -4,7 +4,10 @@
 //! 2. [Flow control](flow_control): how a slow reader slows down a fast writer.
 //! 3. [Consumed counts](consumed_counts): parsing without a buffer of one's own.
 //! 4. [Closing](closing): how connections end, and how a program learns why.
-//! 5. [From tokio](from_tokio) and [from asyncio](from_asyncio): what you know, under its name
+//! 5. [Names](names): how a host name becomes addresses, without a thread.
+//! 6. [Phases](phases): what happens between `connect` and the first byte, and what may go wrong.
+//! 7. [Reconnecting](reconnecting): the same protocol on another connection.
+//! 8. [From tokio](from_tokio) and [from asyncio](from_asyncio): what you know, under its name
 //!    here, and what is different.
 //!
 //! Whole programs are in the folder `examples` of this crate; `make demo` runs one of them.
@@ -20,6 +23,15 @@ pub mod consumed_counts {}
 
 #[doc = include_str!("closing.md")]
 pub mod closing {}
+
+#[doc = include_str!("names.md")]
+pub mod names {}
+
+#[doc = include_str!("phases.md")]
+pub mod phases {}
+
+#[doc = include_str!("reconnecting.md")]
+pub mod reconnecting {}
 
 #[doc = include_str!("from_tokio.md")]
 pub mod from_tokio {}
