@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import sys
 import traceback
+from asyncio import base_events
 from collections.abc import Callable
 from typing import Any
-
-from ._native import logger
 
 Context = dict[str, Any]
 Handler = Callable[[Any, Context], object]
@@ -49,7 +48,7 @@ class Failures:
             else:
                 lines.append(f"{key}: {value!r}")
         info = None if error is None else (type(error), error, error.__traceback__)
-        logger.error("\n".join(lines), exc_info=info or False)
+        base_events.logger.error("\n".join(lines), exc_info=info or False)
 
     def call_exception_handler(self, context: Context) -> None:
         """Give a lost exception to the handler.
@@ -87,7 +86,7 @@ class Failures:
             raise
         except BaseException:
             # A subclass may have overridden it.
-            logger.error(when_it_fails, exc_info=True)
+            base_events.logger.error(when_it_fails, exc_info=True)
 
 
 def _context_run(context: Context) -> Callable[..., Any] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from asyncio import base_events
 from typing import TYPE_CHECKING, Any
 
 from ._resolver import Resolver, SystemResolver
@@ -15,7 +16,8 @@ else:
 
 AddressInfo = tuple[int, int, int, str, Any]
 
-# Programs and tests put their own functions in the place of these two; then they are called.
+# Programs and tests put their own functions in the place of these two, or their own module in the place
+# where asyncio looks for them; then those are called.
 _socket_getaddrinfo = socket.getaddrinfo
 _socket_getnameinfo = socket.getnameinfo
 
@@ -51,9 +53,9 @@ class Names(Base):
         Raises:
             socket.gaierror: with the codes and words of the C library.
         """
-        if socket.getaddrinfo is not _socket_getaddrinfo:
+        if base_events.socket.getaddrinfo is not _socket_getaddrinfo:
             return await self.run_in_executor(
-                None, socket.getaddrinfo, host, port, family, type, proto, flags
+                None, base_events.socket.getaddrinfo, host, port, family, type, proto, flags
             )
         if self._system_resolver is not None:
             return await self.run_in_executor(
@@ -75,8 +77,8 @@ class Names(Base):
         Raises:
             socket.gaierror: with the codes and words of the C library.
         """
-        if socket.getnameinfo is not _socket_getnameinfo:
-            return await self.run_in_executor(None, socket.getnameinfo, sockaddr, flags)
+        if base_events.socket.getnameinfo is not _socket_getnameinfo:
+            return await self.run_in_executor(None, base_events.socket.getnameinfo, sockaddr, flags)
         if self._system_resolver is not None:
             executor = self._system_resolver.executor
             return await self.run_in_executor(executor, socket.getnameinfo, sockaddr, flags)

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
 import sys
-from asyncio import coroutines, format_helpers
+from asyncio import base_events, coroutines, format_helpers
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any
-
-# Users configure and filter this one; reports about callbacks belong there.
-logger = logging.getLogger("asyncio")
-
 
 def callback_failed(handle: Any, error: BaseException) -> None:
     """Tell the loop's exception handler what a callback raised."""
@@ -35,12 +30,12 @@ def callback_failed(handle: Any, error: BaseException) -> None:
 def callback_was_slow(handle: Any, seconds: float) -> None:
     """Debug mode: complain of a callback that held up the loop."""
     if seconds >= handle._loop.slow_callback_duration:
-        logger.warning("Executing %s took %.3f seconds", format_handle(handle), seconds)
+        base_events.logger.warning("Executing %s took %.3f seconds", format_handle(handle), seconds)
 
 
 def trouble(context: str, error: BaseException) -> None:
     """Log what belongs to no caller."""
-    logger.error("%s: %s", context, error)
+    base_events.logger.error("%s: %s", context, error)
 
 
 def format_handle(handle: Any) -> str:

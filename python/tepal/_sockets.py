@@ -34,34 +34,36 @@ class Sockets(Base):
     async def sock_recv(self, sock: socket.socket, n: int) -> bytes:
         """Receive up to n bytes; none at the end of the stream."""
         self._check_socket(sock)
-        return await self._when_readable(sock, sock.recv, n)
+        return await self._when_readable(sock, "recv", n)
 
     async def sock_recv_into(self, sock: socket.socket, buf: Any) -> int:
         """Receive into a buffer; returns the number of bytes."""
         self._check_socket(sock)
-        return await self._when_readable(sock, sock.recv_into, buf)
+        return await self._when_readable(sock, "recv_into", buf)
 
     async def sock_recvfrom(self, sock: socket.socket, bufsize: int) -> tuple[bytes, Any]:
         """Receive a datagram, cut to bufsize bytes, and its sender's address."""
         self._check_socket(sock)
-        return await self._when_readable(sock, sock.recvfrom, bufsize)
+        return await self._when_readable(sock, "recvfrom", bufsize)
 
     async def sock_recvfrom_into(
         self, sock: socket.socket, buf: Any, nbytes: int = 0
     ) -> tuple[int, Any]:
         """Receive a datagram into a buffer; returns its length and its sender's address."""
         self._check_socket(sock)
-        return await self._when_readable(sock, sock.recvfrom_into, buf, nbytes or len(buf))
+        return await self._when_readable(sock, "recvfrom_into", buf, nbytes or len(buf))
 
     async def sock_accept(self, sock: socket.socket) -> tuple[socket.socket, Any]:
         """Accept a connection: a non-blocking socket and the peer's address."""
         self._check_socket(sock)
-        return await self._when_readable(sock, _accept, sock)
+        connection, address = await self._when_readable(sock, "accept")
+        connection.setblocking(False)
+        return connection, address
 
     async def sock_sendto(self, sock: socket.socket, data: Any, address: Any) -> int:
         """Send a datagram to an address."""
         self._check_socket(sock)
-        return await self._when_writable(sock, sock.sendto, data, address)
+        return await self._when_writable(sock, "sendto", data, address)
 
     async def sock_sendall(self, sock: socket.socket, data: Any) -> None:
         """Send all bytes of data. How many left before an exception is unknown."""
@@ -72,7 +74,7 @@ class Sockets(Base):
             sent = 0
         with memoryview(data) as view, view.cast("B") as rest:
             while sent < len(rest):
-                sent += await self._when_writable(sock, sock.send, rest[sent:])
+                sent += await self._when_writable(sock, "send", rest[sent:])
 
     async def sock_connect(self, sock: socket.socket, address: Any) -> None:
         """Connect a socket. A host name in the address is resolved first."""
@@ -88,7 +90,7 @@ class Sockets(Base):
         except Retry:
             # An interrupted connect goes on by itself.
             pass
-        await self._wait(sock, self._add_writer, self._remove_writer, _end_connect, (sock, address))
+        await self._wait(sock, self._add_writer, self._remove_writer, _end_connect, sock, address)
 
     async def sock_sendfile(
         self,
@@ -125,9 +127,7 @@ class Sockets(Base):
             while count is None or sent < count:
                 most = (1 << 30) if count is None else min(count - sent, 1 << 30)
                 try:
-                    step = await self._when_writable(
-                        sock, os.sendfile, sock.fileno(), fd, offset + sent, most
-                    )
+                    step = await self._sendfile_step(sock, fd, offset + sent, most)
                 except OSError as error:
                     if sent == 0 and not isinstance(error, ConnectionError):
                         raise asyncio.SendfileNotAvailableError("os.sendfile call failed") from error
@@ -161,23 +161,35 @@ class Sockets(Base):
 
     # ---- waiting
 
-    async def _when_readable(
-        self, sock: socket.socket, operation: Callable[..., T], *args: Any
-    ) -> T:
-        try:
-            return operation(*args)
-        except Retry:
-            pass
-        return await self._wait(sock, self._add_reader, self._remove_reader, operation, args)
+    # The method is named and not bound, since it may be another one at the next attempt: sockets take
+    # attributes.
 
-    async def _when_writable(
-        self, sock: socket.socket, operation: Callable[..., T], *args: Any
-    ) -> T:
+    async def _when_readable(self, sock: socket.socket, method: str, *args: Any) -> Any:
         try:
-            return operation(*args)
+            return getattr(sock, method)(*args)
         except Retry:
             pass
-        return await self._wait(sock, self._add_writer, self._remove_writer, operation, args)
+        return await self._wait(
+            sock, self._add_reader, self._remove_reader, _call, sock, method, *args
+        )
+
+    async def _when_writable(self, sock: socket.socket, method: str, *args: Any) -> Any:
+        try:
+            return getattr(sock, method)(*args)
+        except Retry:
+            pass
+        return await self._wait(
+            sock, self._add_writer, self._remove_writer, _call, sock, method, *args
+        )
+
+    async def _sendfile_step(self, sock: socket.socket, fd: int, offset: int, count: int) -> int:
+        try:
+            return os.sendfile(sock.fileno(), fd, offset, count)
+        except Retry:
+            pass
+        return await self._wait(
+            sock, self._add_writer, self._remove_writer, os.sendfile, sock.fileno(), fd, offset, count
+        )
 
     async def _wait(
         self,
@@ -185,7 +197,7 @@ class Sockets(Base):
         add: Callable[..., asyncio.Handle],
         remove: Callable[[int], bool],
         operation: Callable[..., T],
-        args: tuple[Any, ...],
+        *args: Any,
     ) -> T:
         fd = sock.fileno()
         self._ensure_fd_no_transport(fd)
@@ -222,10 +234,8 @@ def _attempt(
         future.set_result(result)
 
 
-def _accept(sock: socket.socket) -> tuple[socket.socket, Any]:
-    connection, address = sock.accept()
-    connection.setblocking(False)
-    return connection, address
+def _call(sock: socket.socket, method: str, *args: Any) -> Any:
+    return getattr(sock, method)(*args)
 
 
 def _end_connect(sock: socket.socket, address: Any) -> None:

@@ -6,10 +6,9 @@ import asyncio
 import os
 import socket
 import sys
+from asyncio import base_events
 from collections.abc import Callable
 from typing import Any
-
-from ._native import logger
 
 Loop = asyncio.AbstractEventLoop
 
@@ -24,7 +23,7 @@ def transport_failed(transport: Any, message: str, error: BaseException) -> None
     loop = transport._loop
     if isinstance(error, OSError):
         if loop.get_debug():
-            logger.debug("%r: %s", transport, message, exc_info=error)
+            base_events.logger.debug("%r: %s", transport, message, exc_info=error)
         return
     loop.call_exception_handler(
         {
@@ -129,7 +128,7 @@ def accept_failed(loop: Loop, error: OSError, exhausted: bool) -> None:
 
 def wrote_after_end() -> None:
     """Somebody goes on writing to a connection that has ended."""
-    logger.warning("socket.send() raised exception.")
+    base_events.logger.warning("socket.send() raised exception.")
 
 
 def unix_path(path: bytes) -> str:

@@ -16,7 +16,7 @@ use crate::datagram::PyDatagramProtocol;
 use crate::errors::leaves_run;
 use crate::event_loop::{FdHandles, PyTimer, PyWatcher, WakePipe};
 use crate::handle::HandleRef;
-use crate::object::{Ref, Sent};
+use crate::object::Ref;
 use crate::stream::{PyFactory, PyStreamProtocol};
 
 /// An engine whose callbacks and protocols are Python's.
@@ -44,6 +44,10 @@ pub(crate) enum Job {
     /// Of `call_soon` and its kin.
     Handle(HandleRef),
 }
+
+/// What other threads hand over: nothing. Whoever holds the GIL may use the queue itself, and only
+/// wakes the loop.
+pub(crate) enum NoJob {}
 
 /// A callback that runs many times.
 pub(crate) enum Callback {
@@ -155,7 +159,7 @@ impl PyHost {
         }
         engine.visit(|held| match held {
             Held::Job(job) => job.visit(visit),
-            Held::RemoteJob(handle) => handle.peek().visit(visit),
+            Held::RemoteJob(job) => match *job {},
             Held::Callback(callback) => callback.visit(visit),
             Held::Completion(completion) => completion.visit(visit),
             Held::Protocol(protocol) => protocol.visit(visit),
@@ -193,7 +197,7 @@ fn attached() -> Python<'static> {
 
 impl Host for PyHost {
     type Job = Job;
-    type RemoteJob = Sent<HandleRef>;
+    type RemoteJob = NoJob;
     type Callback = Callback;
     type Completion = Box<dyn Completion>;
     type Protocol = PyStreamProtocol;
@@ -207,8 +211,8 @@ impl Host for PyHost {
         }
     }
 
-    fn accept_remote(&self, handle: Sent<HandleRef>) -> Job {
-        Job::Handle(handle.into_inner(attached()))
+    fn accept_remote(&self, job: NoJob) -> Job {
+        match job {}
     }
 
     fn call(&self, engine: &PyEngine, callback: &mut Callback, why: Occasion) -> Flow {

@@ -91,27 +91,6 @@ impl<T> UnderGil<T> {
     }
 }
 
-/// A value that moves to another thread, and is used and dropped only with the GIL held.
-pub(crate) struct Sent<T>(T);
-
-// SAFETY: whoever receives it opens it with the GIL held (`into_inner` asks for proof); places that
-// may drop it unopened are closed or freed by the loop's owner, with the GIL held.
-unsafe impl<T> Send for Sent<T> {}
-
-impl<T> Sent<T> {
-    pub(crate) fn new(value: T) -> Sent<T> {
-        Sent(value)
-    }
-
-    pub(crate) fn into_inner(self, _py: Python<'_>) -> T {
-        self.0
-    }
-
-    pub(crate) fn peek(&self) -> &T {
-        &self.0
-    }
-}
-
 impl Deref for Ref {
     type Target = Py<PyAny>;
 

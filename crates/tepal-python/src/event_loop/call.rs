@@ -2,18 +2,17 @@
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::PyType;
+use pyo3::types::{PyList, PyType};
 use pyo3::{Borrowed, ffi};
 use tepal::Instant;
 use tepal::engine::TimerKey;
 
 use super::{Loop, State};
-use crate::errors::{closed, os_error};
+use crate::errors::os_error;
 use crate::fastcall::{Arguments, add_method, guard, missing, unexpected};
 use crate::handle::{HandleRef, Parts};
 use crate::host::Job;
 use crate::imports::imports;
-use crate::object::Sent;
 
 pub(super) fn add_methods(class: &Bound<'_, PyType>) -> PyResult<()> {
     type Fast = ffi::PyCFunctionFastWithKeywords;
@@ -101,10 +100,13 @@ extern "C" fn call_soon_threadsafe(
         }
         let handle = HandleRef::new(py, &parts, None)?;
         state.trace(py, &handle)?;
-        match state.remote.call_soon_threadsafe(Sent::new(handle.clone_ref(py))) {
-            Ok(()) => Ok(handle.into_ptr()),
-            Err(_) => Err(closed()),
+        // Under the GIL the queue itself is safe, and one queue keeps one order.
+        state.engine.call_soon(Job::Handle(handle.clone_ref(py)));
+        let thread = state.host().thread.get();
+        if thread != 0 && thread != current_thread() {
+            state.remote.wake();
         }
+        Ok(handle.into_ptr())
     })
 }
 
@@ -375,6 +377,16 @@ impl Loop {
 
     fn _check_thread(&self, py: Python<'_>) -> PyResult<()> {
         self.state(py)?.check_thread(py)
+    }
+
+    /// The handles that are queued, as asyncio's private name has them: a list of its own.
+    #[getter]
+    fn _ready<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let mut handles = Vec::new();
+        self.state(py)?.engine.visit_queued(|job| match job {
+            Job::Handle(handle) => handles.push(handle.clone_ref(py)),
+        });
+        PyList::new(py, handles.iter().map(|handle| handle.bind(py)))
     }
 
     /// How many turns the loop has made.

@@ -59,7 +59,7 @@ impl State {
         if self.engine.is_running() {
             return Err(PyRuntimeError::new_err("This event loop is already running"));
         }
-        if !imports(py).get_running_loop.call0(py)?.is_none(py) {
+        if !imports(py).events.call_method0(py, intern!(py, "_get_running_loop"))?.is_none(py) {
             return Err(PyRuntimeError::new_err(
                 "Cannot run the event loop while another loop is running",
             ));
@@ -70,11 +70,13 @@ impl State {
     fn run(&self, lp: &Bound<'_, Loop>) -> PyResult<()> {
         let py = lp.py();
         let host = self.host();
-        imports(py).set_running_loop.call1(py, (lp,))?;
+        let events = imports(py).events.bind(py);
+        let set_running_loop = events.getattr(intern!(py, "_set_running_loop"))?;
+        set_running_loop.call1((lp,))?;
         host.thread.set(current_thread());
         let ended = self.engine.run();
         host.thread.set(0);
-        let unset = imports(py).set_running_loop.call1(py, (py.None(),));
+        let unset = set_running_loop.call1((py.None(),));
         let left = host.pending.take();
         match (ended, left) {
             (_, Some(error)) => Err(error),

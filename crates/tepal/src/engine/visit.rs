@@ -21,6 +21,16 @@ pub enum Held<'a, H: Host> {
 }
 
 impl<H: Host> Engine<H> {
+    /// Shows the queued jobs in their order. `visit` must not call the engine.
+    pub fn visit_queued(&self, visit: impl FnMut(&H::Job)) {
+        let ready = self.core().ready.borrow();
+        let jobs = ready.iter().filter_map(|work| match work {
+            Work::Job(job) => Some(job),
+            _ => None,
+        });
+        jobs.for_each(visit);
+    }
+
     /// Shows every value of the host's that the engine keeps, for a host whose collector must know
     /// what is reachable (Python's `tp_traverse`).
     ///
