@@ -14,8 +14,18 @@ use std::time::Duration;
 use common::{address, on_every_driver, open_descriptors, with_faults};
 use tepal::{Closed, EventLoop, Protocol, Server, Transport};
 
-#[derive(Clone, Copy, PartialEq, Debug)]
-enum Call {
+/// An enum, and a list of all that is in it.
+macro_rules! listed {
+    ($name:ident, $all:ident { $($variant:ident,)* }) => {
+        #[derive(Clone, Copy, PartialEq, Debug)]
+        enum $name {
+            $($variant,)*
+        }
+        const $all: [$name; [$($name::$variant),*].len()] = [$($name::$variant),*];
+    };
+}
+
+listed! { Call, CALLS {
     Made,
     Established,
     Data,
@@ -24,15 +34,9 @@ enum Call {
     Resume,
     Out,
     Lost,
-}
+} }
 
-const CALLS: [Call; 8] = {
-    use Call::*;
-    [Made, Established, Data, Eof, Pause, Resume, Out, Lost]
-};
-
-#[derive(Clone, Copy, PartialEq, Debug)]
-enum Act {
+listed! { Act, ACTS {
     Write,
     WriteBig,
     WriteSegment,
@@ -60,40 +64,7 @@ enum Act {
     AbortServer,
     CloseThenPanic,
     Panic,
-}
-
-const ACTS: [Act; 27] = {
-    use Act::*;
-    [
-        Write,
-        WriteBig,
-        WriteSegment,
-        WriteThenClose,
-        WriteThenAbort,
-        WriteEof,
-        Close,
-        Abort,
-        CloseThenAbort,
-        PauseForAWhile,
-        PauseThenResume,
-        Resume,
-        SetProtocol,
-        SetProtocolTwice,
-        SetProtocolThenClose,
-        SetProtocolThenPanic,
-        SetLimits,
-        SetReadLow,
-        Stop,
-        RunAgain,
-        CallSoon,
-        Connect,
-        Listen,
-        CloseServer,
-        AbortServer,
-        CloseThenPanic,
-        Panic,
-    ]
-};
+} }
 
 /// What one case does and what came of it.
 struct Case {

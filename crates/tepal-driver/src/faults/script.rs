@@ -2,131 +2,105 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::rc::Rc;
 
-/// The methods of [`Driver`](crate::Driver) that a [`FaultDriver`](super::FaultDriver) counts.
-///
-/// All but the first three can be made to fail. Most are one system call each, apart from what the
-/// driver does beside them: a first `send` that blocks costs one more, `accept` none.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-#[repr(usize)]
-pub enum Operation {
-    /// `now`.
-    Now,
-    /// `wall`.
-    Wall,
-    /// `raw_fd`.
-    RawFd,
-    /// `entropy`.
-    Entropy,
-    /// `open`.
-    Open,
-    /// `pipe`.
-    Pipe,
-    /// `adopt`; when it fails the descriptor is closed.
-    Adopt,
-    /// `borrow`.
-    Borrow,
-    /// `bind`.
-    Bind,
-    /// `listen`.
-    Listen,
-    /// `connect`.
-    Connect,
-    /// `take_error`; an injected errno is the call's failure, not the pending error.
-    TakeError,
-    /// `accept`; the connection stays in the queue.
-    Accept,
-    /// `receive`; no byte is taken.
-    Receive,
-    /// `receive_from`; no datagram is taken.
-    ReceiveFrom,
-    /// `send`; no byte is sent.
-    Send,
-    /// `send_to`; no datagram is sent.
-    SendTo,
-    /// `send_file`.
-    SendFile,
-    /// `read_at`.
-    ReadAt,
-    /// `splice`.
-    Splice,
-    /// `shutdown`.
-    Shutdown,
-    /// `close`; as with a real error of close(2), the descriptor is closed nevertheless.
-    Close,
-    /// `local_address`.
-    LocalAddress,
-    /// `peer_address`.
-    PeerAddress,
-    /// `set_option`.
-    SetOption,
-    /// `register`.
-    Register,
-    /// `watch`.
-    Watch,
-    /// A wait: counted and made to fail by `collect`; what it found comes with the next one.
-    Wait,
-    /// `spawn`; nothing is started.
-    Spawn,
-    /// `wait_child`.
-    WaitChild,
-    /// `kill_child`.
-    KillChild,
-    /// `read_file`.
-    ReadFile,
-    /// `file_changed`.
-    FileChanged,
-    /// `remove_file`.
-    RemoveFile,
-    /// `interfaces`.
-    Interfaces,
-    /// `host_name`.
-    HostName,
+/// Defines the enum, and the list of what is in it.
+macro_rules! operations {
+    ($(#[$about:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident,)* }) => {
+        $(#[$about])*
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+        #[repr(usize)]
+        pub enum $name {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl $name {
+            /// Every operation, in order.
+            pub const ALL: [$name; [$($name::$variant),*].len()] = [$($name::$variant),*];
+        }
+    };
+}
+
+operations! {
+    /// The methods of [`Driver`](crate::Driver) that a [`FaultDriver`](super::FaultDriver) counts.
+    ///
+    /// All but the first three can be made to fail. Most are one system call each, apart from what the
+    /// driver does beside them: a first `send` that blocks costs one more, `accept` none.
+    Operation {
+        /// `now`.
+        Now,
+        /// `wall`.
+        Wall,
+        /// `raw_fd`.
+        RawFd,
+        /// `entropy`.
+        Entropy,
+        /// `open`.
+        Open,
+        /// `pipe`.
+        Pipe,
+        /// `adopt`; when it fails the descriptor is closed.
+        Adopt,
+        /// `borrow`.
+        Borrow,
+        /// `bind`.
+        Bind,
+        /// `listen`.
+        Listen,
+        /// `connect`.
+        Connect,
+        /// `take_error`; an injected errno is the call's failure, not the pending error.
+        TakeError,
+        /// `accept`; the connection stays in the queue.
+        Accept,
+        /// `receive`; no byte is taken.
+        Receive,
+        /// `receive_from`; no datagram is taken.
+        ReceiveFrom,
+        /// `send`; no byte is sent.
+        Send,
+        /// `send_to`; no datagram is sent.
+        SendTo,
+        /// `send_file`.
+        SendFile,
+        /// `read_at`.
+        ReadAt,
+        /// `splice`.
+        Splice,
+        /// `shutdown`.
+        Shutdown,
+        /// `close`; as with a real error of close(2), the descriptor is closed nevertheless.
+        Close,
+        /// `local_address`.
+        LocalAddress,
+        /// `peer_address`.
+        PeerAddress,
+        /// `set_option`.
+        SetOption,
+        /// `register`.
+        Register,
+        /// `watch`.
+        Watch,
+        /// A wait: counted and made to fail by `collect`; what it found comes with the next one.
+        Wait,
+        /// `spawn`; nothing is started.
+        Spawn,
+        /// `wait_child`.
+        WaitChild,
+        /// `kill_child`.
+        KillChild,
+        /// `read_file`.
+        ReadFile,
+        /// `file_changed`.
+        FileChanged,
+        /// `remove_file`.
+        RemoveFile,
+        /// `interfaces`.
+        Interfaces,
+        /// `host_name`.
+        HostName,
+    }
 }
 
 impl Operation {
-    /// Every operation, in order.
-    pub const ALL: [Operation; 36] = {
-        use Operation::*;
-        [
-            Now,
-            Wall,
-            RawFd,
-            Entropy,
-            Open,
-            Pipe,
-            Adopt,
-            Borrow,
-            Bind,
-            Listen,
-            Connect,
-            TakeError,
-            Accept,
-            Receive,
-            ReceiveFrom,
-            Send,
-            SendTo,
-            SendFile,
-            ReadAt,
-            Splice,
-            Shutdown,
-            Close,
-            LocalAddress,
-            PeerAddress,
-            SetOption,
-            Register,
-            Watch,
-            Wait,
-            Spawn,
-            WaitChild,
-            KillChild,
-            ReadFile,
-            FileChanged,
-            RemoveFile,
-            Interfaces,
-            HostName,
-        ]
-    };
-
     /// Whether it returns a result.
     pub const fn can_fail(self) -> bool {
         self as usize > Operation::RawFd as usize

@@ -1,3 +1,4 @@
+mod bound;
 mod handles;
 mod host;
 mod names;
