@@ -1,6 +1,8 @@
 //! Shows the loop at work on real connections of this machine, and checks what it shows.
 
 mod common;
+#[path = "demo/moving.rs"]
+mod moving;
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -428,7 +430,7 @@ fn run((): ()) -> Done {
     let start = event_loop.time();
     let limit = event_loop.call_later(LIMIT, |lp| lp.stop());
     let mut failed = 0;
-    for part in 0..5 {
+    for part in 0..6 {
         let lp = (*event_loop).clone();
         let begun = event_loop.time();
         let (name, outcome) = match part {
@@ -436,7 +438,8 @@ fn run((): ()) -> Done {
             1 => ("slow reader", event_loop.run_until_complete(pressure(lp))?),
             2 => ("datagrams", event_loop.run_until_complete(datagrams(lp))?),
             3 => ("timers", event_loop.run_until_complete(timers(lp))?),
-            _ => ("drain", event_loop.run_until_complete(drain(lp))?),
+            4 => ("drain", event_loop.run_until_complete(drain(lp))?),
+            _ => ("moving peer", moving::run(&event_loop)?),
         };
         let (mark, text) = match outcome {
             Ok(text) => ("ok  ", text),
