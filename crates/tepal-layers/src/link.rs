@@ -150,6 +150,10 @@ impl Inbound {
         self.marks.pop_front().map(|(_, mark)| mark)
     }
 
+    pub(crate) fn has_fault(&self) -> bool {
+        self.marks.iter().any(|(_, mark)| matches!(mark, InMark::Fault(_)))
+    }
+
     #[inline]
     pub(crate) fn has_marks(&self) -> bool {
         !self.marks.is_empty()

@@ -101,6 +101,7 @@ impl Chain {
         let visible = inbound.visible_len();
         match inbound.next_mark() {
             Some(InMark::Notice(_)) if visible == 0 => true,
+            _ if !self.announced => inbound.has_fault(),
             _ if !inbound.pauses.is_empty() => false,
             Some(InMark::Frame) => !inbound.seen,
             None => visible > self.offered && visible >= self.low && self.phase == Phase::Open,
@@ -133,6 +134,11 @@ impl Chain {
         if let Some(end) = self.events.pop_front() {
             return Some(end);
         }
+        if !self.announced {
+            // Bytes may stand here already, if a layer was put in during the handshakes. They are
+            // told behind `Established`, or never.
+            return self.take_fault(top, turn);
+        }
         if !inbound.pauses.is_empty() {
             return None;
         }
@@ -147,6 +153,18 @@ impl Chain {
             }
             Some(_) => self.take_event(top),
         }
+    }
+
+    fn take_fault(&mut self, top: usize, turn: Turn<'_>) -> Option<Event> {
+        let inbound = &mut self.links[top].inbound;
+        if !inbound.has_fault() {
+            return None;
+        }
+        inbound.clear(turn.workspace);
+        while !matches!(inbound.next_mark(), Some(InMark::Fault(_)) | None) {
+            inbound.take_mark();
+        }
+        self.take_event(top)
     }
 
     fn take_event(&mut self, top: usize) -> Option<Event> {

@@ -1,0 +1,387 @@
+//! Whatever a protocol does to its layers in whichever callback, its connection ends once, in
+//! order, and in time.
+
+mod common;
+#[path = "common/layered.rs"]
+mod layered;
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use layered::{Call, Log, Pair, Script, Seen, tls_pair};
+use tepal::layers::LinesMode;
+use tepal::{EventLoop, Idle, Late, LayerSpec, Lines, RateLimit, Residual, Stack, Tls, Transport};
+use tepal_sim::{Config, SimKernel};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum At {
+    Made,
+    Established,
+    Data,
+    Eof,
+    Pause,
+    Resume,
+    Out,
+    Ready,
+    Added,
+    Removed,
+    Idle,
+    Lost,
+}
+
+const ATS: [At; 12] = {
+    use At::*;
+    [Made, Established, Data, Eof, Pause, Resume, Out, Ready, Added, Removed, Idle, Lost]
+};
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Act {
+    Write,
+    WriteMuch,
+    WriteThenClose,
+    WriteEof,
+    Close,
+    Abort,
+    PauseForAWhile,
+    SetProtocol,
+    SetReadLow,
+    Push,
+    PushBelow,
+    PushTwice,
+    PushThenWrite,
+    PushThenClose,
+    PushThenAbort,
+    PushFrames,
+    Pop,
+    PopNamed,
+    PopLate,
+    PopThenWrite,
+    PopThenClose,
+    PopThenPush,
+    PushThenPop,
+    Command,
+    Stop,
+    Panic,
+}
+
+const ACTS: [Act; 26] = {
+    use Act::*;
+    [
+        Write,
+        WriteMuch,
+        WriteThenClose,
+        WriteEof,
+        Close,
+        Abort,
+        PauseForAWhile,
+        SetProtocol,
+        SetReadLow,
+        Push,
+        PushBelow,
+        PushTwice,
+        PushThenWrite,
+        PushThenClose,
+        PushThenAbort,
+        PushFrames,
+        Pop,
+        PopNamed,
+        PopLate,
+        PopThenWrite,
+        PopThenClose,
+        PopThenPush,
+        PushThenPop,
+        Command,
+        Stop,
+        Panic,
+    ]
+};
+
+fn at(call: &Call<'_>) -> Option<At> {
+    Some(match call {
+        Call::Made => At::Made,
+        Call::Established => At::Established,
+        Call::Data(_) => At::Data,
+        Call::Eof => At::Eof,
+        Call::Pause => At::Pause,
+        Call::Resume => At::Resume,
+        Call::Out => At::Out,
+        Call::Ready(..) => At::Ready,
+        Call::Added(_) => At::Added,
+        Call::Removed(..) => At::Removed,
+        Call::Idle => At::Idle,
+        Call::Lost(_) => At::Lost,
+        Call::Request(..) | Call::Error(_) => return None,
+    })
+}
+
+fn passive() -> Arc<dyn LayerSpec> {
+    Arc::new(RateLimit::new().write(1 << 40).read(1 << 40))
+}
+
+/// Errors are answers here: what cannot be done now is told, and changes nothing.
+fn act(act: Act, transport: &Transport, log: &Log) {
+    let push = |below: Option<&str>| {
+        drop(transport.push_layer_with(&passive(), below, Residual::Feed));
+    };
+    let pop = |name: Option<&str>, late| drop(transport.pop_layer(name, SECOND, late));
+    let first = transport.layers().first().copied().unwrap_or("none");
+    match act {
+        Act::Write => drop(transport.write(b"some bytes")),
+        Act::WriteMuch => drop(transport.write(&vec![2; 1 << 20])),
+        Act::WriteThenClose => {
+            transport.write(&vec![2; 200_000]);
+            transport.close();
+            transport.write(b"dropped");
+        }
+        Act::WriteEof => drop(transport.write_eof()),
+        Act::Close => transport.close(),
+        Act::Abort => transport.abort(),
+        Act::PauseForAWhile => {
+            transport.pause_reading();
+            let (transport, lp) = (transport.clone(), transport.event_loop().clone());
+            lp.call_later(Duration::from_millis(1), move |_| transport.resume_reading());
+        }
+        Act::SetProtocol => transport.set_protocol(Script::with_log(log, |_, _| None)),
+        Act::SetReadLow => transport.set_read_low(1000).expect("below the limit"),
+        Act::Push => push(None),
+        Act::PushBelow => push(Some(first)),
+        Act::PushTwice => {
+            push(None);
+            push(None);
+        }
+        Act::PushThenWrite => {
+            push(None);
+            transport.write(b"above it");
+        }
+        Act::PushThenClose => {
+            push(None);
+            transport.close();
+        }
+        Act::PushThenAbort => {
+            push(None);
+            transport.abort();
+        }
+        Act::PushFrames => {
+            // The peer takes what comes for bytes.
+            drop(transport.push_layer(Lines::new(1 << 20)));
+            transport.write(b"a line");
+        }
+        Act::Pop => pop(None, Late::Close),
+        Act::PopNamed => pop(Some(first), Late::Keep),
+        Act::PopLate => drop(transport.pop_layer(None, Duration::from_nanos(1), Late::Keep)),
+        Act::PopThenWrite => {
+            pop(None, Late::Keep);
+            transport.write(b"below it");
+        }
+        Act::PopThenClose => {
+            pop(None, Late::Close);
+            transport.close();
+        }
+        Act::PopThenPush => {
+            pop(None, Late::Keep);
+            push(None);
+        }
+        Act::PushThenPop => {
+            push(None);
+            pop(None, Late::Close);
+        }
+        Act::Command => drop(transport.command_layer(first, LinesMode::Raw)),
+        Act::Stop => transport.event_loop().stop(),
+        Act::Panic => std::panic::resume_unwind(Box::new("on purpose")),
+    }
+}
+
+fn is_lost(log: &Log) -> bool {
+    log.borrow().events.last().is_some_and(|last| last == "lost")
+}
+
+/// What must hold of what a protocol was told.
+fn check(seen: &Seen) -> Result<(), &'static str> {
+    let count = |name: &str| seen.events.iter().filter(|event| *event == name).count();
+    let place = |name: &str| seen.events.iter().position(|event| event == name);
+    if count("made") != 1 || place("made") != Some(0) {
+        return Err("connection_made is the first, once");
+    }
+    if count("lost") != 1 || place("lost") != Some(seen.events.len() - 1) {
+        return Err("connection_lost is the last, once");
+    }
+    if count("established") > 1 || count("eof") > 1 {
+        return Err("more than one beginning or end");
+    }
+    if place("data").is_some() && place("data") < place("established") {
+        return Err("data before it was established");
+    }
+    Ok(())
+}
+
+type Boxed = Box<dyn FnMut(&Transport, &Call<'_>) -> Option<usize>>;
+
+/// One case: the one that acts, and a peer that talks, listens, and goes.
+fn run_case(
+    event_loop: &EventLoop,
+    (up, down): (&Stack, &Stack),
+    (when, what, inbound): (At, Act, bool),
+) -> (bool, Result<(), String>) {
+    let fired = Rc::new(Cell::new(false));
+    let inside = Rc::new(Cell::new(false));
+    let nested = Rc::new(Cell::new(false));
+    let own: Rc<RefCell<Option<Log>>> = Rc::default();
+    let (flag, wrong, log) = (Rc::clone(&fired), Rc::clone(&nested), Rc::clone(&own));
+    let subject: Boxed = Box::new(move |transport, call| {
+        struct Inside<'a>(&'a Cell<bool>);
+        impl Drop for Inside<'_> {
+            fn drop(&mut self) {
+                self.0.set(false);
+            }
+        }
+        if inside.replace(true) {
+            wrong.set(true);
+        }
+        let _inside = Inside(&inside);
+        match call {
+            Call::Made => transport.set_write_buffer_limits(0, 10).expect("in order"),
+            // Above the mark, so that pause, resume and io_out follow.
+            Call::Established => drop(transport.write(&[1; 100])),
+            // So that there is something added, and removed.
+            Call::Data(_) if matches!(when, At::Added | At::Removed) => {
+                drop(transport.push_layer_with(&passive(), None, Residual::Feed));
+            }
+            Call::Added(_) if when == At::Removed => {
+                drop(transport.pop_layer(None, SECOND, Late::Close));
+            }
+            _ => {}
+        }
+        if at(call) == Some(when) && !flag.replace(true) {
+            let log = log.borrow().clone().expect("set before the run");
+            act(what, transport, &log);
+        }
+        None
+    });
+    let peer: Boxed = Box::new(|transport, call| {
+        if let Call::Established = call {
+            transport.write(b"hello");
+            for (millis, aborts) in [(300, false), (4000, true)] {
+                let goes = transport.clone();
+                let span = Duration::from_millis(millis);
+                transport.event_loop().call_later(span, move |_| match aborts {
+                    false => goes.close(),
+                    true => goes.abort(),
+                });
+            }
+        }
+        None
+    });
+    let (one, other) = if inbound { (peer, subject) } else { (subject, peer) };
+    let pair = Pair::connect(event_loop, (up.clone(), one), (down.clone(), other));
+    let (mine, theirs) = match inbound {
+        true => (&pair.server, &pair.client),
+        false => (&pair.client, &pair.server),
+    };
+    *own.borrow_mut() = Some(Rc::clone(mine));
+    let late = Rc::new(Cell::new(false));
+    let flag = Rc::clone(&late);
+    let limit = event_loop.call_later(Duration::from_secs(30), move |lp| {
+        flag.set(true);
+        lp.stop();
+    });
+    let (a, b) = (Rc::clone(mine), Rc::clone(theirs));
+    // A peer that hears of nothing, because the subject has gone before, has nothing to lose.
+    let over = move || is_lost(&a) && (is_lost(&b) || b.borrow().events.is_empty());
+    let done = over.clone();
+    let watch = event_loop.timer(Duration::from_millis(1), move |lp, timer| match done() {
+        true => lp.stop(),
+        false => timer.again(),
+    });
+    watch.start();
+    while !over() && !late.get() {
+        event_loop.run_forever().expect("runs");
+    }
+    limit.cancel();
+    drop(watch);
+    // What may still be queued, so that a callback after the end is seen.
+    event_loop.call_soon(|lp| lp.stop());
+    event_loop.run_forever().expect("runs");
+    pair.listener.close();
+    pair.listener.abort_connections();
+    let seen = mine.borrow();
+    let result = match check(&seen) {
+        _ if late.get() => Err(format!("it did not end: {:?}", seen.events)),
+        _ if nested.get() => Err(format!("a callback inside another: {:?}", seen.events)),
+        Err(problem) => Err(format!("{problem}: {:?} {:?}", seen.events, seen.closed)),
+        Ok(()) => Ok(()),
+    };
+    (fired.get(), result)
+}
+
+fn stacks() -> Vec<(&'static str, Stack, Stack)> {
+    let (client, server) = tls_pair();
+    let idle = || Stack::new().with(Idle::new(Duration::from_millis(20)));
+    let tls = |tls: &Tls| Stack::new().with(tls.clone());
+    let deep = |tls: &Tls| {
+        let rate = RateLimit::new().write(1 << 40);
+        Stack::new().with(rate).with(tls.clone()).with(Lines::new(1 << 21))
+    };
+    vec![
+        ("plain", Stack::new(), Stack::new()),
+        ("idle", idle(), idle()),
+        ("lines", Stack::new().with(Lines::new(1 << 21)), Stack::new().with(Lines::new(1 << 21))),
+        ("tls", tls(&client), tls(&server)),
+        ("rate tls lines", deep(&client), deep(&server)),
+    ]
+}
+
+fn every_case(event_loop: &EventLoop, stacks: &[(&str, Stack, Stack)], acts: &[Act]) {
+    event_loop.set_panic_hook(|_| std::ops::ControlFlow::Continue(()));
+    event_loop.set_trouble_hook(|_, _| ());
+    let (mut problems, mut fired, mut count) = (Vec::new(), 0, 0);
+    for (name, up, down) in stacks {
+        for (inbound, when) in [false, true].into_iter().flat_map(|i| ATS.map(|at| (i, at))) {
+            for what in acts {
+                let case = (when, *what, inbound);
+                let (did, result) = run_case(event_loop, (up, down), case);
+                count += 1;
+                fired += u32::from(did);
+                let way = if inbound { "inbound" } else { "outbound" };
+                if let Err(problem) = result {
+                    problems.push(format!("{name} {way} {when:?} {what:?}: {problem}"));
+                }
+            }
+        }
+    }
+    let driver = event_loop.driver_name();
+    assert!(problems.is_empty(), "{} on {driver}:\n{}", problems.len(), problems.join("\n"));
+    // Not every stack has every callback; most have most.
+    assert!(fired * 10 >= count * 7, "{fired} of {count}");
+}
+
+#[test]
+fn every_act_on_layers_in_every_callback_leaves_one_end() {
+    let kernel = SimKernel::new(Config::seeded(11));
+    let event_loop = EventLoop::with_driver(Box::new(kernel.driver()));
+    every_case(&event_loop, &stacks(), &ACTS);
+}
+
+// The simulated kernel runs them all; here those that change layers, on the kernel of this machine.
+#[test]
+fn the_changes_of_a_tls_connection_do_so_on_real_sockets_too() {
+    use Act::*;
+    let stacks: Vec<_> = stacks().into_iter().filter(|(name, ..)| *name == "tls").collect();
+    let acts = [PushThenWrite, PushBelow, PopThenPush, PopLate, PushThenClose, Abort];
+    common::on_every_driver(|event_loop| {
+        // The peer goes after a third of a second, so only a few.
+        every_case_quickly(event_loop, &stacks, &acts);
+    });
+}
+
+fn every_case_quickly(event_loop: &EventLoop, stacks: &[(&str, Stack, Stack)], acts: &[Act]) {
+    for (_, up, down) in stacks {
+        for what in acts {
+            let (_, result) = run_case(event_loop, (up, down), (At::Data, *what, false));
+            assert_eq!(result, Ok(()), "{what:?}");
+        }
+    }
+}
