@@ -473,3 +473,21 @@ fn too_many_layers_are_refused() {
         (b"through all of them".to_vec(), b"and back".to_vec())
     );
 }
+
+#[test]
+fn a_close_takes_a_layer_along_that_waits_to_be_put_in() {
+    let stack = Stack::new().with(RateLimit::new().write(1 << 30)).with(Lines::new(100));
+    let mut bench = Bench::new(&stack, Side::Client).unwrap();
+    bench.settle();
+    let turn = Turn::new(bench.now, &bench.workspace);
+    // The line stands above: the new layer waits until it has passed.
+    bench.chain.write(b"written before", turn).unwrap();
+    let spec: Arc<dyn LayerSpec> = Arc::new(RateLimit::new());
+    let keepsakes = &mut bench.keepsakes;
+    bench.chain.push(&spec, Some("lines"), Residual::Reject, keepsakes, turn).unwrap();
+    assert!(bench.chain.is_changing());
+    bench.chain.close();
+    bench.settle();
+    assert_eq!(bench.sent(), b"written before\n");
+    assert!(bench.saw(&Seen::Closed), "{:?}", bench.chain);
+}

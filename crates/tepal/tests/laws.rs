@@ -3,13 +3,20 @@
 //! and on a simulated one that is as unfriendly as POSIX allows, for many seeds.
 
 mod common;
+#[path = "common/layered.rs"]
+mod layered;
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use common::{address, on_every_driver};
-use tepal::{CloseKind, Closed, EventLoop, Loop, Protocol, Transport};
+use layered::tls_pair;
+use tepal::{
+    CloseKind, Closed, EventLoop, Late, LayerSpec, Listen, Loop, Protocol, RateLimit, Residual,
+    Stack, Target, Transport,
+};
 use tepal_sim::{Config, Disturbance, SimDriver};
 
 /// A small generator, so that a seed names a run.
@@ -49,6 +56,8 @@ struct Side {
     sent: usize,
     held: bool,
     echo: bool,
+    // Puts layers in and takes them out meanwhile.
+    changes: bool,
     done: Rc<dyn Fn(&Loop)>,
 }
 
@@ -71,6 +80,27 @@ impl Side {
     }
 }
 
+impl Side {
+    // A passive layer comes, on top or at the wire, or goes. What cannot be now is refused.
+    fn change(&mut self, transport: &Transport) {
+        let spec: Arc<dyn LayerSpec> = Arc::new(RateLimit::new().write(1 << 40));
+        let names = transport.layers();
+        match self.random.below(10) {
+            0 if names.len() < 10 => {
+                drop(transport.push_layer_with(&spec, None, Residual::Feed));
+            }
+            1 if names.len() < 10 => {
+                let lowest = names.first().copied();
+                drop(transport.push_layer_with(&spec, lowest, Residual::Feed));
+            }
+            2 | 3 => {
+                drop(transport.pop_layer(Some("rate"), Duration::from_secs(1), Late::Close));
+            }
+            _ => {}
+        }
+    }
+}
+
 impl Protocol for Side {
     fn connection_made(&mut self, transport: &Transport) {
         let mut story = self.story.borrow_mut();
@@ -87,6 +117,9 @@ impl Protocol for Side {
 
     fn data_received(&mut self, transport: &Transport, data: &[u8]) -> usize {
         self.story.borrow_mut().check_order("data");
+        if self.changes {
+            self.change(transport);
+        }
         assert!(transport.is_reading() && !data.is_empty());
         let used = match self.random.below(4) {
             0 => data.len(),
@@ -136,6 +169,22 @@ impl Protocol for Side {
 
 /// Runs `count` connections of seeded streams against an echo, all in one loop.
 fn echo_of_seeded_streams(event_loop: &EventLoop, seed: u64, count: usize, len: usize) {
+    let plain = (Stack::new(), Stack::new());
+    echo_over_stacks(event_loop, seed, (count, len), plain, false);
+}
+
+/// The same over layers, which change meanwhile if it is wanted.
+fn echo_over_stacks(
+    event_loop: &EventLoop,
+    seed: u64,
+    (count, len): (usize, usize),
+    (up, down): (Stack, Stack),
+    changes: bool,
+) {
+    let kind = match up.names().any(|name| name == "tls") {
+        true => CloseKind::PeerClosedLayer,
+        false => CloseKind::PeerEof,
+    };
     let mut random = Random(seed);
     let sides = Rc::new(RefCell::new(2 * count));
     let done: Rc<dyn Fn(&Loop)> = Rc::new(move |lp| {
@@ -158,10 +207,11 @@ fn echo_of_seeded_streams(event_loop: &EventLoop, seed: u64, count: usize, len: 
                     sent: 0,
                     held: false,
                     echo: true,
+                    changes,
                     done: Rc::clone(&end),
                 }
             },
-            "127.0.0.1:0",
+            Listen::on("127.0.0.1:0").stack(down),
         )
         .expect("listens");
     let mut clients = Vec::new();
@@ -171,8 +221,9 @@ fn echo_of_seeded_streams(event_loop: &EventLoop, seed: u64, count: usize, len: 
         clients.push((Rc::clone(&story), to_send.clone()));
         let random = Random(random.below(1 << 30) as u64);
         let done = Rc::clone(&done);
-        let side = Side { story, random, to_send, sent: 0, held: false, echo: false, done };
-        event_loop.connect(side, address(&server));
+        let side =
+            Side { story, random, to_send, sent: 0, held: false, echo: false, changes, done };
+        event_loop.connect(side, Target::address(address(&server)).stack(up.clone()));
     }
     // In the simulation this is virtual time: a hang ends at once.
     let limit = event_loop.call_later(Duration::from_secs(60), |_| panic!("it hangs"));
@@ -184,9 +235,11 @@ fn echo_of_seeded_streams(event_loop: &EventLoop, seed: u64, count: usize, len: 
     for (story, sent) in &clients {
         let story = story.borrow();
         assert!(story.received == *sent, "seed {seed}: bytes came back wrong");
-        assert_eq!((story.made, story.established, story.ended, story.lost), (1, 1, 1, 1));
+        let told = (story.made, story.established, story.ended, story.lost);
+        let far: Vec<_> = stories.borrow().iter().map(|s| s.borrow().closed.clone()).collect();
+        assert_eq!(told, (1, 1, 1, 1), "seed {seed}: {:?} {far:?}", story.closed);
         let closed = story.closed.as_ref().expect("a record");
-        assert_eq!((closed.kind, closed.unsent, closed.unread), (CloseKind::PeerEof, 0, 0));
+        assert_eq!((closed.kind, closed.unsent, closed.unread), (kind, 0, 0));
     }
     assert_eq!(stories.borrow().len(), count);
     for story in &*stories.borrow() {
@@ -217,6 +270,35 @@ fn every_byte_comes_once_and_in_order_on_a_hostile_kernel() {
         let ledger = kernel.ledger();
         assert_eq!((ledger.open_descriptors, ledger.registered), (0, 0), "seed {seed}: {ledger:?}");
         assert_eq!(ledger.leaked_descriptors, 0, "seed {seed}: {ledger:?}");
+    }
+}
+
+#[test]
+fn every_byte_comes_once_and_in_order_through_layers_that_come_and_go() {
+    let (client, server) = tls_pair();
+    let rate = || RateLimit::new().write(1 << 40).read(1 << 40);
+    let stacks = [
+        (Stack::new(), Stack::new()),
+        (Stack::new().with(rate()), Stack::new().with(rate())),
+        (Stack::new().with(client.clone()), Stack::new().with(server.clone())),
+        (Stack::new().with(rate()).with(client), Stack::new().with(server).with(rate())),
+    ];
+    on_every_driver(|event_loop| {
+        for (seed, stacks) in (0..).zip(&stacks) {
+            echo_over_stacks(event_loop, seed, (10, 200_000), stacks.clone(), true);
+        }
+    });
+    for seed in 0..80 {
+        let mut config = Config::seeded(seed);
+        config.disturbance = Disturbance::stormy();
+        let driver = SimDriver::with(config);
+        let kernel = driver.kernel().clone();
+        let event_loop = EventLoop::with_driver(Box::new(driver));
+        let stacks = stacks[seed as usize % stacks.len()].clone();
+        echo_over_stacks(&event_loop, seed, (3, 20_000), stacks, true);
+        drop(event_loop);
+        let ledger = kernel.ledger();
+        assert_eq!((ledger.open_descriptors, ledger.registered), (0, 0), "seed {seed}: {ledger:?}");
     }
 }
 

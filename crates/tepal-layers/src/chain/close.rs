@@ -22,6 +22,10 @@ impl Chain {
         for floor in self.floors.iter_mut().rev() {
             floor.limit = floor.limit.filter(|_| !floor.ready);
             link.outbound.mark(OutMark::Finish(floor.id));
+            // One that waits to be put in below it comes in first, and then has to go.
+            for waiting in self.waiting.iter().filter(|waiting| waiting.above() == floor.id) {
+                link.outbound.mark(OutMark::Finish(waiting.id()));
+            }
         }
         self.dirty = self.all();
         self.check_wire();

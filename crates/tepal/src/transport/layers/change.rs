@@ -89,7 +89,8 @@ impl<H: Host> Engine<H> {
     /// # Errors
     ///
     /// What the spec finds wrong; `NoSuchLayer`; `Closing` while the connection is not
-    /// established, closes, or another layer is put in or taken out. Nothing has changed then.
+    /// established, closes, has ended its writing, or another layer is put in or taken out. Nothing
+    /// has changed then.
     /// Residual bytes that are to be rejected are no error here: they end the connection.
     ///
     /// [`layer_added`]: crate::engine::StreamProtocol::layer_added
@@ -167,10 +168,6 @@ impl<H: Host> Engine<H> {
         let name = self.with_open(key, |stream| {
             check_name(stream, layer)?;
             let layers = stream.layers.as_ref();
-            if layers.is_some_and(|layers| layers.wrote_eof) {
-                let text = "the writing side has been ended";
-                return Err(Error::misuse(ErrorKind::Closing, text));
-            }
             let names = layers.map(|layers| &layers.names[..]).unwrap_or_default();
             let wanted = |name: &&&'static str| layer.is_none_or(|layer| layer == **name);
             names.iter().rev().find(wanted).copied().ok_or_else(no_such_layer)
@@ -282,6 +279,10 @@ fn check_name<H: Host>(stream: &Stream<H>, name: Option<&str>) -> Result<(), Err
         .is_some_and(|layers| layers.popping.is_some() || layers.changing || layers.inbox.changes())
     {
         let text = "another layer is being put in or taken out";
+        return Err(Error::misuse(ErrorKind::Closing, text));
+    }
+    if stream.has_ended_output() {
+        let text = "the writing side has been ended";
         return Err(Error::misuse(ErrorKind::Closing, text));
     }
     let known = |name: &str| layers.is_some_and(|layers| layers.names.contains(&name));
