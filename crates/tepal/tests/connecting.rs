@@ -7,12 +7,12 @@ use std::io::ErrorKind;
 use std::rc::Rc;
 use std::time::Duration;
 
-use common::{Echo, Recorder, address, on_every_driver, run};
+use common::{Echo, Recorder, address, on_every_driver, on_every_driver_and_simulated, run};
 use tepal::Target;
 
 #[test]
 fn an_awaited_connection_echoes_and_has_told_its_protocol_first() {
-    on_every_driver(|event_loop| {
+    on_every_driver_and_simulated(|event_loop| {
         let server = event_loop.listen(|_| Echo, "127.0.0.1:0").expect("listens");
         let (recorder, log) = Recorder::new();
         let connecting = event_loop.create_connection(move || recorder, address(&server));
@@ -57,7 +57,7 @@ fn an_awaited_refusal_gives_the_kernels_error_and_makes_no_protocol() {
 
 #[test]
 fn a_missing_unix_socket_is_told_too() {
-    on_every_driver(|event_loop| {
+    on_every_driver_and_simulated(|event_loop| {
         let target = Target::unix("/nonexistent/tepal.sock");
         let connecting = event_loop.create_connection(|| Echo, target);
         let result = event_loop.run_until_complete(connecting).expect("the loop runs");
@@ -67,7 +67,7 @@ fn a_missing_unix_socket_is_told_too() {
 
 #[test]
 fn a_dropped_attempt_makes_no_protocol() {
-    on_every_driver(|event_loop| {
+    on_every_driver_and_simulated(|event_loop| {
         let server = event_loop.listen(|_| Echo, "127.0.0.1:0").expect("listens");
         let made = Rc::new(Cell::new(false));
         let flag = Rc::clone(&made);

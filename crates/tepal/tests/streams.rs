@@ -8,12 +8,13 @@ use std::net::TcpStream;
 use std::rc::Rc;
 use std::time::Duration;
 
-use common::{Echo, Log, Recorder, address, on_every_driver, run};
-use tepal::{CloseKind, Closed, Crossing, EventLoop, Protocol, Target, Transport};
+use common::script::{Step, serve};
+use common::{Echo, Log, Recorder, address, on_every_driver, on_every_driver_and_simulated, run};
+use tepal::{CloseKind, Closed, Crossing, Protocol, Target, Transport};
 
 #[test]
 fn an_echo_goes_there_and_back_and_ends_cleanly() {
-    on_every_driver(|event_loop| {
+    on_every_driver_and_simulated(|event_loop| {
         let server = event_loop.listen(|_| Echo, "127.0.0.1:0").expect("listens");
         let (recorder, log) = Recorder::new();
         let transport = event_loop.connect(recorder, address(&server));
@@ -35,7 +36,7 @@ fn an_echo_goes_there_and_back_and_ends_cleanly() {
 
 #[test]
 fn callbacks_come_in_their_order() {
-    on_every_driver(|event_loop| {
+    on_every_driver_and_simulated(|event_loop| {
         let server = event_loop
             .listen(
                 |_| {
@@ -63,10 +64,10 @@ fn callbacks_come_in_their_order() {
 
 #[test]
 fn a_refused_connect_is_told_once_and_with_the_error() {
-    on_every_driver(|event_loop| {
-        let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-        let nobody = free.local_addr().expect("its address");
-        drop(free);
+    on_every_driver_and_simulated(|event_loop| {
+        let server = event_loop.listen(|_| Echo, "127.0.0.1:0").expect("listens");
+        let nobody = address(&server);
+        server.close();
         let (recorder, log) = Recorder::new();
         event_loop.connect(recorder, nobody);
         run(event_loop);
@@ -132,28 +133,6 @@ fn sixteen_megabytes_pass_through_a_slow_reader_without_loss() {
     });
 }
 
-/// Runs a server whose protocol is `protocol` against a peer made of blocking calls.
-fn serve<P: Protocol>(
-    event_loop: &EventLoop,
-    protocol: P,
-    peer: impl FnOnce(TcpStream) + Send + 'static,
-) {
-    let protocol = RefCell::new(Some(protocol));
-    let server = event_loop
-        .listen(move |_| protocol.borrow_mut().take().expect("one connection"), "127.0.0.1:0")
-        .expect("listens");
-    let address = address(&server);
-    let peer = std::thread::spawn(move || {
-        let stream = TcpStream::connect(address).expect("connects");
-        stream.set_read_timeout(Some(Duration::from_secs(15))).expect("a time limit");
-        stream.set_nodelay(true).expect("an option");
-        peer(stream);
-    });
-    run(event_loop);
-    peer.join().expect("the peer is content");
-    server.close();
-}
-
 /// Takes lines by counts, keeping nothing itself.
 struct Lines {
     lines: Rc<RefCell<Vec<String>>>,
@@ -180,14 +159,13 @@ impl Protocol for Lines {
 
 #[test]
 fn a_protocol_that_keeps_no_buffer_gets_every_line_once() {
-    on_every_driver(|event_loop| {
+    on_every_driver_and_simulated(|event_loop| {
         for at_once in [true, false] {
             let lines = Rc::default();
-            serve(event_loop, Lines { lines: Rc::clone(&lines), at_once }, |mut stream| {
-                for piece in ["one\ntw", "o", "\n", "three\nfour\nfive\nrest"] {
-                    stream.write_all(piece.as_bytes()).expect("writes");
-                }
-            });
+            let pieces = ["one\ntw", "o", "\n", "three\nfour\nfive\nrest"];
+            let pieces = pieces.into_iter().map(|piece| Step::Write(piece.into()));
+            let protocol = Lines { lines: Rc::clone(&lines), at_once };
+            serve(event_loop, protocol, pieces.chain([Step::Close]));
             assert_eq!(*lines.borrow(), ["one", "two", "three", "four", "five"]);
         }
     });
@@ -195,7 +173,7 @@ fn a_protocol_that_keeps_no_buffer_gets_every_line_once() {
 
 #[test]
 fn a_count_above_what_was_offered_ends_the_connection() {
-    on_every_driver(|event_loop| {
+    on_every_driver_and_simulated(|event_loop| {
         struct Greedy(Rc<Cell<Option<CloseKind>>>);
         impl Protocol for Greedy {
             fn data_received(&mut self, _: &Transport, data: &[u8]) -> usize {
@@ -207,17 +185,15 @@ fn a_count_above_what_was_offered_ends_the_connection() {
             }
         }
         let kind = Rc::default();
-        serve(event_loop, Greedy(Rc::clone(&kind)), |mut stream| {
-            stream.write_all(b"x").expect("writes");
-            assert_eq!(stream.read(&mut [0; 8]).unwrap_or(0), 0);
-        });
+        let heard = serve(event_loop, Greedy(Rc::clone(&kind)), [Step::Write(b"x".into())]);
+        assert!(heard.bytes.is_empty());
         assert_eq!(kind.get(), Some(CloseKind::WrongCount));
     });
 }
 
 #[test]
 fn unused_bytes_at_the_limit_end_the_connection() {
-    on_every_driver(|event_loop| {
+    on_every_driver_and_simulated(|event_loop| {
         struct Stuck(Rc<RefCell<Option<Closed>>>);
         impl Protocol for Stuck {
             fn data_received(&mut self, _: &Transport, _: &[u8]) -> usize {
@@ -229,10 +205,8 @@ fn unused_bytes_at_the_limit_end_the_connection() {
             }
         }
         let closed = Rc::default();
-        serve(event_loop, Stuck(Rc::clone(&closed)), |mut stream| {
-            // The connection may be gone before all of it is written.
-            let _ = stream.write_all(&vec![7; 1 << 20]);
-        });
+        // The connection may be gone before all of it is written.
+        serve(event_loop, Stuck(Rc::clone(&closed)), [Step::Write(vec![7; 1 << 20])]);
         let closed = closed.borrow().clone().expect("it ended");
         assert_eq!(closed.kind, CloseKind::InputStalled);
         assert!(closed.unread >= 256 << 10 && closed.unread <= 512 << 10);
@@ -241,7 +215,7 @@ fn unused_bytes_at_the_limit_end_the_connection() {
 
 #[test]
 fn the_low_mark_holds_bytes_back_until_there_are_enough_or_the_end_comes() {
-    on_every_driver(|event_loop| {
+    on_every_driver_and_simulated(|event_loop| {
         struct Messages(Rc<RefCell<Vec<usize>>>);
         impl Protocol for Messages {
             fn connection_made(&mut self, transport: &Transport) {
@@ -256,11 +230,8 @@ fn the_low_mark_holds_bytes_back_until_there_are_enough_or_the_end_comes() {
             }
         }
         let sizes = Rc::default();
-        serve(event_loop, Messages(Rc::clone(&sizes)), |mut stream| {
-            for _ in 0..25 {
-                stream.write_all(&[1; 100]).expect("writes");
-            }
-        });
+        let pieces = std::iter::repeat_n(Step::Write(vec![1; 100]), 25).chain([Step::Close]);
+        serve(event_loop, Messages(Rc::clone(&sizes)), pieces);
         let sizes = sizes.borrow();
         let (last, others) = sizes.split_last().expect("some were offered");
         assert_eq!(*last, 500);
@@ -270,7 +241,7 @@ fn the_low_mark_holds_bytes_back_until_there_are_enough_or_the_end_comes() {
 
 #[test]
 fn no_byte_is_offered_while_reading_is_paused_even_if_it_is_buffered() {
-    on_every_driver(|event_loop| {
+    on_every_driver_and_simulated(|event_loop| {
         struct OneByOne {
             paused: Rc<Cell<bool>>,
             bytes: Rc<RefCell<Vec<u8>>>,
@@ -294,16 +265,14 @@ fn no_byte_is_offered_while_reading_is_paused_even_if_it_is_buffered() {
         }
         let bytes = Rc::default();
         let protocol = OneByOne { paused: Rc::default(), bytes: Rc::clone(&bytes) };
-        serve(event_loop, protocol, |mut stream| {
-            stream.write_all(b"0123456789").expect("writes");
-        });
+        serve(event_loop, protocol, [Step::Write(b"0123456789".into()), Step::Close]);
         assert_eq!(*bytes.borrow(), b"0123456789");
     });
 }
 
 #[test]
 fn a_half_closed_connection_still_answers() {
-    on_every_driver(|event_loop| {
+    on_every_driver_and_simulated(|event_loop| {
         struct Summary(usize);
         impl Protocol for Summary {
             fn data_received(&mut self, _: &Transport, data: &[u8]) -> usize {
@@ -322,19 +291,14 @@ fn a_half_closed_connection_still_answers() {
                 transport.event_loop().stop();
             }
         }
-        serve(event_loop, Summary(0), |mut stream| {
-            stream.write_all(&[0; 5000]).expect("writes");
-            stream.shutdown(std::net::Shutdown::Write).expect("half-closes");
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).expect("reads");
-            assert_eq!(answer, "5000 bytes");
-        });
+        let heard = serve(event_loop, Summary(0), [Step::Write(vec![0; 5000]), Step::Eof]);
+        assert_eq!(heard.bytes, b"5000 bytes");
     });
 }
 
 #[test]
 fn an_abort_resets_the_peer_and_counts_what_was_not_sent() {
-    on_every_driver(|event_loop| {
+    on_every_driver_and_simulated(|event_loop| {
         struct Abort(Rc<Cell<u64>>);
         impl Protocol for Abort {
             fn connection_established(&mut self, transport: &Transport) {
@@ -349,17 +313,15 @@ fn an_abort_resets_the_peer_and_counts_what_was_not_sent() {
             }
         }
         let unsent = Rc::default();
-        serve(event_loop, Abort(Rc::clone(&unsent)), |mut stream| {
-            let error = stream.read(&mut [0; 8]).expect_err("a reset");
-            assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
-        });
+        let heard = serve(event_loop, Abort(Rc::clone(&unsent)), []);
+        assert_eq!(heard.closed.map(|closed| closed.kind), Some(CloseKind::Reset));
         assert_eq!(unsent.get(), 10);
     });
 }
 
 #[test]
 fn a_reset_by_the_peer_is_told_apart_from_its_end() {
-    on_every_driver(|event_loop| {
+    on_every_driver_and_simulated(|event_loop| {
         struct Greets(Log);
         impl Protocol for Greets {
             fn connection_established(&mut self, transport: &Transport) {
@@ -371,10 +333,7 @@ fn a_reset_by_the_peer_is_told_apart_from_its_end() {
             }
         }
         let log = Log::default();
-        serve(event_loop, Greets(Rc::clone(&log)), |stream| {
-            // Closing a socket that holds unread bytes sends a reset.
-            stream.peek(&mut [0; 1]).expect("the greeting is there");
-        });
+        serve(event_loop, Greets(Rc::clone(&log)), [Step::Pause, Step::Reset]);
         let closed = log.borrow().closed.clone().expect("it ended");
         assert_eq!((closed.kind, closed.half), (CloseKind::Reset, Some(tepal::Half::Read)));
     });
@@ -382,7 +341,7 @@ fn a_reset_by_the_peer_is_told_apart_from_its_end() {
 
 #[test]
 fn a_panicking_protocol_loses_its_connection_and_nothing_else() {
-    on_every_driver(|event_loop| {
+    on_every_driver_and_simulated(|event_loop| {
         struct Panics(Rc<Cell<Option<CloseKind>>>);
         impl Protocol for Panics {
             fn data_received(&mut self, _: &Transport, _: &[u8]) -> usize {
@@ -400,10 +359,8 @@ fn a_panicking_protocol_loses_its_connection_and_nothing_else() {
             std::ops::ControlFlow::Continue(())
         });
         let kind = Rc::default();
-        serve(event_loop, Panics(Rc::clone(&kind)), |mut stream| {
-            stream.write_all(b"x").expect("writes");
-            assert_eq!(stream.read(&mut [0; 8]).unwrap_or(0), 0);
-        });
+        let heard = serve(event_loop, Panics(Rc::clone(&kind)), [Step::Write(b"x".into())]);
+        assert!(heard.bytes.is_empty());
         assert_eq!(kind.get(), Some(CloseKind::ProtocolFailed));
         assert_eq!(*payload.borrow(), Some("on purpose"));
     });
@@ -411,7 +368,7 @@ fn a_panicking_protocol_loses_its_connection_and_nothing_else() {
 
 #[test]
 fn lent_memory_is_read_into_and_comes_back() {
-    on_every_driver(|event_loop| {
+    on_every_driver_and_simulated(|event_loop| {
         struct Lends {
             buffer: Option<tepal::Buffer>,
             bytes: Rc<RefCell<Vec<u8>>>,
@@ -431,9 +388,9 @@ fn lent_memory_is_read_into_and_comes_back() {
         }
         let bytes = Rc::default();
         let buffer = Some(tepal::Buffer::zeroed(7));
-        serve(event_loop, Lends { buffer, bytes: Rc::clone(&bytes) }, |mut stream| {
-            stream.write_all(b"seven bytes at a time").expect("writes");
-        });
+        let written = Step::Write(b"seven bytes at a time".into());
+        let lends = Lends { buffer, bytes: Rc::clone(&bytes) };
+        serve(event_loop, lends, [written, Step::Close]);
         assert_eq!(*bytes.borrow(), b"seven bytes at a time");
     });
 }

@@ -6,12 +6,12 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
-use common::{on_every_driver, run};
+use common::{on_every_driver, on_every_driver_and_simulated, run};
 use tepal::{EventLoop, Interest};
 
 #[test]
 fn work_queued_during_a_turn_waits_for_the_next() {
-    on_every_driver(|event_loop| {
+    on_every_driver_and_simulated(|event_loop| {
         let order = Rc::new(RefCell::new(Vec::new()));
         let (a, b) = (Rc::clone(&order), Rc::clone(&order));
         event_loop.call_soon(move |lp| {
@@ -30,7 +30,7 @@ fn work_queued_during_a_turn_waits_for_the_next() {
 
 #[test]
 fn stop_ends_the_run_after_the_turn() {
-    on_every_driver(|event_loop| {
+    on_every_driver_and_simulated(|event_loop| {
         let count = Rc::new(Cell::new(0));
         for _ in 0..3 {
             let count = Rc::clone(&count);
@@ -47,7 +47,7 @@ fn stop_ends_the_run_after_the_turn() {
 
 #[test]
 fn timers_are_never_early_and_keep_the_order_of_equal_deadlines() {
-    on_every_driver(|event_loop| {
+    on_every_driver_and_simulated(|event_loop| {
         let order = Rc::new(RefCell::new(Vec::new()));
         let start = event_loop.time();
         for n in 0..200u64 {
@@ -68,7 +68,7 @@ fn timers_are_never_early_and_keep_the_order_of_equal_deadlines() {
 
 #[test]
 fn cancelled_callbacks_do_not_run() {
-    on_every_driver(|event_loop| {
+    on_every_driver_and_simulated(|event_loop| {
         let soon = event_loop.call_soon(|_| panic!("cancelled"));
         let later = event_loop.call_later(Duration::ZERO, |_| panic!("cancelled"));
         assert!(soon.is_pending() && later.is_pending());
@@ -81,7 +81,7 @@ fn cancelled_callbacks_do_not_run() {
 
 #[test]
 fn a_timer_starts_once_changes_its_interval_and_re_arms() {
-    on_every_driver(|event_loop| {
+    on_every_driver_and_simulated(|event_loop| {
         let fired = Rc::new(RefCell::new(Vec::new()));
         let log = Rc::clone(&fired);
         let start = event_loop.time();
@@ -252,7 +252,7 @@ fn a_waker_used_on_another_thread_wakes_the_task() {
 
 #[test]
 fn a_panicking_future_panics_its_waiter_and_leaves_the_loop_usable() {
-    on_every_driver(|event_loop| {
+    on_every_driver_and_simulated(|event_loop| {
         let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             event_loop.run_until_complete(async {
                 if true {
@@ -268,7 +268,7 @@ fn a_panicking_future_panics_its_waiter_and_leaves_the_loop_usable() {
 
 #[test]
 fn running_a_running_loop_is_an_error() {
-    on_every_driver(|event_loop| {
+    on_every_driver_and_simulated(|event_loop| {
         event_loop.call_soon(|lp| {
             assert!(lp.is_running());
             lp.stop();

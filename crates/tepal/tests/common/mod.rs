@@ -2,6 +2,8 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
 
+pub mod script;
+
 use std::cell::RefCell;
 use std::io::{Read, Write};
 use std::net::TcpStream;
