@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use tepal_layers::{Certificate, Roots, Tls, TlsBuilder};
 
-const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data");
+const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tepal-layers/tests/data");
 
 /// A file of that folder: `ca.pem`, `server.key`.
 pub(crate) fn file(name: &str) -> PathBuf {

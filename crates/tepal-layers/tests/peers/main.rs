@@ -18,3 +18,4 @@ mod openssl;
 mod proxies;
 mod starttls;
 mod stunnel;
+mod tap;

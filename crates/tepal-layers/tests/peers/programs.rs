@@ -36,7 +36,8 @@ pub(crate) fn all_present(programs: &[&str]) -> bool {
 /// Tells that a test could not run for want of `what`.
 pub(crate) fn tell_absent(what: &str) {
     let thread = std::thread::current();
-    let line = format!("{what}: tepal-layers, {}", thread.name().unwrap_or("a test"));
+    let test = thread.name().unwrap_or("a test");
+    let line = format!("{what}: {}, {test}", env!("CARGO_PKG_NAME"));
     println!("not run, absent here: {line}");
     let file = std::env::var_os("TEPAL_ABSENT_FILE").unwrap_or_else(|| panic!("absent: {line}"));
     let mut file = File::options().append(true).create(true).open(file).unwrap();
