@@ -1,0 +1,220 @@
+//! How TLS ends through the loop, with Python's ssl and Node, which end as they are told.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tepal::layers::ErrorKind;
+use tepal::{CloseKind, EventLoop, Late, Listen, Stack, Transport};
+
+use crate::certificates::{certificate, client, path, server};
+use crate::common::{address, on_every_driver, run};
+use crate::layered::{Call, Log, Script, Seen};
+use crate::programs::{Program, all_present, command};
+use crate::{as_client, as_server};
+
+const VERSIONS: [&str; 2] = ["TLSv1.2", "TLSv1.3"];
+const PYTHON: (&str, &str) = ("python3", "tls_peer.py");
+const NODE: (&str, &str) = ("node", "tls_peer.js");
+const ENDINGS: [&str; 7] = ["bye", "wait", "half", "cut", "silent", "reset", "echo"];
+const MANY: usize = 300_000;
+
+fn peer((program, script): (&str, &str), arguments: &[&str]) -> Program {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tepal-layers/tests/peers");
+    Program::start(command(program).arg(format!("{folder}/{script}")).args(arguments))
+}
+
+/// What we do about an ending once the peer has said `ok`, or has named it.
+fn answer(ending: &'static str, version: &str, transport: &Transport) {
+    match ending {
+        "wait" => transport.close(),
+        "half" if version == "TLSv1.3" => transport.write_eof().expect("TLS 1.3 can"),
+        "half" => {
+            assert!(transport.write_eof().is_err(), "TLS 1.2 cannot end one direction");
+            transport.close();
+        }
+        "silent" => {
+            // What becomes of it is the connection's end too, which is looked at.
+            let short = Duration::from_millis(50);
+            let _operation = transport.pop_layer(None, short, Late::Close).expect("it stands");
+        }
+        "echo" => {
+            let bytes: Vec<u8> = (0..MANY).map(|n| (n % 251) as u8).collect();
+            transport.write(&bytes);
+        }
+        _ => {}
+    }
+}
+
+/// The end was told as what it was.
+fn check(ending: &str, version: &str, prefix: usize, seen: &Seen) {
+    let closed = seen.closed.as_ref().expect("it has ended");
+    let expected = match ending {
+        "bye" => CloseKind::PeerClosedLayer,
+        "half" if version == "TLSv1.3" => CloseKind::PeerClosedLayer,
+        "cut" => CloseKind::TlsTruncated,
+        "silent" => CloseKind::ClosingTimedOut,
+        "reset" => CloseKind::Reset,
+        _ => CloseKind::Local,
+    };
+    assert_eq!(closed.kind, expected, "{version} {ending}: {closed:?}");
+    assert_eq!(seen.tls().version, version);
+    let eof = seen.events.iter().any(|event| event == "eof");
+    assert_eq!(eof, expected == CloseKind::PeerClosedLayer, "{ending}: {:?}", seen.events);
+    let more = match ending {
+        "half" if version == "TLSv1.3" => 40_000,
+        "echo" => MANY,
+        _ => 0,
+    };
+    assert_eq!(seen.bytes.len(), prefix + more, "{version} {ending}");
+}
+
+fn we_are_the_client(language: (&str, &str)) {
+    if !all_present(&[language.0]) {
+        return;
+    }
+    let files = ["server.pem", "server.key", "ca.pem"].map(path);
+    let files = files.each_ref().map(String::as_str);
+    for version in VERSIONS {
+        let program = peer(language, &[&["server", version][..], &files].concat());
+        let ports: [u16; 2] = program.wait_for("its ports", |text| {
+            let (_, rest) = text.split_once("ports ")?;
+            let ports: Vec<u16> = rest.lines().next()?.split(' ').flat_map(str::parse).collect();
+            ports.try_into().ok()
+        });
+        let [open, strict] = ports.map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+        let stack = Stack::new().with(client().build().expect("a client"));
+        on_every_driver(|event_loop| {
+            for ending in ENDINGS {
+                let mut count = 0;
+                let seen = as_client(event_loop, open, stack.clone(), move |transport, call| {
+                    match call {
+                        Call::Made => drop(transport.write(format!("{ending}\n").as_bytes())),
+                        Call::Data(data) => {
+                            if count == 0 {
+                                answer(ending, version, transport);
+                            }
+                            count += data.len();
+                            if count == 3 + MANY {
+                                transport.close();
+                            }
+                        }
+                        _ => {}
+                    }
+                    None
+                });
+                check(ending, version, 3, &seen);
+            }
+            let seen = as_client(event_loop, strict, stack.clone(), |_, _| None);
+            let closed = seen.closed.expect("it has ended");
+            assert_eq!(closed.kind, CloseKind::TlsAlert, "{closed:?}");
+            let alert = if version == "TLSv1.3" { 116 } else { 40 };
+            let error = closed.layer_error.expect("with the alert");
+            assert_eq!(error.kind(), ErrorKind::TlsAlert(alert));
+            let shown = client().certificate(certificate("client")).build().expect("a client");
+            let shown = Stack::new().with(shown);
+            let seen = as_client(event_loop, strict, shown, |transport, call| {
+                match call {
+                    Call::Made => drop(transport.write(b"wait\n")),
+                    Call::Data(_) => transport.close(),
+                    _ => {}
+                }
+                None
+            });
+            check("wait", version, 3, &seen);
+        });
+    }
+}
+
+fn we_are_the_server(language: (&str, &str)) {
+    if !all_present(&[language.0]) {
+        return;
+    }
+    let ca = path("ca.pem");
+    for version in VERSIONS {
+        let stack = Stack::new().with(server().build().expect("a server"));
+        on_every_driver(|event_loop| {
+            let (all, program) = serve_all(event_loop, &stack, version, |port| {
+                let port = port.to_string();
+                peer(language, &[&["client", version, &port, &ca][..], &ENDINGS].concat())
+            });
+            for (ending, seen) in ENDINGS.iter().zip(&all) {
+                check(ending, version, ending.len() + 1, &seen.borrow());
+            }
+            assert!(program.finish().0.success());
+        });
+    }
+}
+
+/// Serves one connection after another, each with the next ending.
+fn serve_all(
+    event_loop: &EventLoop,
+    stack: &Stack,
+    version: &'static str,
+    start: impl FnOnce(u16) -> Program,
+) -> (Vec<Log>, Program) {
+    let logs: Vec<Log> = ENDINGS.iter().map(|_| Log::default()).collect();
+    let mut coming = ENDINGS.into_iter().zip(logs.clone());
+    let factory = move |_: &tepal::Address| {
+        let (ending, log) = coming.next().expect("one connection for each ending");
+        let line = ending.len() + 1;
+        let mut count = 0;
+        Script::with_log(&log, move |transport: &Transport, call: &Call<'_>| {
+            match call {
+                Call::Data(data) => {
+                    let before = count;
+                    count += data.len();
+                    if before < line && count >= line {
+                        transport.write(b"ok\n");
+                        answer(ending, version, transport);
+                    }
+                    if count == line + MANY {
+                        transport.close();
+                    }
+                }
+                Call::Lost(_) if Some(&ending) == ENDINGS.last() => transport.event_loop().stop(),
+                _ => {}
+            }
+            None
+        })
+    };
+    let listen = Listen::on("127.0.0.1:0").stack(stack.clone());
+    let server = event_loop.listen(factory, listen).expect("listens");
+    let program = start(address(&server).port());
+    run(event_loop);
+    server.close();
+    (logs, program)
+}
+
+#[test]
+fn a_server_of_pythons_ssl_ends_in_every_way() {
+    we_are_the_client(PYTHON);
+}
+
+#[test]
+fn a_client_of_pythons_ssl_ends_in_every_way() {
+    we_are_the_server(PYTHON);
+}
+
+#[test]
+fn a_server_of_node_ends_in_every_way() {
+    we_are_the_client(NODE);
+}
+
+/// It has read nothing since the handshake, tickets neither, and is gone: what it sent is ours.
+#[test]
+fn a_client_that_leaves_its_tickets_unread_loses_nothing_that_it_sent() {
+    if !all_present(&["python3"]) {
+        return;
+    }
+    let ca = path("ca.pem");
+    let stack = Stack::new().with(server().build().expect("a server"));
+    on_every_driver(|event_loop| {
+        let start =
+            |port: u16| peer(PYTHON, &["client", "TLSv1.3", &port.to_string(), &ca, "deaf"]);
+        let (seen, _program) = as_server(event_loop, stack.clone(), start, |_, _| None);
+        assert_eq!(seen.bytes, b"deaf\n");
+        let kind = seen.kind();
+        let hard = [CloseKind::TlsTruncated, CloseKind::Reset, CloseKind::BrokenPipe];
+        assert!(hard.contains(&kind), "{kind:?}");
+    });
+}
