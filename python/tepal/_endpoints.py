@@ -13,12 +13,13 @@ import contextvars
 import logging
 import os
 import socket
-from asyncio import base_events, constants, selector_events, sslproto, unix_events
+from asyncio import base_events, constants, selector_events, unix_events
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ._children import watch_child
 from ._tepal import Listener
+from ._tls import InboundHandshake, SSLTransport, start_tls
 from ._transports import StreamTransport, open_stream
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class Endpoints(Base):
     connect_accepted_socket = _Asyncio.connect_accepted_socket
     create_unix_connection = _Unix.create_unix_connection
     create_unix_server = _Unix.create_unix_server
-    start_tls = _Asyncio.start_tls
+    start_tls = start_tls
 
     def _make_socket_transport(
         self,
@@ -82,7 +83,7 @@ class Endpoints(Base):
         ssl_shutdown_timeout: float | None = constants.SSL_SHUTDOWN_TIMEOUT,
         **keywords: Any,
     ) -> Any:
-        ssl_protocol = sslproto.SSLProtocol(
+        transport = SSLTransport(
             self,
             protocol,
             sslcontext,
@@ -92,8 +93,8 @@ class Endpoints(Base):
             ssl_handshake_timeout=ssl_handshake_timeout,
             ssl_shutdown_timeout=ssl_shutdown_timeout,
         )
-        self._make_socket_transport(rawsock, ssl_protocol, extra=extra, server=server, **keywords)
-        return ssl_protocol._app_transport
+        self._make_socket_transport(rawsock, transport, extra=extra, server=server, **keywords)
+        return transport
 
     # ---- servers: the seams of asyncio's Server
 
@@ -115,13 +116,11 @@ class Endpoints(Base):
         if sslcontext is not None:
 
             def factory() -> asyncio.BaseProtocol:
-                waiter = self.create_future()
-                waiter.add_done_callback(self._accepted_handshake_ended)
-                return sslproto.SSLProtocol(
+                return SSLTransport(
                     self,
                     protocol_factory(),
                     sslcontext,
-                    waiter,
+                    InboundHandshake(self),
                     True,
                     ssl_handshake_timeout=ssl_handshake_timeout,
                     ssl_shutdown_timeout=ssl_shutdown_timeout,
@@ -129,17 +128,6 @@ class Endpoints(Base):
 
         context = contextvars.copy_context() if context is None else context
         self._listeners[fd] = Listener(self, sock, factory, server, context, StreamTransport)
-
-    def _accepted_handshake_ended(self, waiter: asyncio.Future[None]) -> None:
-        error = None if waiter.cancelled() else waiter.exception()
-        # What went wrong with the peer was told by the protocol already, in debug mode.
-        if error is not None and self.get_debug():
-            self.call_exception_handler(
-                {
-                    "message": "Error on transport creation for incoming connection",
-                    "exception": error,
-                }
-            )
 
     def _stop_serving(self, sock: socket.socket) -> None:
         listener = self._listeners.pop(sock.fileno(), None)

@@ -76,6 +76,10 @@ class Lifetime(Base):
         open_count = self._close()
         self._close_executor()  # type: ignore[attr-defined]
         if open_count:
+            # `warnings` would import it, and an import may run finalizers, which warn as well and
+            # find it half imported.
+            import tracemalloc  # noqa: F401
+
             warnings.warn(
                 f"{self!r} was closed with {open_count} open transports",
                 ResourceWarning,

@@ -14,6 +14,7 @@
 //! | `errors`, `imports` | exceptions out of our errors; what is taken from asyncio, once |
 //! | `fastcall` | methods that take their arguments without a tuple or dict |
 //! | `stream` | stream transports, servers and their protocols |
+//! | `openssl` | TLS with an `ssl.SSLContext` |
 //! | `datagram` | datagram transports |
 //! | `address` | socket addresses in Python's form |
 //!
@@ -39,6 +40,7 @@ mod handle;
 mod host;
 mod imports;
 mod object;
+mod openssl;
 mod stream;
 
 use pyo3::prelude::*;
@@ -51,5 +53,6 @@ fn _tepal(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     handle::add_types(module)?;
     event_loop::add_types(module)?;
-    stream::add_types(module)
+    stream::add_types(module)?;
+    openssl::add_types(module)
 }

@@ -15,8 +15,10 @@ mod write;
 use pyo3::prelude::*;
 
 pub(crate) use listener::PyFactory;
-pub(crate) use protocol::PyStreamProtocol;
-pub(crate) use transport::StreamTransport;
+pub(crate) use protocol::{Manner, PyStreamProtocol, consumed};
+pub(crate) use reader::feed as feed_reader;
+pub(crate) use transport::{StreamTransport, write_limits};
+pub(crate) use write::{Readable, send};
 
 /// Adds the classes to the module.
 pub(crate) fn add_types(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -15,6 +15,7 @@ use crate::errors::{leaves_run, os_error};
 use crate::host::{PyEngine, PyHost};
 use crate::imports::imports;
 use crate::object::Ref;
+use crate::openssl::SslTransport;
 
 /// How a protocol wants its bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -28,14 +29,19 @@ pub(crate) enum Manner {
     Buffered,
     /// Exactly asyncio's `StreamReaderProtocol`: the bytes go into its reader.
     Reader,
+    /// The TLS of an `ssl=` transport: the bytes go into it as they are.
+    Ssl,
 }
 
 impl Manner {
-    pub(super) fn of(protocol: &Bound<'_, PyAny>) -> PyResult<Manner> {
+    pub(crate) fn of(protocol: &Bound<'_, PyAny>) -> PyResult<Manner> {
         let py = protocol.py();
         let imports = imports(py);
         if protocol.get_type().as_ptr() == imports.stream_reader_protocol.as_ptr() {
             return Ok(Manner::Reader);
+        }
+        if protocol.is_instance_of::<SslTransport>() {
+            return Ok(Manner::Ssl);
         }
         if protocol.is_instance(imports.buffered_protocol.bind(py))? {
             return Ok(Manner::Buffered);
@@ -235,6 +241,12 @@ impl StreamProtocol<PyHost> for PyStreamProtocol {
                 let Some((protocol, context)) = self.links(py) else { return Ok(Consumed::All) };
                 in_context(py, &context, || target::copy_in(py, &protocol, data)).map(|()| None)
             }
+            Manner::Ssl => {
+                let Some((protocol, context)) = self.links(py) else { return Ok(Consumed::All) };
+                // SAFETY: this manner is chosen by that type.
+                let ssl = unsafe { protocol.bind(py).cast_unchecked::<SslTransport>() };
+                in_context(py, &context, || SslTransport::received(&ssl, data)).map(|()| None)
+            }
             Manner::Plain | Manner::Counted => {
                 let bytes = PyBytes::new(py, data);
                 self.call(py, intern!(py, "data_received"), Some(bytes.as_any().as_borrowed()))
@@ -255,7 +267,9 @@ impl StreamProtocol<PyHost> for PyStreamProtocol {
                 engine,
                 error,
                 match manner {
-                    Manner::Buffered => "Fatal error: protocol.buffer_updated() call failed.",
+                    Manner::Buffered | Manner::Ssl => {
+                        "Fatal error: protocol.buffer_updated() call failed."
+                    }
                     _ => "Fatal error: protocol.data_received() call failed.",
                 },
             )),
@@ -423,7 +437,7 @@ pub(super) fn call_method<'py>(
     }
 }
 
-fn consumed(count: &Bound<'_, PyAny>, most: usize) -> PyResult<Consumed> {
+pub(crate) fn consumed(count: &Bound<'_, PyAny>, most: usize) -> PyResult<Consumed> {
     if count.is_instance_of::<PyBool>() || !count.is_instance_of::<pyo3::types::PyInt>() {
         let name = count.get_type().qualname()?;
         return Err(PyTypeError::new_err(format!(

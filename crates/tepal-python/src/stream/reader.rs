@@ -13,7 +13,7 @@ use super::protocol::call_method;
 use crate::imports::imports;
 use crate::object::Ref;
 
-pub(super) fn feed(py: Python<'_>, protocol: &Ref, data: &[u8]) -> PyResult<()> {
+pub(crate) fn feed(py: Python<'_>, protocol: &Ref, data: &[u8]) -> PyResult<()> {
     if feed_directly(py, protocol, data)? {
         return Ok(());
     }

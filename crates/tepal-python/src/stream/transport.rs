@@ -335,7 +335,7 @@ impl StreamTransport {
         low: Option<Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         let py = slf.py();
-        let (low, high) = write_limits(high, low)?;
+        let (low, high) = write_limits(high, low, 64 * 1024)?;
         let this = slf.get();
         if let (Some(state), Some(key)) = (this.state(py), this.inner.get(py).key.get()) {
             let crossing = state
@@ -422,14 +422,15 @@ pub(super) fn options() -> StreamOptions {
     options
 }
 
-/// asyncio's rules for the two marks.
+/// asyncio's rules for the two marks; `usual` is the high one if neither is given.
 pub(crate) fn write_limits(
     high: Option<Bound<'_, PyAny>>,
     low: Option<Bound<'_, PyAny>>,
+    usual: usize,
 ) -> PyResult<(usize, usize)> {
     let number = |value: Option<Bound<'_, PyAny>>| value.map(|v| v.extract::<i64>()).transpose();
     let (high, low) = (number(high)?, number(low)?);
-    let high = high.unwrap_or_else(|| low.map_or(64 * 1024, |low| low.saturating_mul(4)));
+    let high = high.unwrap_or_else(|| low.map_or(usual as i64, |low| low.saturating_mul(4)));
     let low = low.unwrap_or(high.div_euclid(4));
     match (usize::try_from(low), usize::try_from(high)) {
         (Ok(low), Ok(high)) if high >= low => Ok((low, high)),

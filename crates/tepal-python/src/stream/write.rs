@@ -19,6 +19,9 @@ use crate::imports::imports;
 /// Smaller `bytes` are copied: that costs less than keeping the object and gathering from it.
 const KEPT: usize = 4096;
 
+/// A vector of this size or more is handed on as it is: the engine sends it at once, if it can.
+const SENT_WHOLE: usize = 16 * 1024;
+
 /// Writes to a connection that has ended are logged from this one on, as asyncio does.
 const TOLD_FROM: u32 = 5;
 
@@ -138,6 +141,28 @@ fn wrote_after_end(transport: Borrowed<'_, '_, StreamTransport>) {
         }
     }
     count.set(count.get().saturating_add(1));
+}
+
+/// Sends the bytes of a protocol that is native too, which has looked at everything already; what
+/// was copied comes back.
+#[inline]
+pub(crate) fn send(
+    transport: Borrowed<'_, '_, StreamTransport>,
+    bytes: Vec<u8>,
+) -> Option<Vec<u8>> {
+    let py = transport.py();
+    let key = transport.get().inner.get(py).key.get();
+    let (Some(state), Some(key)) = (transport.get().state(py), key) else { return Some(bytes) };
+    if !is_open(transport, state, key) {
+        return Some(bytes);
+    }
+    let (crossing, copied) = if bytes.len() >= SENT_WHOLE {
+        (state.engine.stream_write_segment(key, Segment::from(bytes)), None)
+    } else {
+        (state.engine.stream_write(key, &bytes), Some(bytes))
+    };
+    after_write(transport, state, key, crossing);
+    copied
 }
 
 /// What follows from a write: above the high mark, after the kernel has had its chance, the

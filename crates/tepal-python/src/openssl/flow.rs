@@ -1,0 +1,151 @@
+//! How an `ssl=` connection lives: what comes from below, and the handshake.
+//!
+//! What the user's protocol sees is asyncio's `sslproto`: which callbacks come, inside which call,
+//! with which exception. Where asyncio loses data or hides an error, this does not:
+//! docs/design/openssl.md has the list.
+
+use pyo3::exceptions::{PyConnectionAbortedError, PyException};
+use pyo3::intern;
+use pyo3::prelude::*;
+
+use super::session::Step;
+use super::transport::{SslTransport, State, Told};
+use crate::stream::Manner;
+
+pub(super) const FATAL: &str = "Fatal error on transport";
+pub(super) const FATAL_PROTOCOL: &str = "Fatal error on SSL protocol";
+
+pub(super) type This<'a, 'py> = &'a Bound<'py, SslTransport>;
+
+impl SslTransport {
+    /// Ciphertext has arrived.
+    #[inline]
+    pub(crate) fn received(slf: This<'_, '_>, data: &[u8]) -> PyResult<()> {
+        let py = slf.py();
+        let inner = slf.get().inner.get(py);
+        match inner.state.get() {
+            State::Idle => Ok(()),
+            State::Open
+                if inner.manner.get() != Manner::Buffered && !inner.reading_paused.get() =>
+            {
+                SslTransport::read(slf, data)
+            }
+            _ => {
+                let Some(session) = slf.get().session(py) else { return Ok(()) };
+                session.feed(py, data)?;
+                SslTransport::advance(slf, &[])
+            }
+        }
+    }
+
+    /// Does what can be done with what has come.
+    pub(super) fn advance(slf: This<'_, '_>, fresh: &[u8]) -> PyResult<()> {
+        match slf.get().inner.get(slf.py()).state.get() {
+            State::Idle => Ok(()),
+            State::Handshaking => SslTransport::handshake(slf),
+            State::Open => SslTransport::read(slf, fresh),
+            State::Flushing => SslTransport::flush(slf),
+            State::Closing => SslTransport::shut_down(slf),
+        }
+    }
+
+    // ---- the handshake
+
+    pub(super) fn start_handshake(slf: This<'_, '_>) -> PyResult<()> {
+        let py = slf.py();
+        let inner = slf.get().inner.get(py);
+        inner.state.set(State::Handshaking);
+        let late = slf.getattr(intern!(py, "_handshake_late"))?;
+        slf.get().set_timer(py, inner.timeouts.get().0, late)?;
+        slf.call_method0(intern!(py, "_handshake_begins"))?;
+        SslTransport::handshake(slf)
+    }
+
+    fn handshake(slf: This<'_, '_>) -> PyResult<()> {
+        let py = slf.py();
+        let Some(session) = slf.get().session(py) else { return Ok(()) };
+        let result = session.handshake(py);
+        if slf.get().inner.get(py).state.get() != State::Handshaking {
+            // A callback of the context has ended the connection meanwhile.
+            return result.map(drop);
+        }
+        match result {
+            Ok(Step::Again) => {
+                SslTransport::send_output(slf)?;
+                SslTransport::tell_pressure(slf)
+            }
+            Ok(Step::Done(())) => SslTransport::handshake_done(slf),
+            Err(error) if is_ssl_error(py, &error) => {
+                // The alert that tells the peer why; asyncio keeps it to itself.
+                SslTransport::send_output(slf)?;
+                SslTransport::handshake_failed(slf, error)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn handshake_done(slf: This<'_, '_>) -> PyResult<()> {
+        let py = slf.py();
+        let inner = slf.get().inner.get(py);
+        slf.get().drop_timer(py)?;
+        inner.state.set(State::Open);
+        match slf.call_method0(intern!(py, "_handshake_done")) {
+            Err(error) if error.is_instance_of::<PyException>(py) => {
+                return SslTransport::handshake_failed(slf, error);
+            }
+            result => result?,
+        };
+        if inner.told.get() == Told::Nothing {
+            inner.told.set(Told::Made);
+            if let Some(protocol) = slf.get().protocol(py) {
+                protocol.call_method1(intern!(py, "connection_made"), (slf,))?;
+            }
+        }
+        SslTransport::tell_waiter(slf, None)?;
+        SslTransport::read(slf, &[])
+    }
+
+    pub(super) fn handshake_failed(slf: This<'_, '_>, error: PyErr) -> PyResult<()> {
+        let py = slf.py();
+        slf.get().drop_timer(py)?;
+        slf.get().inner.get(py).state.set(State::Idle);
+        let error = error.into_value(py).into_bound(py).into_any();
+        slf.call_method1(intern!(py, "_handshake_failed"), (&error,))?;
+        SslTransport::tell_waiter(slf, Some(error))
+    }
+
+    pub(super) fn handshake_late(slf: This<'_, '_>) -> PyResult<()> {
+        let py = slf.py();
+        let inner = slf.get().inner.get(py);
+        if inner.state.get() != State::Handshaking {
+            return Ok(());
+        }
+        let text = format!(
+            "SSL handshake is taking longer than {} seconds: aborting the connection",
+            inner.timeouts.get().0
+        );
+        SslTransport::fail(slf, PyConnectionAbortedError::new_err(text), FATAL)
+    }
+
+    pub(super) fn tell_waiter(slf: This<'_, '_>, error: Option<Bound<'_, PyAny>>) -> PyResult<()> {
+        let py = slf.py();
+        let waiter = slf.get().inner.get(py).links.borrow_mut().waiter.take();
+        match waiter {
+            Some(waiter) => {
+                slf.call_method1(intern!(py, "_tell_waiter"), (waiter.bind(py), error)).map(drop)
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Ends the connection because of an error, and tells of it.
+    pub(super) fn fail(slf: This<'_, '_>, error: PyErr, message: &str) -> PyResult<()> {
+        let py = slf.py();
+        let error = error.into_value(py);
+        slf.call_method1(intern!(py, "_fatal_error"), (error, message)).map(drop)
+    }
+}
+
+pub(super) fn is_ssl_error(py: Python<'_>, error: &PyErr) -> bool {
+    error.is_instance(py, super::classes(py).error.bind(py))
+}

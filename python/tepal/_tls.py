@@ -1,0 +1,273 @@
+"""The transport of `ssl=` and `start_tls`: the native half, and what is not on a hot path."""
+
+from __future__ import annotations
+
+import asyncio
+import warnings
+from asyncio import constants
+from typing import Any
+
+from ._native import logger
+from ._tepal import SSLTransport as NativeSSL
+from ._transports import _StreamInterface
+
+try:
+    import ssl
+except ImportError:  # Python can be built without.
+    ssl = None  # type: ignore[assignment]
+
+Loop = asyncio.AbstractEventLoop
+
+
+class _SSLInterface(_StreamInterface):
+    """What `isinstance` sees."""
+
+
+class SSLTransport(NativeSSL):
+    """A TLS connection over another transport, whose protocol it is. Made by the loop's methods."""
+
+    _start_tls_compatible = True
+    _sendfile_compatible = constants._SendfileMode.FALLBACK  # type: ignore[attr-defined]
+    _handshake_started: float | None = None
+    _closed: Any = None
+    _extra: dict[str, Any]
+
+    # `isinstance` asks for it after the type itself.
+    __class__ = property(lambda self: _SSLInterface)  # type: ignore[assignment]
+
+    def __init__(
+        self,
+        loop: Loop,
+        protocol: asyncio.BaseProtocol,
+        sslcontext: ssl.SSLContext | None,
+        waiter: asyncio.Future[None] | InboundHandshake | None,
+        server_side: bool = False,
+        server_hostname: str | None = None,
+        call_connection_made: bool = True,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+    ) -> None:
+        if ssl is None:
+            raise RuntimeError("stdlib ssl module not available")
+        handshake = _positive(
+            "ssl_handshake_timeout", ssl_handshake_timeout, constants.SSL_HANDSHAKE_TIMEOUT
+        )
+        shutdown = _positive(
+            "ssl_shutdown_timeout", ssl_shutdown_timeout, constants.SSL_SHUTDOWN_TIMEOUT
+        )
+        context = sslcontext or _default_context(server_side, server_hostname)
+        self._extra = {"sslcontext": context}
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        ssl_object = context.wrap_bio(
+            incoming,
+            outgoing,
+            server_side=server_side,
+            server_hostname=server_hostname if server_hostname and not server_side else None,
+        )
+        self._begin(
+            event_loop=loop,
+            protocol=protocol,
+            waiter=waiter,
+            ssl_object=ssl_object,
+            incoming=incoming,
+            outgoing=outgoing,
+            call_connection_made=call_connection_made,
+            handshake_timeout=handshake,
+            shutdown_timeout=shutdown,
+        )
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """Facts of TLS ("sslcontext", "ssl_object", "peercert", "cipher", "compression"), and those
+        of the transport below ("socket", "sockname", "peername").
+        """
+        if name in self._extra:
+            return self._extra[name]
+        below = self._below
+        return default if below is None else below.get_extra_info(name, default)
+
+    # ---- what the native half lets Python do
+
+    def _handshake_begins(self) -> None:
+        loop = self._loop
+        if loop.get_debug():
+            logger.debug("%r starts SSL handshake", self)
+            self._handshake_started = loop.time()
+
+    def _handshake_done(self) -> None:
+        ssl_object = self._ssl_object
+        peercert = ssl_object.getpeercert()
+        if self._handshake_started is not None:
+            seconds = self._loop.time() - self._handshake_started
+            logger.debug("%r: SSL handshake took %.1f ms", self, seconds * 1e3)
+        self._extra.update(
+            peercert=peercert,
+            cipher=ssl_object.cipher(),
+            compression=ssl_object.compression(),
+            ssl_object=ssl_object,
+        )
+
+    def _handshake_failed(self, error: BaseException) -> None:
+        message = "SSL handshake failed"
+        if isinstance(error, ssl.CertificateError):
+            message = "SSL handshake failed on verifying the certificate"
+        self._fatal_error(error, message)
+
+    @staticmethod
+    def _tell_waiter(waiter: asyncio.Future[None] | InboundHandshake, error: BaseException | None) -> None:
+        if waiter.done():
+            return
+        if error is None:
+            waiter.set_result(None)
+        else:
+            waiter.set_exception(error)
+
+    def _fatal_error(self, exc: BaseException, message: str = "Fatal error on transport") -> None:
+        below = self._below
+        if below is not None:
+            below._force_close(exc)
+        if isinstance(exc, OSError):
+            if self._loop.get_debug():
+                logger.debug("%r: %s", self, message, exc_info=exc)
+        elif not isinstance(exc, asyncio.CancelledError):
+            self._loop.call_exception_handler(
+                {"message": message, "exception": exc, "transport": below, "protocol": self}
+            )
+
+    def _pressure_failed(self, method: str, error: BaseException) -> None:
+        self._loop.call_exception_handler(
+            {
+                "message": f"protocol.{method}() failed",
+                "exception": error,
+                "transport": self,
+                "protocol": self.get_protocol(),
+            }
+        )
+
+    @staticmethod
+    def _eof_kept_open() -> None:
+        logger.warning("returning true from eof_received() has no effect when using ssl")
+
+    @staticmethod
+    def _wrote_after_end() -> None:
+        logger.warning("SSL connection is closed")
+
+    def _is_lost(self, below: Any) -> None:
+        """Keep how it ended, which the transport below knows."""
+        closed = getattr(below, "_closed", None)
+        if self._truncated and isinstance(closed, tuple):
+            text = "the bytes ended without TLS's close_notify"
+            closed = ("TlsTruncated", text, *closed[2:])
+        self._closed = closed
+
+    def __repr__(self) -> str:
+        below = self._below
+        return f"<{type(self).__name__} {self._state} over {below!r}>"
+
+    def __del__(self, _warn: Any = warnings.warn) -> None:
+        # Nothing was begun if it is closing already.
+        if not self.is_closing():
+            _warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
+
+
+class InboundHandshake:
+    """Waits for the handshake of an accepted connection, as a future does, for nobody."""
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+
+    def done(self) -> bool:
+        return False
+
+    def set_result(self, _: None) -> None:
+        pass
+
+    def set_exception(self, error: BaseException) -> None:
+        # What peers do wrong is told in debug mode only.
+        if self._loop.get_debug():
+            self._loop.call_exception_handler(
+                {
+                    "message": "Error on transport creation for incoming connection",
+                    "exception": error,
+                }
+            )
+
+
+def _positive(name: str, value: float | None, default: float) -> float:
+    if value is None:
+        return default
+    if value <= 0:
+        raise ValueError(f"{name} should be a positive number, got {value}")
+    return value
+
+
+def _default_context(server_side: bool, server_hostname: str | None) -> ssl.SSLContext:
+    """What `ssl=True` means."""
+    if server_side:
+        raise ValueError("Server side SSL needs a valid SSLContext")
+    context = ssl.create_default_context()
+    if not server_hostname:
+        context.check_hostname = False
+    return context
+
+
+async def start_tls(
+    loop: Loop,
+    transport: Any,
+    protocol: asyncio.BaseProtocol,
+    sslcontext: ssl.SSLContext,
+    *,
+    server_side: bool = False,
+    server_hostname: str | None = None,
+    ssl_handshake_timeout: float | None = None,
+    ssl_shutdown_timeout: float | None = None,
+) -> SSLTransport:
+    """Upgrade a transport to TLS; returns the transport that the protocol is to use from now on."""
+    if ssl is None:
+        raise RuntimeError("Python ssl module is not available")
+    if not isinstance(sslcontext, ssl.SSLContext):
+        raise TypeError(
+            f"sslcontext is expected to be an instance of ssl.SSLContext, got {sslcontext!r}"
+        )
+    if not getattr(transport, "_start_tls_compatible", False):
+        raise TypeError(f"transport {transport!r} is not supported by start_tls()")
+    waiter = loop.create_future()
+    upgraded = SSLTransport(
+        loop,
+        protocol,
+        sslcontext,
+        waiter,
+        server_side,
+        server_hostname,
+        call_connection_made=False,
+        ssl_handshake_timeout=ssl_handshake_timeout,
+        ssl_shutdown_timeout=ssl_shutdown_timeout,
+    )
+    if server_side:
+        _take_read_ahead(protocol, upgraded)
+    # No bytes before `connection_made`.
+    transport.pause_reading()
+    transport.set_protocol(upgraded)
+    made = loop.call_soon(upgraded.connection_made, transport)
+    resumed = loop.call_soon(transport.resume_reading)
+    try:
+        await waiter
+    except BaseException:
+        transport.close()
+        made.cancel()
+        resumed.cancel()
+        raise
+    return upgraded
+
+
+def _take_read_ahead(protocol: asyncio.BaseProtocol, transport: SSLTransport) -> None:
+    """A server's reader may hold the begin of the handshake already.
+
+    Only a server's: what a client has read before its own ClientHello cannot belong to the
+    handshake, and stays where it is.
+    """
+    if isinstance(protocol, asyncio.StreamReaderProtocol):
+        reader = protocol._stream_reader  # type: ignore[attr-defined]
+        buffer = None if reader is None else reader._buffer
+        if buffer:
+            transport._feed(bytes(buffer))
+            buffer.clear()
