@@ -69,7 +69,14 @@ extern "C" fn call_soon(
         let (lp, arguments) =
             unsafe { (Loop::of(py, object), Arguments::new(py, args, count, names)) };
         let state = lp.state(py)?;
-        let parts = parts("call_soon", object, arguments, 0, None)?;
+        let parts = match arguments.get(0) {
+            // What nearly every call looks like.
+            Some(callback) if names.is_null() => {
+                let rest = &arguments.positional()[1..];
+                Parts { event_loop: object, callback, arguments: rest, context: None }
+            }
+            _ => parts("call_soon", object, arguments, 0, None)?,
+        };
         state.check_open()?;
         if state.host().debug.get() {
             state.check_thread(py)?;
@@ -186,6 +193,7 @@ fn parts<'a, 'py>(
     let mut context = None;
     for (name, value) in arguments.keywords() {
         match name {
+            // What the C Task gives, as a name of its own.
             "context" => context = Some(value).filter(|value| !value.is_none()),
             "callback" if callback.is_none() => callback = Some(value),
             // Taken by `time_argument`.
@@ -283,6 +291,11 @@ impl State {
         if !self.host().debug.get() {
             return Ok(());
         }
+        Self::trace_always(py, handle)
+    }
+
+    #[cold]
+    fn trace_always(py: Python<'_>, handle: &HandleRef) -> PyResult<()> {
         let stack = imports(py).helpers.bind(py).call_method0("extract_stack")?;
         handle.set_traceback(stack);
         Ok(())

@@ -5,6 +5,7 @@
 //! give none or one), a list of freed objects, no wrapper around its destructor. Its array of
 //! arguments leaves the slot before them free, as the vectorcall protocol likes it.
 
+use std::cell::Cell;
 use std::ffi::c_void;
 use std::ptr::{self, NonNull};
 
@@ -44,9 +45,29 @@ pub(super) struct HandleObject {
     running: bool,
 }
 
-static FREE: UnderGil<FreeList> = UnderGil::new(FreeList(std::cell::RefCell::new(Vec::new())));
+/// How deep handles may free each other before the rest waits for the outermost. A chain of them, each
+/// an argument of the next, would otherwise take a stack frame per link.
+const DEPTH_MOST: u32 = 50;
 
-struct FreeList(std::cell::RefCell<Vec<*mut HandleObject>>);
+static FREED: UnderGil<Freed> = UnderGil::new(Freed {
+    lists: [const { FreeList { head: Cell::new(ptr::null_mut()), len: Cell::new(0) } }; 2],
+    depth: Cell::new(0),
+    waiting: Cell::new(ptr::null_mut()),
+});
+
+// Lists go through `weak_references`, which a freed object has no other use for.
+struct Freed {
+    // Of `Handle` and of `TimerHandle`: a freed object keeps its class.
+    lists: [FreeList; 2],
+    depth: Cell<u32>,
+    // Dead objects whose fields are not released yet.
+    waiting: Cell<*mut HandleObject>,
+}
+
+struct FreeList {
+    head: Cell<*mut HandleObject>,
+    len: Cell<usize>,
+}
 
 /// A reference to a handle.
 pub(crate) struct HandleRef(NonNull<HandleObject>);
@@ -69,57 +90,29 @@ impl HandleRef {
         when: Option<f64>,
     ) -> PyResult<HandleRef> {
         let context = match parts.context {
-            Some(context) => context.to_owned().into_ptr(),
+            // SAFETY: a live object.
+            Some(context) => unsafe { ffi::Py_NewRef(context.as_ptr()) },
             // SAFETY: the GIL is held.
             None => unsafe { ffi::PyContext_CopyCurrent() },
         };
-        if context.is_null() {
-            return Err(PyErr::fetch(py));
-        }
-        // Before anything of the object is owned, since it may fail.
-        let more = if parts.arguments.len() > INLINE {
-            // SAFETY: the arguments are live references.
-            let tuple = unsafe { tuple_of(parts.arguments) };
-            if tuple.is_null() {
-                // SAFETY: it was just made.
-                unsafe { ffi::Py_DECREF(context) };
-                return Err(PyErr::fetch(py));
-            }
-            tuple
-        } else {
-            ptr::null_mut()
-        };
-        let Some(object) = allocate(py, when.is_some()) else {
-            // SAFETY: they were just made.
+        let fits = parts.arguments.len() <= INLINE;
+        // SAFETY: the arguments are live references.
+        let more = if fits { ptr::null_mut() } else { unsafe { tuple_of(parts.arguments) } };
+        let object = allocate(py, when.is_some());
+        let Some(object) = object.filter(|_| !context.is_null() && (fits || !more.is_null()))
+        else {
+            // SAFETY: each is owned or null. An object that was made nonetheless is lost with the
+            // memory that ran out.
             unsafe {
-                ffi::Py_DECREF(context);
+                ffi::Py_XDECREF(context);
                 ffi::Py_XDECREF(more);
             }
             return Err(PyErr::fetch(py));
         };
-        // SAFETY: the object is new, ours alone, and not yet seen by the collector; all pointers
-        // are live references.
+        // SAFETY: the object is ours alone, and tracked once its fields are valid.
         unsafe {
-            let handle = object.as_ptr();
-            (*handle).weak_references = ptr::null_mut();
-            (*handle).event_loop = ffi::Py_NewRef(parts.event_loop);
-            (*handle).context = context;
-            (*handle).callback = ffi::Py_NewRef(parts.callback.as_ptr());
-            (*handle).more = more;
-            (*handle).traceback = ptr::null_mut();
-            (*handle).printed = ptr::null_mut();
-            (*handle).timer = 0;
-            (*handle).when = when.unwrap_or(0.0);
-            (*handle).count = 0;
-            (*handle).cancelled = false;
-            (*handle).running = false;
-            if more.is_null() {
-                (*handle).count = parts.arguments.len() as u8;
-                for (index, argument) in parts.arguments.iter().enumerate() {
-                    (*handle).arguments[1 + index] = ffi::Py_NewRef(*argument);
-                }
-            }
-            ffi::PyObject_GC_Track(handle.cast::<c_void>());
+            fill(object.as_ptr(), parts, context, more, when.unwrap_or(0.0));
+            ffi::PyObject_GC_Track(object.as_ptr().cast::<c_void>());
         }
         Ok(HandleRef(object))
     }
@@ -369,19 +362,58 @@ unsafe fn replace(place: *mut *mut ffi::PyObject, object: Bound<'_, PyAny>) {
     }
 }
 
-fn allocate(py: Python<'_>, timed: bool) -> Option<NonNull<HandleObject>> {
-    let class = if timed { &TIMER_HANDLE } else { &HANDLE };
-    let class = class.get(py).get();
-    let reused = FREE.get(py).0.borrow_mut().pop();
-    // SAFETY: `class` is a heap type whose objects are `HandleObject`s. A freed object has the
-    // same layout for both classes; `PyObject_Init` makes it new and counts its class.
+/// # Safety
+///
+/// `object` is new or from the free list, and known to nobody else; all pointers of `parts` are live,
+/// and `context` and `more` are owned.
+#[inline]
+unsafe fn fill(
+    object: *mut HandleObject,
+    parts: &Parts<'_, '_>,
+    context: *mut ffi::PyObject,
+    more: *mut ffi::PyObject,
+    when: f64,
+) {
+    // SAFETY: as the caller says.
     unsafe {
-        let object = match reused {
-            Some(object) => ffi::PyObject_Init(object.cast(), class).cast(),
-            None => ffi::PyObject_GC_New::<HandleObject>(class),
-        };
-        NonNull::new(object)
+        (*object).weak_references = ptr::null_mut();
+        (*object).event_loop = ffi::Py_NewRef(parts.event_loop);
+        (*object).context = context;
+        (*object).callback = ffi::Py_NewRef(parts.callback.as_ptr());
+        (*object).more = more;
+        (*object).traceback = ptr::null_mut();
+        (*object).printed = ptr::null_mut();
+        (*object).timer = 0;
+        (*object).when = when;
+        (*object).count = 0;
+        (*object).cancelled = false;
+        (*object).running = false;
+        if more.is_null() {
+            (*object).count = parts.arguments.len() as u8;
+            for (index, argument) in parts.arguments.iter().enumerate() {
+                (*object).arguments[1 + index] = ffi::Py_NewRef(*argument);
+            }
+        }
     }
+}
+
+#[inline]
+fn allocate(py: Python<'_>, timed: bool) -> Option<NonNull<HandleObject>> {
+    let list = &FREED.get(py).lists[usize::from(timed)];
+    let reused = list.head.get();
+    if let Some(object) = NonNull::new(reused) {
+        // SAFETY: an object in the list is ours; it still counts its class, and its own count, which
+        // is zero, becomes one.
+        unsafe {
+            list.head.set((*reused).weak_references.cast());
+            ffi::Py_INCREF(reused.cast());
+        }
+        list.len.set(list.len.get() - 1);
+        return Some(object);
+    }
+    let class = if timed { &TIMER_HANDLE } else { &HANDLE };
+    // SAFETY: it is a heap type whose objects are `HandleObject`s.
+    NonNull::new(unsafe { ffi::PyObject_GC_New::<HandleObject>(class.get(py).get()) })
 }
 
 /// # Safety
@@ -464,26 +496,59 @@ pub(super) extern "C" fn clear(object: *mut ffi::PyObject) -> std::ffi::c_int {
 
 // Called by CPython when the last reference is gone.
 pub(super) extern "C" fn dealloc(object: *mut ffi::PyObject) {
-    // SAFETY: nobody else knows the object any more; its class is counted by it.
+    let handle = object.cast::<HandleObject>();
+    // SAFETY: CPython frees objects with the GIL held.
+    let freed = FREED.get(unsafe { Python::assume_attached() });
+    let depth = freed.depth.get();
+    // SAFETY: nobody else knows the object any more.
     unsafe {
-        let handle = object.cast::<HandleObject>();
-        let class = ffi::Py_TYPE(object);
         ffi::PyObject_GC_UnTrack(object.cast::<c_void>());
         if !(*handle).weak_references.is_null() {
             ffi::PyObject_ClearWeakRefs(object);
         }
-        (*handle).running = false;
-        release_all(handle);
-        let mut free = FREE.get(Python::assume_attached()).0.borrow_mut();
-        let kept = free.len() < FREE_MOST;
-        if kept {
-            free.push(handle);
+        if depth >= DEPTH_MOST {
+            (*handle).weak_references = freed.waiting.replace(handle).cast();
+            return;
         }
-        drop(free);
-        if !kept {
+        freed.depth.set(depth + 1);
+        release_and_keep(freed, handle);
+        while depth == 0 && !freed.waiting.get().is_null() {
+            let next = freed.waiting.get();
+            freed.waiting.set((*next).weak_references.cast());
+            release_and_keep(freed, next);
+        }
+    }
+    freed.depth.set(depth);
+}
+
+/// # Safety
+///
+/// `handle` is dead: untracked, without weak references, and known to nobody else.
+#[inline]
+unsafe fn release_and_keep(freed: &Freed, handle: *mut HandleObject) {
+    // SAFETY: nobody sees the fields any more, so they are released in place; all but the rare ones
+    // are set again before the next use.
+    unsafe {
+        let object = handle.cast::<ffi::PyObject>();
+        ffi::Py_XDECREF((*handle).callback);
+        for index in 1..=usize::from((*handle).count) {
+            ffi::Py_DECREF((*handle).arguments[index]);
+        }
+        ffi::Py_XDECREF((*handle).more);
+        ffi::Py_XDECREF((*handle).context);
+        ffi::Py_XDECREF((*handle).event_loop);
+        ffi::Py_XDECREF((*handle).traceback);
+        ffi::Py_XDECREF((*handle).printed);
+        let class = ffi::Py_TYPE(object);
+        let timed = class == TIMER_HANDLE.get(Python::assume_attached()).get();
+        let list = &freed.lists[usize::from(timed)];
+        if list.len.get() < FREE_MOST {
+            (*handle).weak_references = list.head.replace(handle).cast();
+            list.len.set(list.len.get() + 1);
+        } else {
             ffi::PyObject_GC_Del(object.cast::<c_void>());
+            ffi::Py_DECREF(class.cast::<ffi::PyObject>());
         }
-        ffi::Py_DECREF(class.cast::<ffi::PyObject>());
     }
 }
 
