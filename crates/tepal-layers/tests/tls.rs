@@ -352,6 +352,35 @@ fn a_changed_byte_in_a_record_fails_the_connection_and_tells_nothing() {
     assert_eq!(pair.client.failure_kind(), Some(ErrorKind::TlsAlert(20)));
 }
 
+/// With its goodbye said, a TLS library may think that nothing can go wrong any more.
+#[test]
+fn a_bad_record_behind_our_own_close_is_an_error_and_no_panic() {
+    for half in [true, false] {
+        for bad in [0, 4, 20] {
+            let mut pair = tls_pair(client(), server());
+            pair.run();
+            match half {
+                true => pair.client.chain.write_eof().unwrap(),
+                false => pair.client.chain.close(),
+            }
+            pair.client.settle();
+            pair.server.write(b"attack at dawn").unwrap();
+            pair.server.settle();
+            let mut wire = pair.server.sent();
+            wire[bad] ^= 0x80;
+            pair.client.receive(&wire);
+            pair.client.receive_eof();
+            let kind = pair.client.failure_kind();
+            // A length that lies makes the record one that never ends, which who has closed need
+            // not wait for.
+            let given_up = bad == 4 && !half && pair.client.saw(&Seen::Closed);
+            let told = [Some(ErrorKind::TlsProtocol), Some(ErrorKind::TlsTruncated)];
+            assert!(told.contains(&kind) || given_up, "{half} {bad}: {kind:?}");
+            assert_eq!(pair.client.data(), b"");
+        }
+    }
+}
+
 #[test]
 fn a_handshake_above_its_limit_is_cut_off() {
     let stack = Stack::new().with(server().handshake_limit(2000).build().unwrap());

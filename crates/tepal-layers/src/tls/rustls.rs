@@ -1,4 +1,5 @@
 use std::ops::Deref;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use ::rustls::client::{ClientConnectionData, UnbufferedClientConnection};
 use ::rustls::server::{ServerConnectionData, UnbufferedServerConnection};
@@ -46,6 +47,8 @@ pub(super) struct RustlsEngine<M> {
     peer_closed: bool,
     // Something is to be processed though no bytes have come: the first flight.
     fresh: bool,
+    // We have said close_notify.
+    said_goodbye: bool,
     // A handshake message is spread over records of which not all have come. rustls keeps places
     // in the buffer until then, so it must be shown the same bytes again whatever is asked of it.
     retained: bool,
@@ -53,7 +56,8 @@ pub(super) struct RustlsEngine<M> {
 
 impl<M: Machine> RustlsEngine<M> {
     pub(super) fn new(machine: M) -> RustlsEngine<M> {
-        RustlsEngine { machine, peer_closed: false, fresh: true, retained: false }
+        let (peer_closed, said_goodbye, fresh, retained) = (false, false, true, false);
+        RustlsEngine { machine, peer_closed, fresh, said_goodbye, retained }
     }
 
     fn common(&self) -> &CommonState {
@@ -134,7 +138,11 @@ impl<M: Machine> Engine for RustlsEngine<M> {
                 break Ok(());
             }
             let rest = bytes.get_mut(used..).unwrap_or_default();
-            let UnbufferedStatus { mut discard, state } = self.machine.process(rest);
+            let Some(status) = look(&mut self.machine, rest, self.said_goodbye) else {
+                let message = "the peer sent a bad record behind our close_notify";
+                return Err(Error::remote(ErrorKind::TlsProtocol, message));
+            };
+            let UnbufferedStatus { mut discard, state } = status;
             let done = match state {
                 Ok(ConnectionState::ReadTraffic(mut traffic)) => loop {
                     match traffic.next_record() {
@@ -207,6 +215,7 @@ impl<M: Machine> Engine for RustlsEngine<M> {
     }
 
     fn close_notify(&mut self, inward: Inward<'_, '_>, out: &mut Vec<u8>) -> Result<(), Error> {
+        self.said_goodbye = true;
         self.writing(inward, out, |traffic, out| {
             let start = out.len();
             out.resize(start + 64, 0);
@@ -278,6 +287,27 @@ impl<M: Machine> RustlsEngine<M> {
                 _ => return,
             }
         }
+    }
+}
+
+/// Gives records to rustls; `None` if it panicked over them, and then it must not be asked again.
+///
+/// A build with debug assertions asserts that no fatal alert follows our close_notify, although
+/// any peer can make it want to send one by a bad record (<https://github.com/rustls/rustls/issues/959>).
+/// Nothing that comes from a peer may panic, so there it is an error, as it is without assertions.
+fn look<'c, 'i, M: Machine>(
+    machine: &'c mut M,
+    bytes: &'i mut [u8],
+    said_goodbye: bool,
+) -> Option<UnbufferedStatus<'c, 'i, M::Data>> {
+    if cfg!(debug_assertions) && said_goodbye {
+        let look = move || {
+            let (machine, bytes) = (machine, bytes); // moved in, so that what borrows them may leave
+            machine.process(bytes)
+        };
+        catch_unwind(AssertUnwindSafe(look)).ok()
+    } else {
+        Some(machine.process(bytes))
     }
 }
 
