@@ -430,3 +430,64 @@ fn s13_an_executor_that_drops_the_job_ends_the_question() {
         event_loop.set_resolver(None);
     });
 }
+
+// Every question gets an answer or an error by its deadline, whatever is lost on the way.
+fn many_at_once(event_loop: &EventLoop, count: usize) {
+    let zone = Zone::new();
+    for n in 0..count {
+        put(&zone, &format!("host{n}.test"), 60, &["127.0.0.1", "::1"]);
+    }
+    zone.borrow_mut().losses = (5, 5, 2);
+    zone.borrow_mut().seed = 99;
+    // The server's own socket overflows too.
+    let (timeout, attempts) = (Some(Duration::from_millis(800)), Some(5));
+    let settings = Settings { timeout, attempts, ..Settings::default() };
+    let resolver = resolver(event_loop, &zone, settings);
+    let lp: Loop = (**event_loop).clone();
+    let timeout = Some(Duration::from_secs(15));
+    let begin = event_loop.time();
+    let asked: Vec<_> = (0..count)
+        .map(|n| {
+            let host = format!("host{n}.test");
+            lp.spawn(lp.getaddrinfo(&AddrInfoQuery { timeout, ..query(&host, "80") }))
+        })
+        .collect();
+    let most = Rc::new(std::cell::Cell::new(0));
+    let watched = (Rc::clone(&most), resolver.clone());
+    let watch = event_loop.timer(Duration::from_micros(100), move |_, timer| {
+        watched.0.set(watched.0.get().max(watched.1.socket_count()));
+        timer.again();
+    });
+    watch.start();
+    let answers = event_loop.run_until_complete(async move {
+        let mut answers = Vec::new();
+        for task in asked {
+            answers.push(task.await);
+        }
+        answers
+    });
+    let answers = answers.expect("runs");
+    watch.stop();
+    assert!(event_loop.time().since(begin) <= Duration::from_millis(15_100));
+    let answered = answers.iter().filter(|answer| answer.is_ok()).count();
+    assert!(answered > count * 99 / 100, "{answered} of {count}");
+    assert!(most.get() <= 512, "{} sockets", most.get());
+    assert_eq!(resolver.socket_count(), 0);
+}
+
+#[test]
+fn five_thousand_questions_with_losses_end_in_time_with_512_sockets() {
+    let config = Config { max_descriptors: 8192, ..Config::seeded(3) };
+    let kernel = SimKernel::new(config);
+    many_at_once(&EventLoop::with_driver(Box::new(kernel.driver())), 5000);
+}
+
+#[test]
+fn the_same_on_the_real_kernel_and_without_a_thread() {
+    let threads = || std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count);
+    tepal::raise_descriptor_limit().expect("up to the hard limit");
+    let before = threads();
+    let event_loop = EventLoop::new().expect("a loop");
+    many_at_once(&event_loop, 1000);
+    assert!(threads() <= before, "no thread was started");
+}

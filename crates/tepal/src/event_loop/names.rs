@@ -237,6 +237,12 @@ impl Resolver {
 }
 
 impl Resolver {
+    /// How many sockets it has open now: at most
+    /// [`max_sockets`](tepal_names::resolver::Settings::max_sockets).
+    pub fn socket_count(&self) -> usize {
+        self.0.engine.upgrade().map_or(0, |engine| engine.resolver_sockets(self.0.key))
+    }
+
     pub(super) fn key(&self) -> ResolverKey<RustHost> {
         self.0.key
     }

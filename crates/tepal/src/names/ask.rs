@@ -63,6 +63,15 @@ impl<H: Host> Engine<H> {
         true
     }
 
+    /// How many sockets a resolver of the loop's own kind has open now: at most
+    /// [`Settings::max_sockets`].
+    pub fn resolver_sockets(&self, key: ResolverKey<H>) -> usize {
+        match self.core().names.borrow().resolvers.get(key.0) {
+            Some(Entry::Native(native)) => native.resolver.socket_count(),
+            _ => 0,
+        }
+    }
+
     /// Says which resolver serves questions that name none; `None`: one that is made of the
     /// system's files when it is first needed.
     ///
