@@ -5,6 +5,7 @@
 
 mod common;
 #[path = "common/namespace.rs"]
+#[allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
 mod namespace;
 #[path = "common/story.rs"]
 #[allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
@@ -283,5 +284,125 @@ fn a_peer_that_is_gone_without_a_word_is_found_by_the_limits() {
                 assert!(matches!(kind, CloseKind::ReadTimedOut | CloseKind::Aborted), "{kind:?}");
             }
         });
+    });
+}
+
+/// The system as a program finds it: files in /etc, name servers of others' making.
+const SYSTEM: &str = r#"
+ip link set lo up
+mount -t tmpfs tmpfs /mnt
+cat > /mnt/resolv.conf <<'END'
+nameserver 127.0.0.3
+nameserver 127.0.0.4
+search corp.example
+options timeout:1
+END
+echo '127.0.0.7 printer.corp.example printer' > /mnt/hosts
+echo 'hosts: files dns' > /mnt/nsswitch.conf
+for file in resolv.conf hosts nsswitch.conf; do
+  touch /etc/$file 2>/dev/null || true
+  mount --bind /mnt/$file /etc/$file
+done
+cat > /mnt/zone <<'END'
+$ORIGIN corp.example.
+$TTL 300
+@ IN SOA ns admin 1 2 3 4 60
+@ IN NS ns
+ns IN A 127.0.0.2
+www IN A 127.0.0.9
+www IN AAAA ::1
+alias IN CNAME www
+big IN TXT "BIG" "BIG" "BIG" "BIG" "BIG" "BIG" "BIG" "BIG" "BIG" "BIG"
+END
+long=$(printf 'x%.0s' $(seq 200))
+sed -i "s/BIG/$long/g" /mnt/zone
+cat > /mnt/nsd.conf <<'END'
+server:
+  ip-address: 127.0.0.2
+  username: ""
+  chroot: ""
+  zonesdir: "/mnt"
+  pidfile: "/mnt/nsd.pid"
+  xfrdfile: "/mnt/xfrd"
+  zonelistfile: "/mnt/zones"
+  xfrdir: "/mnt"
+  server-count: 1
+remote-control:
+  control-enable: no
+zone:
+  name: corp.example
+  zonefile: zone
+END
+cat > /mnt/unbound.conf <<'END'
+server:
+  interface: 127.0.0.3
+  username: ""
+  chroot: ""
+  directory: "/mnt"
+  pidfile: "/mnt/unbound.pid"
+  use-syslog: no
+  do-daemonize: no
+  module-config: "iterator"
+  do-not-query-localhost: no
+stub-zone:
+  name: corp.example
+  stub-addr: 127.0.0.2
+remote-control:
+  control-enable: no
+END
+nsd -d -c /mnt/nsd.conf >/dev/null 2>&1 &
+unbound -d -c /mnt/unbound.conf >/dev/null 2>&1 &
+dnsmasq --keep-in-foreground --conf-file=/dev/null --listen-address=127.0.0.4 \
+  --bind-interfaces --no-resolv --no-hosts --user= --pid-file= \
+  --host-record=www.corp.example,127.0.0.9,::1 --local=/example/ >/dev/null 2>&1 &
+for i in $(seq 200); do
+  [ $(ss -lun | grep -c "127.0.0.[234]:53 ") -ge 3 ] && break
+  sleep 0.05
+done
+"#;
+
+#[test]
+fn s17_names_are_found_as_the_systems_files_and_real_servers_have_them() {
+    let test = "s17_names_are_found_as_the_systems_files_and_real_servers_have_them";
+    let programs = ["nsd", "unbound", "dnsmasq", "ss"];
+    namespace::run(test, &programs, SYSTEM, || {
+        let threads = || std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count);
+        on_every_driver(|event_loop| {
+            let before = threads();
+            let ask = |host: &str| {
+                let found = event_loop.run_until_complete(event_loop.resolve(host, 80));
+                let found = found.expect("runs").unwrap_or_else(|error| panic!("{host}: {error}"));
+                found.iter().map(ToString::to_string).collect::<Vec<_>>()
+            };
+            // The hosts file, by name and by alias; then unbound, which asks nsd.
+            assert_eq!(ask("printer"), ["127.0.0.7:80"]);
+            for name in ["www", "www.corp.example", "alias", "ALIAS.corp.example."] {
+                assert_eq!(ask(name), ["[::1]:80", "127.0.0.9:80"], "{name}");
+            }
+            // More than a datagram holds comes over TCP.
+            let asked = event_loop.lookup_records("big", tepal::names::RecordType::TXT);
+            let answer = event_loop.run_until_complete(asked).expect("runs").expect("is there");
+            assert_eq!(answer.records.len(), 1);
+            let unknown = event_loop.run_until_complete(event_loop.resolve("nobody.example", 80));
+            assert!(unknown.expect("runs").is_err());
+            // S21: nobody listens at ::1.
+            let server = event_loop.listen(|_: &tepal::Address| Echo, "127.0.0.9:0");
+            let port = address(&server.expect("a port")).port();
+            let connecting = event_loop.create_connection(Story::new, Target::host("www", port));
+            let transport =
+                event_loop.run_until_complete(connecting).expect("runs").expect("connects");
+            let peer = transport.peer_address().expect("connected").to_string();
+            assert_eq!(peer, format!("127.0.0.9:{port}"));
+            transport.abort();
+            assert_eq!(threads(), before, "S12");
+        });
+        // The first server dies: the second one answers.
+        shell(
+            "kill $(cat /mnt/unbound.pid)
+             while ss -lun | grep -q '127.0.0.3:53 '; do sleep 0.02; done",
+        );
+        let event_loop = EventLoop::new().expect("a loop");
+        let found = event_loop.run_until_complete(event_loop.resolve("www", 80)).expect("runs");
+        assert_eq!(found.expect("dnsmasq knows").len(), 2);
     });
 }

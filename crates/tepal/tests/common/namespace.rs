@@ -5,7 +5,7 @@ use std::process::Command;
 
 const INSIDE: &str = "TEPAL_INSIDE_NAMESPACE";
 
-/// Runs this test again in new user, network and mount namespaces, after `script`, where it calls
+/// Runs this test again in new network and mount namespaces, after `script`, where it calls
 /// `inside`.
 ///
 /// Where a program or the right to make a namespace is absent, the file that `make test` names in
@@ -24,7 +24,7 @@ pub fn run(test: &str, programs: &[&str], script: &str, inside: impl FnOnce()) {
     let exe = std::env::current_exe().expect("runs");
     let script = format!("set -e\n{script}\nexec \"$0\" --exact {test} --nocapture");
     let output = Command::new("unshare")
-        .args(["-rnm", "--pid", "--fork", "--kill-child", "sh", "-c", &script])
+        .args([namespaces(), "--pid", "--fork", "--kill-child", "sh", "-c", &script])
         .arg(exe)
         .env("PATH", path())
         .env(INSIDE, "1")
@@ -36,6 +36,13 @@ pub fn run(test: &str, programs: &[&str], script: &str, inside: impl FnOnce()) {
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr),
     );
+}
+
+/// The user's own namespace is only for who is not root: some servers want to change their group,
+/// which is refused there.
+fn namespaces() -> &'static str {
+    // SAFETY: geteuid(2) reads a number and cannot fail.
+    if unsafe { libc::geteuid() } == 0 { "-nm" } else { "-rnm" }
 }
 
 /// Runs a command line in the namespace.
@@ -60,7 +67,7 @@ fn what_is_absent(programs: &[&str]) -> Option<String> {
             return Some((*program).to_owned());
         }
     }
-    let works = Command::new("unshare").args(["-rnm", "true"]).output();
+    let works = Command::new("unshare").args([namespaces(), "true"]).output();
     match works {
         Ok(output) if output.status.success() => None,
         _ => Some("the right to make namespaces".to_owned()),
