@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import warnings
-from asyncio import constants
+from asyncio import constants, sslproto
 from typing import Any
 
-from ._native import logger
 from ._tepal import SSLTransport as NativeSSL
 from ._transports import _StreamInterface
 
@@ -90,7 +89,7 @@ class SSLTransport(NativeSSL):
     def _handshake_begins(self) -> None:
         loop = self._loop
         if loop.get_debug():
-            logger.debug("%r starts SSL handshake", self)
+            sslproto.logger.debug("%r starts SSL handshake", self)
             self._handshake_started = loop.time()
 
     def _handshake_done(self) -> None:
@@ -98,7 +97,7 @@ class SSLTransport(NativeSSL):
         peercert = ssl_object.getpeercert()
         if self._handshake_started is not None:
             seconds = self._loop.time() - self._handshake_started
-            logger.debug("%r: SSL handshake took %.1f ms", self, seconds * 1e3)
+            sslproto.logger.debug("%r: SSL handshake took %.1f ms", self, seconds * 1e3)
         self._extra.update(
             peercert=peercert,
             cipher=ssl_object.cipher(),
@@ -127,7 +126,7 @@ class SSLTransport(NativeSSL):
             below._force_close(exc)
         if isinstance(exc, OSError):
             if self._loop.get_debug():
-                logger.debug("%r: %s", self, message, exc_info=exc)
+                sslproto.logger.debug("%r: %s", self, message, exc_info=exc)
         elif not isinstance(exc, asyncio.CancelledError):
             self._loop.call_exception_handler(
                 {"message": message, "exception": exc, "transport": below, "protocol": self}
@@ -145,11 +144,11 @@ class SSLTransport(NativeSSL):
 
     @staticmethod
     def _eof_kept_open() -> None:
-        logger.warning("returning true from eof_received() has no effect when using ssl")
+        sslproto.logger.warning("returning true from eof_received() has no effect when using ssl")
 
     @staticmethod
     def _wrote_after_end() -> None:
-        logger.warning("SSL connection is closed")
+        sslproto.logger.warning("SSL connection is closed")
 
     def _is_lost(self, below: Any) -> None:
         """Keep how it ended, which the transport below knows."""
