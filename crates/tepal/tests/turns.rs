@@ -338,3 +338,43 @@ fn handles_that_outlive_their_loop_keep_nothing_of_it_open() {
         drop((handle, later, timer, watcher, sleep));
     });
 }
+
+#[test]
+fn futures_that_wait_are_dropped_with_their_loop() {
+    on_every_driver(|_| {
+        let event_loop = tepal::EventLoop::new().expect("a loop");
+        let held = Rc::new(());
+        let server = event_loop.listen(|_| common::Echo, "127.0.0.1:0").expect("listens");
+        let connecting = event_loop.create_connection(|| common::Echo, common::address(&server));
+        let never_run = Rc::clone(&held);
+        let (sleeps, connects, drains, waits) =
+            (Rc::clone(&held), Rc::clone(&held), Rc::clone(&held), Rc::clone(&held));
+        let sleep = event_loop.sleep(Duration::from_secs(60));
+        let lp: tepal::Loop = (*event_loop).clone();
+        event_loop.spawn(async move {
+            sleep.await;
+            drop(sleeps);
+        });
+        event_loop.spawn(async move {
+            let transport = connecting.await.expect("connects");
+            std::future::pending::<()>().await;
+            drop((transport, connects));
+        });
+        event_loop.spawn(async move {
+            lp.sleep(Duration::from_millis(3)).await;
+            server.drain(Duration::from_secs(60)).await;
+            drop(drains);
+        });
+        let task = event_loop.spawn(async move {
+            std::future::pending::<()>().await;
+            drop(waits);
+        });
+        event_loop.call_later(Duration::from_millis(5), |lp| lp.stop());
+        event_loop.run_forever().expect("runs");
+        event_loop.spawn(async move { drop(never_run) });
+        assert_eq!(Rc::strong_count(&held), 6);
+        drop(event_loop);
+        assert_eq!(Rc::strong_count(&held), 1);
+        assert!(task.is_finished());
+    });
+}

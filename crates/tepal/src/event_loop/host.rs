@@ -12,8 +12,9 @@ use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
+use std::task::Waker;
 
-use tepal_base::CallOnce;
+use tepal_base::{CallOnce, Slab};
 use tepal_layers::{Side, Stack};
 
 use super::server::ServerState;
@@ -29,6 +30,9 @@ pub struct RustHost {
     pub(super) id: u64,
     panics: RefCell<PanicHook>,
     troubles: RefCell<TroubleHook>,
+    // The wakers of spawned futures that are not done: with the loop they go too, even where a
+    // future and its waker hold each other.
+    pub(super) tasks: RefCell<Slab<Option<Waker>>>,
     pub(super) servers: RefCell<HashMap<ListenerKey<RustHost>, Rc<ServerState>>>,
     // Kept alive as long as it is the loop's default.
     pub(super) default_resolver: RefCell<Option<super::Resolver>>,
@@ -65,6 +69,7 @@ impl RustHost {
             // The process's panic hook has printed it by now.
             panics: RefCell::new(Box::new(|_| Flow::Continue(()))),
             troubles: RefCell::new(Box::new(|what, error| eprintln!("tepal: {what}: {error}"))),
+            tasks: RefCell::new(Slab::new()),
             servers: RefCell::new(HashMap::new()),
             default_resolver: RefCell::new(None),
         }

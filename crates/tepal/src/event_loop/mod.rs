@@ -145,6 +145,14 @@ impl EventLoop {
     ///
     /// `ResourceBusy` inside a callback of this loop.
     pub fn close(self) -> io::Result<usize> {
+        self.end()
+    }
+
+    // Futures first, while what wakes them still finds the loop.
+    fn end(&self) -> io::Result<usize> {
+        if !self.is_running() {
+            task::queue_all(self);
+        }
         self.0.0.close()
     }
 
@@ -176,11 +184,11 @@ impl Deref for EventLoop {
 
 impl Drop for EventLoop {
     fn drop(&mut self) {
-        LOOPS.with_borrow_mut(|loops| loops.remove(&self.0.0.host().id));
         // Running: dropped inside a callback. The run ends, and the last handle frees the loop.
-        if self.0.0.close().is_err() {
+        if self.end().is_err() {
             self.0.stop();
         }
+        LOOPS.with_borrow_mut(|loops| loops.remove(&self.0.0.host().id));
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
-use tepal_base::{CallOnce, Instant};
+use tepal_base::{CallOnce, Instant, Key};
 
 use super::host::{Job, RustHost};
 use super::{EventLoop, Loop, Remote, WeakLoop};
@@ -97,7 +97,17 @@ impl<T: 'static> Task<T> {
                 }
             }
         };
+        let tasks = &lp.engine().host().tasks;
+        let listed = Listed { lp: lp.downgrade(), key: tasks.borrow_mut().insert(None) };
+        let key = listed.key;
+        let future = async move {
+            let _listed = listed;
+            future.await
+        };
         let (runnable, task) = async_task::spawn_local(future, schedule);
+        if let Some(place) = tasks.borrow_mut().get_mut(key) {
+            *place = Some(runnable.waker());
+        }
         runnable.schedule();
         Task(Some(task))
     }
@@ -111,6 +121,27 @@ impl<T: 'static> Task<T> {
     pub fn is_finished(&self) -> bool {
         self.0.as_ref().is_none_or(|task| task.is_finished())
     }
+}
+
+/// The place of a future among those of its loop, as long as the future exists.
+struct Listed {
+    lp: WeakLoop,
+    key: Key<Option<Waker>>,
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        if let Some(lp) = self.lp.get() {
+            let waker = lp.engine().host().tasks.borrow_mut().remove(self.key);
+            drop(waker);
+        }
+    }
+}
+
+/// Queues all futures, for a loop that is about to drop its queue: so they are dropped too.
+pub(super) fn queue_all(lp: &Loop) {
+    let tasks = lp.engine().host().tasks.borrow_mut().drain();
+    tasks.into_iter().flatten().for_each(Waker::wake);
 }
 
 impl<T> Future for Task<T> {
