@@ -169,6 +169,13 @@ impl Chain {
         Ok(())
     }
 
+    /// Has every layer stepped at the next poll, whatever it asked to wait for: for layers of a
+    /// user's that something outside of the chain has given work.
+    pub fn wake(&mut self) {
+        self.floors.iter_mut().for_each(|floor| floor.need = 0);
+        self.dirty = self.all();
+    }
+
     /// Whether a layer is being taken out, or waits to be put in: no other change may begin.
     pub fn is_changing(&self) -> bool {
         !self.waiting.is_empty() || self.floors.iter().any(|floor| floor.popped)

@@ -79,6 +79,8 @@ pub(crate) struct Core<H: Host> {
     pub(crate) dirty: RefCell<Vec<StreamKey<H>>>,
     // The stream whose bytes a protocol looks at now: it is flushed behind that, without the list.
     pub(crate) reading: Cell<Option<StreamKey<H>>>,
+    // The stream whose chain the pump has.
+    pub(crate) pumping: Cell<Option<StreamKey<H>>>,
     // Blocks for what is on its way, in all layers.
     pub(crate) workspace: Workspace,
     // Empty pipes for joins.
@@ -189,6 +191,7 @@ impl<H: Host> Engine<H> {
             triggers: RefCell::new(BTreeMap::new()),
             dirty: RefCell::new(Vec::new()),
             reading: Cell::new(None),
+            pumping: Cell::new(None),
             workspace: Workspace::new(BLOCK_LEN),
             pipes: RefCell::new(Vec::new()),
             names: RefCell::new(Names::new()),

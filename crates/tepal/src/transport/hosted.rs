@@ -44,10 +44,15 @@ impl<H: Host> Engine<H> {
         let mut objects = self.core().objects.borrow_mut();
         let Some(stream) = stream(&mut objects, key) else { return };
         stream.offer |= !stream.unread.is_empty();
-        stream.may_lend = true;
-        if stream.queue_read() {
-            drop(objects);
+        (stream.may_lend, stream.wants_io_out) = (true, true);
+        stream.layers.iter_mut().for_each(|layers| layers.offer_again = true);
+        let (read, pump) = (stream.queue_read(), stream.queue_pump());
+        drop(objects);
+        if read {
             self.push_step(key, crate::engine::Step::Read);
+        }
+        if pump {
+            self.push_step(key, crate::engine::Step::Pump);
         }
     }
 

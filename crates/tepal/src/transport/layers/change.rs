@@ -210,6 +210,18 @@ impl<H: Host> Engine<H> {
         Ok(())
     }
 
+    /// Has every layer of a stream stepped by the end of the turn: for layers of the host's users
+    /// that something outside has given work (a timer, another thread's answer). Harmless at any
+    /// time.
+    pub fn stream_wake_layers(&self, key: StreamKey<H>) {
+        self.ask(key, |layers| layers.inbox.push(Request::Wake));
+    }
+
+    /// The stream whose layers are being moved now: what a layer that is stepped belongs to.
+    pub fn stream_pumping(&self) -> Option<StreamKey<H>> {
+        self.core().pumping.get()
+    }
+
     /// The names of a stream's layers, from the wire upward.
     pub fn stream_layers(&self, key: StreamKey<H>) -> Vec<&'static str> {
         let mut objects = self.core().objects.borrow_mut();

@@ -28,6 +28,7 @@ pub(in crate::transport) enum Request<H: Host> {
     File(FilePart<H>),
     WriteEof,
     Close,
+    Wake,
     Push(Pushed),
     Pop {
         layer: Option<String>,

@@ -42,6 +42,7 @@ impl<H: Host> Engine<H> {
             taken = self.take_chain(key);
         }
         let Some(mut chain) = taken else { return Flow::Continue(()) };
+        let outer = core.pumping.replace(Some(key));
         let turn = Turn::new(self.now(), &core.workspace);
         chain.set_budget(BUDGET);
         let mut flow = Flow::Continue(());
@@ -67,6 +68,7 @@ impl<H: Host> Engine<H> {
                 }
             }
         }
+        core.pumping.set(outer);
         self.put_chain(key, chain);
         flow
     }
@@ -80,6 +82,7 @@ impl<H: Host> Engine<H> {
     pub(in crate::transport) fn stream_advance(&self, key: StreamKey<H>) {
         let core = self.core();
         let Some(mut chain) = self.take_chain(key) else { return };
+        let outer = core.pumping.replace(Some(key));
         let turn = Turn::new(self.now(), &core.workspace);
         chain.set_budget(BUDGET);
         while self.apply_inbox(key, &mut chain, turn) {
@@ -88,6 +91,7 @@ impl<H: Host> Engine<H> {
                 break;
             }
         }
+        core.pumping.set(outer);
         self.put_chain(key, chain);
     }
 
@@ -268,6 +272,7 @@ impl<H: Host> Engine<H> {
                 }
             }
             Request::Close => chain.close(),
+            Request::Wake => chain.wake(),
             Request::Push(pushed) => {
                 let below = pushed.below.as_deref();
                 let result =
