@@ -6,17 +6,98 @@
 
 from __future__ import annotations
 
+from ._errors import (
+    Closed,
+    CloseKind,
+    ClosingTimeout,
+    ConnectError,
+    HandshakeError,
+    HandshakeTimeout,
+    InputStalled,
+    LayerError,
+    QuietTimeout,
+    ResidualRejected,
+    TLSAlert,
+    TLSTruncated,
+)
+from ._layer import Layer, LayerRecipe, ProtocolLayer
+from ._layers import (
+    TLS,
+    Delimiter,
+    HTTPConnect,
+    HTTPConnectServer,
+    Idle,
+    LayerSpec,
+    LengthPrefixed,
+    Lines,
+    Netstrings,
+    ProxyHeader,
+    RateGroup,
+    RateLimit,
+    Socks4,
+    Socks5,
+    SocksServer,
+    Tap,
+)
 from ._loop import Loop
 from ._resolver import Resolver, SystemResolver
+from ._protocol import LineProtocol, NetstringProtocol, Protocol
+from ._reaching import Attempt, Backoff, Phase, Problem, Timeouts
+from ._records import ProxyInfo, ProxyRequest, TLSInfo
 from ._run import new_event_loop, run
+from ._stacks import Limits, Server
 from ._tepal import READ, WRITE, Timer, Watcher, __version__
 
 __all__ = [
     "READ",
+    "TLS",
     "WRITE",
+    "Attempt",
+    "Backoff",
+    "CloseKind",
+    "Closed",
+    "ClosingTimeout",
+    "ConnectError",
+    "Delimiter",
+    "HTTPConnect",
+    "HTTPConnectServer",
+    "HandshakeError",
+    "HandshakeTimeout",
+    "Idle",
+    "InputStalled",
+    "Layer",
+    "LayerError",
+    "LayerRecipe",
+    "LayerSpec",
+    "LengthPrefixed",
+    "Limits",
+    "LineProtocol",
+    "Lines",
     "Loop",
+    "NetstringProtocol",
+    "Netstrings",
+    "Phase",
+    "Problem",
+    "Protocol",
+    "ProtocolLayer",
+    "ProxyHeader",
+    "ProxyInfo",
+    "ProxyRequest",
+    "QuietTimeout",
+    "RateGroup",
+    "RateLimit",
+    "ResidualRejected",
     "Resolver",
+    "Server",
+    "Socks4",
+    "Socks5",
+    "SocksServer",
     "SystemResolver",
+    "TLSAlert",
+    "TLSInfo",
+    "TLSTruncated",
+    "Tap",
+    "Timeouts",
     "Timer",
     "Watcher",
     "__version__",

@@ -127,7 +127,15 @@ class Endpoints(Base):
                 )
 
         context = contextvars.copy_context() if context is None else context
-        self._listeners[fd] = Listener(self, sock, factory, server, context, StreamTransport)
+        self._listeners[fd] = Listener(
+            self,
+            sock,
+            factory,
+            server,
+            context,
+            StreamTransport,
+            **getattr(server, "_listener_options", {}),
+        )
 
     def _stop_serving(self, sock: socket.socket) -> None:
         listener = self._listeners.pop(sock.fileno(), None)

@@ -14,6 +14,7 @@ from ._names import Names
 from ._resolver import Resolver, SystemResolver
 from ._signals import Signals
 from ._sockets import Sockets
+from ._stacks import Stacks
 from ._tepal import Loop as NativeLoop
 
 
@@ -25,6 +26,7 @@ class Loop(
     Names,
     Sockets,
     Signals,
+    Stacks,
     Endpoints,
     asyncio.AbstractEventLoop,
 ):

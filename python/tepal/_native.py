@@ -119,3 +119,26 @@ else:
     set_name = asyncio.tasks._set_task_name  # type: ignore[attr-defined]
 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
+
+
+def finish_future(future: asyncio.Future[Any], value: object, error: BaseException | None) -> None:
+    """End a future of an operation, unless its owner has given it up."""
+    if future.done():
+        return
+    if error is None:
+        future.set_result(value)
+    else:
+        future.set_exception(error)
+
+
+def layer_failed(name: str, error: BaseException) -> bool:
+    """Tell of a layer written in Python that raised. Whether it blames the peer."""
+    # By its name: this module is loaded before the package's classes are.
+    if any(cls.__name__ == "LayerError" for cls in type(error).__mro__):
+        return True
+    loop = asyncio._get_running_loop()
+    if loop is not None:
+        loop.call_exception_handler(
+            {"message": f"Exception in the layer {name!r}", "exception": error}
+        )
+    return False

@@ -89,10 +89,17 @@ def tell_waiter(waiter: asyncio.Future[None], error: BaseException | None) -> No
         waiter.set_exception(error)
 
 
+def _note_client(server: Any, transport: Any) -> None:
+    clients = getattr(server, "_tepal_clients", None)
+    if clients is not None:
+        clients.add(transport)
+
+
 # 3.13's Server counts the transports themselves.
 if sys.version_info >= (3, 13):
 
     def attach_to_server(server: Any, transport: Any) -> None:
+        _note_client(server, transport)
         server._attach(transport)
 
     def detach_from_server(server: Any, transport: Any) -> None:
@@ -101,6 +108,7 @@ if sys.version_info >= (3, 13):
 else:
 
     def attach_to_server(server: Any, transport: Any) -> None:
+        _note_client(server, transport)
         server._attach()
 
     def detach_from_server(server: Any, transport: Any) -> None:

@@ -10,6 +10,7 @@ import warnings
 from asyncio import constants, transports, trsock
 from typing import Any
 
+from ._stacked import Stacked
 from ._tepal import StreamTransport as NativeStream
 
 
@@ -17,7 +18,7 @@ class _StreamInterface(transports._FlowControlMixin, asyncio.Transport):  # type
     """What `isinstance` sees. asyncio's classes have slots, which a native base cannot join."""
 
 
-class StreamTransport(NativeStream):
+class StreamTransport(Stacked, NativeStream):
     """A stream connection on tepal's loop. Made by the loop's methods, not by its users."""
 
     _start_tls_compatible = True
@@ -47,7 +48,9 @@ class StreamTransport(NativeStream):
         elif name == "sockname":
             value = self._take_local()
         else:
-            return default
+            # It may change: layers come and go.
+            value = self._layer_fact(name)
+            return default if value is None else value
         if value is None:
             return default
         extra[name] = value
@@ -87,6 +90,7 @@ def open_stream(
     extra: dict[str, Any] | None,
     server: Any,
     context: Any,
+    stacked: bool = False,
 ) -> StreamTransport:
     """A transport over a connected socket, which it closes."""
     transport = StreamTransport()
@@ -104,7 +108,7 @@ def open_stream(
     transport._extra = facts
     if sock.family in (socket.AF_INET, socket.AF_INET6) and sock.type == socket.SOCK_STREAM:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    transport._open(loop, sock, protocol, context, waiter, server)
+    transport._open(loop, sock, protocol, context, waiter, server, stacked)
     if server is not None:
         from ._transport_calls import attach_to_server
 

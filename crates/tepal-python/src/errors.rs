@@ -1,7 +1,17 @@
-use std::io;
+//! Exceptions out of errors: the kernel's, layers', and the ends of connections.
+
+use std::{fmt, io};
 
 use pyo3::exceptions::{PyException, PyKeyboardInterrupt, PyOSError, PyRuntimeError, PySystemExit};
+use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use tepal::layers::{Error as LayerError, ErrorKind};
+use tepal::{Address, Closed, Problem, ProblemCause};
+
+use crate::address;
+use crate::event_loop::gaierror;
+use crate::imports::imports;
 
 /// The Python exception for an error of the engine's or the kernel's: `OSError`, of the subclass
 /// that belongs to its errno.
@@ -32,4 +42,138 @@ pub(crate) fn leaves_run(py: Python<'_>, error: &PyErr) -> bool {
 
 pub(crate) fn closed() -> PyErr {
     PyRuntimeError::new_err("Event loop is closed")
+}
+
+/// How a connection ended, as Python's `tepal.Closed`.
+pub(crate) fn closed_record<'py>(py: Python<'py>, closed: &Closed) -> PyResult<Bound<'py, PyAny>> {
+    let keywords = PyDict::new(py);
+    keywords.set_item("clean", closed.is_clean())?;
+    keywords.set_item("unsent", closed.unsent)?;
+    keywords.set_item("unread", closed.unread)?;
+    if let Some(error) = &closed.error {
+        keywords.set_item("error", os_error(error).into_value(py))?;
+    }
+    if let Some(half) = closed.half {
+        keywords.set_item("half", lower_name(&half))?;
+    }
+    if let Some(problem) = &closed.problem {
+        keywords.set_item("problem", problem_to_python(py, problem)?)?;
+    }
+    if let Some(error) = &closed.layer_error {
+        let layer = Some(error.layer()).filter(|layer| !layer.is_empty());
+        keywords.set_item("layer", layer)?;
+        keywords.set_item("layer_kind", kind_name(error.kind()))?;
+        keywords.set_item("fault", lower_name(&error.fault()))?;
+        keywords.set_item("code", code_of(error.kind()))?;
+    }
+    let records = imports(py).records.bind(py);
+    let arguments = (snake_name(&closed.kind), closed.to_string());
+    records.call_method(intern!(py, "closed_record"), arguments, Some(&keywords))
+}
+
+/// Why a peer was not reached, or was lost, as Python's `tepal.Problem`.
+pub(crate) fn problem_to_python<'py>(
+    py: Python<'py>,
+    problem: &Problem,
+) -> PyResult<Bound<'py, PyAny>> {
+    let records = imports(py).records.bind(py);
+    let keywords = PyDict::new(py);
+    keywords.set_item("layer", problem.layer)?;
+    keywords.set_item("host", problem.host.as_deref())?;
+    keywords.set_item("port", problem.port)?;
+    let address = |address: &Address| address::to_python(py, address);
+    keywords.set_item("address", problem.address.as_ref().map(address).transpose()?)?;
+    keywords.set_item("label", problem.label.as_deref())?;
+    if let Some(cause) = &problem.cause {
+        keywords.set_item("cause", cause_to_python(py, cause))?;
+    }
+    let mut attempts = Vec::new();
+    for attempt in &problem.attempts {
+        let error = attempt.error.as_ref().map(|error| os_error(error).into_value(py));
+        let elapsed = attempt.elapsed.map(|elapsed| elapsed.as_secs_f64());
+        attempts.push((address(&attempt.address)?, error, elapsed));
+    }
+    keywords.set_item("attempts", attempts)?;
+    keywords.set_item("elapsed", problem.elapsed.as_secs_f64())?;
+    keywords.set_item("attempt", problem.attempt)?;
+    let arguments = (problem.phase.as_str(), snake_name(&problem.kind), problem.to_string());
+    records.call_method(intern!(py, "problem_record"), arguments, Some(&keywords))
+}
+
+fn cause_to_python(py: Python<'_>, cause: &ProblemCause) -> Py<PyAny> {
+    let error = match cause {
+        ProblemCause::Io(error) => os_error(error),
+        ProblemCause::Resolve(error) => gaierror(py, error),
+        ProblemCause::Layer(error) => {
+            let source = std::error::Error::source(error);
+            match source.and_then(|source| source.downcast_ref::<PyErr>()) {
+                Some(raised) => raised.clone_ref(py),
+                None => error_of_layer(py, error),
+            }
+        }
+        _ => PyOSError::new_err("unknown"),
+    };
+    error.into_value(py).into_any()
+}
+
+/// What `connection_lost` is told; `None` for an end that is clean. The one place where the ends of
+/// connections become exceptions; `tepal._errors` has the classes.
+pub(crate) fn exception_of<'py>(
+    py: Python<'py>,
+    closed: &Closed,
+) -> PyResult<Option<Bound<'py, PyAny>>> {
+    if closed.is_clean() {
+        return Ok(None);
+    }
+    let record = closed_record(py, closed)?;
+    let records = imports(py).records.bind(py);
+    // What a layer of Python's raised.
+    let source = closed.layer_error.as_ref().and_then(std::error::Error::source);
+    let raised = source.and_then(|source| source.downcast_ref::<PyErr>()).map(|e| e.value(py));
+    let error = records.call_method1(intern!(py, "exception_of"), (record, raised))?;
+    Ok(Some(error).filter(|error| !error.is_none()))
+}
+
+/// What who asked a layer for something is told.
+pub(crate) fn error_of_layer(py: Python<'_>, error: &LayerError) -> PyErr {
+    let records = imports(py).records.bind(py);
+    let arguments = (kind_name(error.kind()), error.to_string(), error.layer());
+    match records.call_method1(intern!(py, "layer_exception"), arguments) {
+        Ok(error) => PyErr::from_value(error),
+        Err(error) => error,
+    }
+}
+
+/// The kind's name without what it carries: `TlsAlert(48)` gives `TlsAlert`.
+fn kind_name(kind: ErrorKind) -> String {
+    let name = format!("{kind:?}");
+    name.split(['(', ' ']).next().unwrap_or_default().to_owned()
+}
+
+/// The number that a kind carries.
+fn code_of(kind: ErrorKind) -> Option<u32> {
+    match kind {
+        ErrorKind::TlsAlert(code) | ErrorKind::Socks4(code) | ErrorKind::Version(code) => {
+            Some(code.into())
+        }
+        ErrorKind::HttpStatus(code) => Some(code.into()),
+        ErrorKind::Socks5(reply) => Some(reply.code().into()),
+        _ => None,
+    }
+}
+
+fn lower_name(value: &dyn fmt::Debug) -> String {
+    format!("{value:?}").to_lowercase()
+}
+
+/// `PeerEof` gives `peer_eof`.
+fn snake_name(value: &dyn fmt::Debug) -> String {
+    let mut name = String::new();
+    for letter in format!("{value:?}").chars() {
+        if letter.is_uppercase() && !name.is_empty() {
+            name.push('_');
+        }
+        name.extend(letter.to_lowercase());
+    }
+    name
 }

@@ -16,6 +16,7 @@ use crate::datagram::PyDatagramProtocol;
 use crate::errors::leaves_run;
 use crate::event_loop::{FdHandles, PyTimer, PyWatcher, WakePipe};
 use crate::handle::HandleRef;
+use crate::layers::PyLayers;
 use crate::object::Ref;
 use crate::stream::{PyFactory, PyStreamProtocol};
 
@@ -35,6 +36,8 @@ pub(crate) struct PyHost {
     /// Descriptors of open transports, which nobody else may watch.
     pub(crate) transport_fds: RefCell<HashSet<RawFd>>,
     pub(crate) task_factory: RefCell<Option<Ref>>,
+    /// The layers that are written in Python.
+    pub(crate) layers: PyLayers,
     /// The thread that runs the loop; zero outside a run.
     pub(crate) thread: Cell<u64>,
 }
@@ -84,6 +87,7 @@ impl PyHost {
             wake_pipe: Cell::new(None),
             transport_fds: RefCell::new(HashSet::new()),
             task_factory: RefCell::new(None),
+            layers: PyLayers::default(),
             thread: Cell::new(0),
         }
     }
@@ -157,6 +161,7 @@ impl PyHost {
         if let Ok(descriptors) = self.descriptors.try_borrow() {
             descriptors.values().try_for_each(|handles| handles.visit(visit))?;
         }
+        self.layers.visit(visit)?;
         engine.visit(|held| match held {
             Held::Job(job) => job.visit(visit),
             Held::RemoteJob(job) => match *job {},

@@ -21,6 +21,8 @@ pub(crate) struct Imports {
     pub(crate) stream_reader_protocol: Py<PyAny>,
     /// `tepal.Protocol`, whose counts are read; empty until the package has made it.
     pub(crate) counted_protocol: PyOnceLock<Py<PyAny>>,
+    /// `tepal._records`: what layers tell, and how connections end.
+    pub(crate) records: Py<PyAny>,
     /// `tepal._transport_calls`.
     pub(crate) transports: Py<PyAny>,
     pub(crate) gaierror: Py<PyAny>,
@@ -59,6 +61,7 @@ pub(crate) fn load(py: Python<'_>) -> PyResult<&'static Imports> {
             stream_reader: of_asyncio("StreamReader")?,
             stream_reader_protocol: of_asyncio("StreamReaderProtocol")?,
             counted_protocol: PyOnceLock::new(),
+            records: py.import("tepal._records")?.into_any().unbind(),
             transports: py.import("tepal._transport_calls")?.into_any().unbind(),
             gaierror: of_socket("gaierror")?,
             af_inet: of_socket("AF_INET")?,
@@ -75,4 +78,11 @@ pub(crate) fn load(py: Python<'_>) -> PyResult<&'static Imports> {
 #[inline]
 pub(crate) fn imports(py: Python<'_>) -> &'static Imports {
     IMPORTS.get(py).expect("the module's initialisation has filled it")
+}
+
+/// Says which class is `tepal.Protocol`; the package does, once.
+#[pyfunction]
+pub(crate) fn set_protocol_class(class: Bound<'_, PyAny>) {
+    // A second call would be the package's own mistake; the first class stays.
+    let _ = imports(class.py()).counted_protocol.set(class.py(), class.unbind());
 }

@@ -13,6 +13,7 @@
 //! | `event_loop` | the class `Loop`: `call`, `run`, `io` (descriptors), `signals`, `timer`, `tasks` |
 //! | `errors`, `imports` | exceptions out of our errors; what is taken from asyncio, once |
 //! | `fastcall` | methods that take their arguments without a tuple or dict |
+//! | `layers` | recipes for layers, and layers written in Python |
 //! | `stream` | stream transports, servers and their protocols |
 //! | `openssl` | TLS with an `ssl.SSLContext` |
 //! | `datagram` | datagram transports |
@@ -39,6 +40,7 @@ mod fastcall;
 mod handle;
 mod host;
 mod imports;
+mod layers;
 mod object;
 mod openssl;
 mod stream;
@@ -52,6 +54,8 @@ fn _tepal(module: &Bound<'_, PyModule>) -> PyResult<()> {
     imports::load(py)?;
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     handle::add_types(module)?;
+    layers::add_types(module)?;
+    module.add_function(wrap_pyfunction!(imports::set_protocol_class, module)?)?;
     event_loop::add_types(module)?;
     stream::add_types(module)?;
     openssl::add_types(module)

@@ -313,7 +313,7 @@ impl State {
 }
 
 /// The calling thread, as `threading.get_ident` numbers it.
-pub(super) fn current_thread() -> u64 {
+pub(crate) fn current_thread() -> u64 {
     // SAFETY: it has no preconditions.
     unsafe { ffi::PyThread_get_thread_ident() as u64 }
 }

@@ -3,6 +3,7 @@
 mod call;
 mod io;
 mod names;
+mod resolvers;
 mod run;
 mod signals;
 mod tasks;
@@ -20,7 +21,9 @@ use pyo3::{Borrowed, PyTraverseError, PyVisit, ffi};
 use tepal::engine::Remote;
 use tepal::names::ResolverKey;
 
+pub(crate) use call::{current_thread, instant};
 pub(crate) use io::FdHandles;
+pub(crate) use names::gaierror;
 pub(crate) use signals::WakePipe;
 pub(crate) use timer::PyTimer;
 pub(crate) use watcher::PyWatcher;
@@ -164,6 +167,7 @@ impl State {
         let factory = self.host().task_factory.borrow_mut().take();
         let descriptors = std::mem::take(&mut *self.host().descriptors.borrow_mut());
         let pending = self.host().pending.take();
+        self.host().layers.clear();
         drop((factory, descriptors, pending));
     }
 }

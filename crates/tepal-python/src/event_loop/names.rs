@@ -109,31 +109,7 @@ impl Loop {
     ) -> PyResult<()> {
         let state = self.state(py)?;
         state.check_open()?;
-        let defaults = Settings::default();
-        let server = |(host, port): (String, u16)| match host.parse::<IpAddr>() {
-            Ok(ip) => Ok(SocketAddr::new(ip, port)),
-            Err(_) => Err(PyValueError::new_err(format!(
-                "a name server is named by its address, not {host:?}"
-            ))),
-        };
-        let name = |name: String| {
-            name.parse::<HostName>()
-                .map_err(|error| PyValueError::new_err(format!("search domain {name:?}: {error}")))
-        };
-        let span = |seconds: f64| {
-            Duration::try_from_secs_f64(seconds)
-                .map_err(|_| PyValueError::new_err("timeout must be a number of seconds"))
-        };
-        let settings = Settings {
-            servers: servers.map(|list| list.into_iter().map(server).collect()).transpose()?,
-            search: search.map(|list| list.into_iter().map(name).collect()).transpose()?,
-            ndots,
-            hosts,
-            timeout: timeout.map(span).transpose()?,
-            attempts,
-            cache_size,
-            ..defaults
-        };
+        let settings = settings(servers, search, ndots, hosts, timeout, attempts, cache_size)?;
         let key = state.engine.resolver_add(settings);
         state.engine.set_default_resolver(Some(key));
         if let Some(old) = state.resolver.replace(Some(key)) {
@@ -141,6 +117,43 @@ impl Loop {
         }
         Ok(())
     }
+}
+
+/// The settings of a `tepal.Resolver`, one by one.
+pub(super) fn settings(
+    servers: Option<Vec<(String, u16)>>,
+    search: Option<Vec<String>>,
+    ndots: Option<usize>,
+    hosts: bool,
+    timeout: Option<f64>,
+    attempts: Option<u32>,
+    cache_size: usize,
+) -> PyResult<Settings> {
+    let defaults = Settings::default();
+    let server = |(host, port): (String, u16)| match host.parse::<IpAddr>() {
+        Ok(ip) => Ok(SocketAddr::new(ip, port)),
+        Err(_) => Err(PyValueError::new_err(format!(
+            "a name server is named by its address, not {host:?}"
+        ))),
+    };
+    let name = |name: String| {
+        name.parse::<HostName>()
+            .map_err(|error| PyValueError::new_err(format!("search domain {name:?}: {error}")))
+    };
+    let span = |seconds: f64| {
+        Duration::try_from_secs_f64(seconds)
+            .map_err(|_| PyValueError::new_err("timeout must be a number of seconds"))
+    };
+    Ok(Settings {
+        servers: servers.map(|list| list.into_iter().map(server).collect()).transpose()?,
+        search: search.map(|list| list.into_iter().map(name).collect()).transpose()?,
+        ndots,
+        hosts,
+        timeout: timeout.map(span).transpose()?,
+        attempts,
+        cache_size,
+        ..defaults
+    })
 }
 
 /// Sets a future to what came of a look-up.
@@ -299,7 +312,7 @@ fn names<'py>(py: Python<'py>, found: &NameInfo) -> PyResult<Bound<'py, PyTuple>
 }
 
 /// `socket.gaierror` with the C library's code and words, and what else is known as a note.
-fn gaierror(py: Python<'_>, error: &ResolveError) -> PyErr {
+pub(crate) fn gaierror(py: Python<'_>, error: &ResolveError) -> PyErr {
     let made = imports(py).gaierror.bind(py).call1((error.code.code(), error.code.to_string()));
     match made {
         Ok(raised) => {

@@ -8,6 +8,7 @@ use super::call::current_thread;
 use super::{Loop, State};
 use crate::errors::os_error;
 use crate::imports::imports;
+use crate::layers::with_engine;
 
 /// How deep coroutines remember where they were made, in debug mode; asyncio's figure.
 const ORIGIN_DEPTH: u32 = 10;
@@ -74,7 +75,7 @@ impl State {
         let set_running_loop = events.getattr(intern!(py, "_set_running_loop"))?;
         set_running_loop.call1((lp,))?;
         host.thread.set(current_thread());
-        let ended = self.engine.run();
+        let ended = with_engine(&self.engine, || self.engine.run());
         host.thread.set(0);
         let unset = set_running_loop.call1((py.None(),));
         let left = host.pending.take();

@@ -1,17 +1,20 @@
 use std::cell::{Cell, RefCell};
 
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit, intern};
-use tepal::Address;
 use tepal::engine::{AcceptFault, Failure, ListenerKey, StreamKey, Verdict};
+use tepal::{Address, Side, Stack, StreamOptions};
 use tepal_driver::SocketOption;
 
-use super::protocol::{Manner, PyStreamProtocol, in_context};
-use super::transport::{Links, StreamTransport, options};
+use super::protocol::{PyStreamProtocol, in_context};
+use super::stack::spans;
+use super::transport::{Links, StreamTransport};
 use crate::errors::{leaves_run, os_error};
 use crate::event_loop::Loop;
 use crate::host::{PyEngine, PyHost};
 use crate::imports::imports;
+use crate::layers::stack_of;
 use crate::object::{Ref, UnderGil};
 
 /// Accepts connections on a listening socket of Python's.
@@ -30,7 +33,12 @@ impl Listener {
     /// Accepts on `sock`, which stays its owner's. `factory()` makes the protocol of a connection,
     /// and `attach(transport)` hears of it.
     #[new]
-    #[pyo3(signature = (event_loop, sock, factory, server, context, transport_class))]
+    #[pyo3(signature = (
+        event_loop, sock, factory, server, context, transport_class, *,
+        layers = None, stacked = false, most = None, read_limit = None, handshake = None,
+        closing = None,
+    ))]
+    #[allow(clippy::too_many_arguments, reason = "one caller, which names them")]
     fn new(
         event_loop: &Bound<'_, Loop>,
         sock: &Bound<'_, PyAny>,
@@ -38,6 +46,12 @@ impl Listener {
         server: Option<Bound<'_, PyAny>>,
         context: Bound<'_, PyAny>,
         transport_class: Bound<'_, PyAny>,
+        layers: Option<Bound<'_, PyAny>>,
+        stacked: bool,
+        most: Option<usize>,
+        read_limit: Option<usize>,
+        handshake: Option<f64>,
+        closing: Option<f64>,
     ) -> PyResult<Listener> {
         let py = event_loop.py();
         let state = event_loop.get().state(py)?;
@@ -50,13 +64,15 @@ impl Listener {
             server: server.map(Ref::new),
             context: Ref::new(context),
             class: Ref::new(transport_class),
+            setup: Setup::new(layers.as_ref(), stacked, read_limit, spans(handshake, closing))?,
         };
         let descriptor =
             engine.with_driver(|driver| driver.borrow(fd)).map_err(|error| os_error(&error))?;
         // Accepted connections inherit it, which saves them a call each. A Unix socket has none.
         let _ = engine.with_driver(|d| d.set_option(descriptor, &SocketOption::NoDelay(true)));
-        let key =
-            engine.listener(descriptor, factory, usize::MAX).map_err(|error| os_error(&error))?;
+        let key = engine
+            .listener(descriptor, factory, most.unwrap_or(usize::MAX))
+            .map_err(|error| os_error(&error))?;
         let inner = Inner {
             event_loop: RefCell::new(Some(Ref::new(event_loop.clone().into_any()))),
             key: Cell::new(Some(key)),
@@ -99,6 +115,28 @@ pub(crate) struct PyFactory {
     server: Option<Ref>,
     context: Ref,
     class: Ref,
+    setup: Setup,
+}
+
+/// What connections of a listener get beside their protocol.
+struct Setup {
+    stack: Option<Stack>,
+    // Made by `listen`: counts and hooks.
+    stacked: bool,
+    read_limit: Option<usize>,
+    options: StreamOptions,
+}
+
+impl Setup {
+    fn new(
+        layers: Option<&Bound<'_, PyAny>>,
+        stacked: bool,
+        read_limit: Option<usize>,
+        options: StreamOptions,
+    ) -> PyResult<Setup> {
+        let stack = layers.map(stack_of).transpose()?.filter(|stack| !stack.is_empty());
+        Ok(Setup { stack, stacked, read_limit, options })
+    }
 }
 
 impl PyFactory {
@@ -136,9 +174,10 @@ impl PyFactory {
         peer: &Address,
     ) -> PyResult<PyStreamProtocol> {
         let protocol = in_context(py, &self.context, || self.factory.bind(py).call0())?;
-        let manner = Manner::of(&protocol)?;
         let transport = StreamTransport::make(py, &self.class.bind(py))?;
         let inner = transport.get().inner.get(py);
+        inner.stacked.set(self.setup.stacked);
+        inner.adopt(&protocol)?;
         let descriptor = engine.stream_descriptor(stream);
         let fd = descriptor.and_then(|d| engine.with_driver(|driver| driver.raw_fd(d)));
         let links = Links {
@@ -150,7 +189,6 @@ impl PyFactory {
         };
         let old = inner.links.replace(links);
         drop(old);
-        inner.manner.set(manner);
         inner.fd.set(fd.unwrap_or(-1));
         inner.peer.replace(Some(Box::new(peer.clone())));
         if let Some(server) = &self.server {
@@ -160,7 +198,14 @@ impl PyFactory {
         }
         inner.key.set(Some(stream));
         engine.host().transport_fds.borrow_mut().extend(fd);
-        engine.stream_set_options(stream, options());
+        engine.stream_set_options(stream, self.setup.options);
+        if let Some(limit) = self.setup.read_limit {
+            engine.stream_set_read_limit(stream, limit);
+        }
+        if let Some(stack) = &self.setup.stack {
+            let set = engine.stream_set_layers(stream, stack.clone(), Side::Server, None);
+            set.map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
+        }
         Ok(PyStreamProtocol::new(transport))
     }
 

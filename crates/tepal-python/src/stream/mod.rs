@@ -5,9 +5,12 @@
 //! [`PyStreamProtocol`], which refers to the transport, which refers to the user's protocol: so the
 //! loop keeps open transports alive, and the collector sees the whole chain.
 
+mod hooks;
 mod listener;
 mod protocol;
+mod reach;
 mod reader;
+mod stack;
 mod target;
 mod transport;
 mod write;

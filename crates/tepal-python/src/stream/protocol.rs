@@ -1,19 +1,24 @@
 //! The engine's calls, made into calls of the user's protocol.
 
-use pyo3::exceptions::{PyConnectionError, PyTypeError, PyValueError};
+use std::sync::Arc;
+
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyBytes};
+use pyo3::types::{PyBool, PyBytes, PyString, PyTuple};
 use pyo3::{Borrowed, PyTraverseError, PyVisit, ffi, intern};
+use tepal::Closed;
 use tepal::engine::{Consumed, Failure, StreamKey, StreamProtocol, Verdict};
-use tepal::{CloseKind, Closed};
+use tepal::layers::{How, Info, ProxyRequest};
 use tepal_base::Buffer;
 
+use super::hooks::Hook;
 use super::reader;
 use super::target;
 use super::transport::{Inner, StreamTransport};
-use crate::errors::{leaves_run, os_error};
+use crate::errors::{exception_of, leaves_run};
 use crate::host::{PyEngine, PyHost};
 use crate::imports::imports;
+use crate::layers::{how_word, info_to_python, request_to_python};
 use crate::object::Ref;
 use crate::openssl::SslTransport;
 
@@ -147,6 +152,99 @@ impl PyStreamProtocol {
         })
     }
 
+    // Calls a hook of the protocol's, if it has that. What it raises costs the connection.
+    fn hook<'py>(
+        &self,
+        engine: &PyEngine,
+        hook: Hook,
+        arguments: impl FnOnce(Python<'py>) -> PyResult<[Option<Bound<'py, PyAny>>; 2]>,
+    ) -> Verdict<()> {
+        let py = here();
+        if !self.inner(py).hooks.get().has(hook) {
+            return Ok(());
+        }
+        let Some((protocol, context)) = self.links(py) else { return Ok(()) };
+        let called = arguments(py).and_then(|arguments| {
+            let arguments: Vec<_> = arguments.into_iter().flatten().collect();
+            let arguments = PyTuple::new(py, arguments)?;
+            in_context(py, &context, || protocol.bind(py).call_method1(hook.name(), arguments))
+        });
+        called.map(drop).map_err(|error| {
+            let message = format!("Fatal error: protocol.{}() call failed.", hook.name());
+            self.failed(engine, error, &message)
+        })
+    }
+
+    fn error_hook(&self, engine: &PyEngine, hook: Hook, closed: &Closed) -> Verdict<()> {
+        let py = here();
+        if !self.inner(py).hooks.get().has(hook) {
+            return Ok(());
+        }
+        let exc = self.exception(py, closed);
+        self.hook(engine, hook, |_| Ok([Some(exc), None]))
+    }
+
+    // What the protocol is told of an end: the same object in a hook and in `connection_lost`.
+    fn exception<'py>(&self, py: Python<'py>, closed: &Closed) -> Bound<'py, PyAny> {
+        let inner = self.inner(py);
+        let known = inner.links.borrow().failure.as_ref().map(|known| known.bind(py).to_owned());
+        // What a hook of an earlier attempt was told is not told again.
+        let problem = closed.problem.as_ref().map_or(std::ptr::null(), Arc::as_ptr);
+        let of = inner.failure_of.get();
+        if let Some(known) = known
+            && (of.is_null() || of == problem)
+        {
+            return known;
+        }
+        inner.failure_of.set(problem);
+        match exception_of(py, closed) {
+            Ok(Some(error)) => {
+                let old = inner.links.borrow_mut().failure.replace(Ref::new(error.clone()));
+                drop(old);
+                error
+            }
+            Ok(None) => py.None().into_bound(py),
+            Err(error) => error.into_value(py).into_bound(py).into_any(),
+        }
+    }
+
+    // A connection stands: the first, or another one after a loss.
+    fn begin(&self, engine: &PyEngine, stream: StreamKey<PyHost>) {
+        let py = here();
+        let inner = self.inner(py);
+        if !inner.stacked.get() {
+            return;
+        }
+        let old = {
+            let mut links = inner.links.borrow_mut();
+            (links.closed.take(), links.failure.take())
+        };
+        if old.0.is_some() {
+            // Addresses and the like are those of the new connection.
+            if let Err(error) = self.transport(py).setattr(intern!(py, "_extra"), py.None()) {
+                error.write_unraisable(py, None);
+            }
+        }
+        drop(old);
+        let addresses = (inner.local.take(), inner.peer.take());
+        drop(addresses);
+        inner.failure_of.set(std::ptr::null());
+        inner.closing.set(false);
+        inner.eof_written.set(false);
+        self.forget_descriptor(engine);
+        if let Some(descriptor) = engine.stream_descriptor(stream)
+            && let Some(fd) = engine.with_driver(|driver| driver.raw_fd(descriptor))
+        {
+            inner.fd.set(fd);
+            engine.host().transport_fds.borrow_mut().insert(fd);
+        }
+    }
+
+    fn forget_descriptor(&self, engine: &PyEngine) {
+        let fd = self.inner(here()).fd.replace(-1);
+        engine.host().transport_fds.borrow_mut().remove(&fd);
+    }
+
     fn tell_waiter(&self, py: Python<'_>, exc: Option<&Bound<'_, PyAny>>) {
         let waiter = self.inner(py).links.borrow_mut().waiter.take();
         if let Some(waiter) = waiter {
@@ -161,8 +259,7 @@ impl PyStreamProtocol {
     fn let_go(&self, engine: &PyEngine, stream: StreamKey<PyHost>) {
         let py = here();
         let inner = self.inner(py);
-        let fd = inner.fd.replace(-1);
-        engine.host().transport_fds.borrow_mut().remove(&fd);
+        self.forget_descriptor(engine);
         let mut links = inner.links.borrow_mut();
         let (sock, is_view) = (links.sock.take(), links.sock_is_view);
         let (server, protocol) = (links.server.take(), links.protocol.take());
@@ -194,6 +291,10 @@ impl PyStreamProtocol {
     }
 }
 
+fn name_of<'py>(py: Python<'py>, name: &str) -> Bound<'py, PyAny> {
+    PyString::intern(py, name).into_any()
+}
+
 // The engine calls its host with the GIL held.
 fn here() -> Python<'static> {
     // SAFETY: as above: it runs inside `run_forever`.
@@ -216,10 +317,16 @@ impl StreamProtocol<PyHost> for PyStreamProtocol {
         engine: &PyEngine,
         stream: StreamKey<PyHost>,
     ) -> Verdict<()> {
-        // asyncio's protocols have no use for it.
-        engine.stream_decline_io_out(stream);
-        self.tell_waiter(here(), None);
-        Ok(())
+        let py = here();
+        let inner = self.inner(py);
+        if !inner.hooks.get().has(Hook::IoOut) {
+            engine.stream_decline_io_out(stream);
+        }
+        self.begin(engine, stream);
+        let transport = self.transport(py).to_owned().into_any();
+        let told = self.hook(engine, Hook::Established, |_| Ok([Some(transport), None]));
+        self.tell_waiter(py, None);
+        told
     }
 
     #[inline]
@@ -249,7 +356,12 @@ impl StreamProtocol<PyHost> for PyStreamProtocol {
             }
             Manner::Plain | Manner::Counted => {
                 let bytes = PyBytes::new(py, data);
-                self.call(py, intern!(py, "data_received"), Some(bytes.as_any().as_borrowed()))
+                let name = if self.inner(py).hooks.get().has(Hook::IoIn) {
+                    intern!(py, "io_in")
+                } else {
+                    intern!(py, "data_received")
+                };
+                self.call(py, name, Some(bytes.as_any().as_borrowed()))
             }
         };
         match result {
@@ -351,12 +463,123 @@ impl StreamProtocol<PyHost> for PyStreamProtocol {
     }
 
     fn io_out(&mut self, engine: &PyEngine, stream: StreamKey<PyHost>) -> Verdict<()> {
-        engine.stream_decline_io_out(stream);
-        Ok(())
+        if !self.inner(here()).hooks.get().has(Hook::IoOut) {
+            engine.stream_decline_io_out(stream);
+        }
+        self.hook(engine, Hook::IoOut, |_| Ok([None, None]))
     }
 
-    fn error_connecting(&mut self, _: &PyEngine, _: StreamKey<PyHost>, _: &Closed) -> Verdict<()> {
-        Ok(())
+    fn error_connecting(
+        &mut self,
+        engine: &PyEngine,
+        _: StreamKey<PyHost>,
+        closed: &Closed,
+    ) -> Verdict<()> {
+        self.error_hook(engine, Hook::ErrorConnecting, closed)
+    }
+
+    fn error_dns(
+        &mut self,
+        engine: &PyEngine,
+        _: StreamKey<PyHost>,
+        closed: &Closed,
+    ) -> Verdict<()> {
+        self.error_hook(engine, Hook::ErrorDns, closed)
+    }
+
+    fn timeout_dns(&mut self, engine: &PyEngine, _: StreamKey<PyHost>, _: &Closed) -> Verdict<()> {
+        self.hook(engine, Hook::TimeoutDns, |_| Ok([None, None]))
+    }
+
+    fn timeout_connecting(
+        &mut self,
+        engine: &PyEngine,
+        _: StreamKey<PyHost>,
+        _: &Closed,
+    ) -> Verdict<()> {
+        self.hook(engine, Hook::TimeoutConnecting, |_| Ok([None, None]))
+    }
+
+    fn timeout_handshake(
+        &mut self,
+        engine: &PyEngine,
+        _: StreamKey<PyHost>,
+        _: &Closed,
+    ) -> Verdict<()> {
+        self.hook(engine, Hook::TimeoutHandshake, |_| Ok([None, None]))
+    }
+
+    fn timeout_idle(&mut self, engine: &PyEngine, _: StreamKey<PyHost>) -> Verdict<()> {
+        self.hook(engine, Hook::TimeoutIdle, |_| Ok([None, None]))
+    }
+
+    fn layer_ready(
+        &mut self,
+        engine: &PyEngine,
+        _: StreamKey<PyHost>,
+        layer: &'static str,
+        info: &Info,
+    ) -> Verdict<()> {
+        self.hook(engine, Hook::LayerReady, |py| {
+            Ok([Some(name_of(py, layer)), Some(info_to_python(py, info)?)])
+        })
+    }
+
+    fn layer_added(
+        &mut self,
+        engine: &PyEngine,
+        _: StreamKey<PyHost>,
+        layer: &'static str,
+    ) -> Verdict<()> {
+        self.hook(engine, Hook::LayerAdded, |py| Ok([Some(name_of(py, layer)), None]))
+    }
+
+    fn layer_removed(
+        &mut self,
+        engine: &PyEngine,
+        _: StreamKey<PyHost>,
+        layer: &'static str,
+        how: How,
+    ) -> Verdict<()> {
+        self.hook(engine, Hook::LayerRemoved, |py| {
+            Ok([Some(name_of(py, layer)), Some(name_of(py, how_word(how)))])
+        })
+    }
+
+    fn layer_idle(
+        &mut self,
+        engine: &PyEngine,
+        _: StreamKey<PyHost>,
+        layer: &'static str,
+    ) -> Verdict<()> {
+        self.hook(engine, Hook::LayerIdle, |py| Ok([Some(name_of(py, layer)), None]))
+    }
+
+    fn layer_request(
+        &mut self,
+        engine: &PyEngine,
+        _: StreamKey<PyHost>,
+        layer: &'static str,
+        request: &ProxyRequest,
+    ) -> Verdict<()> {
+        self.hook(engine, Hook::LayerRequest, |py| {
+            Ok([Some(name_of(py, layer)), Some(request_to_python(py, request)?)])
+        })
+    }
+
+    fn error_layer(
+        &mut self,
+        engine: &PyEngine,
+        _: StreamKey<PyHost>,
+        closed: &Closed,
+    ) -> Verdict<()> {
+        let is_tls = closed.layer() == Some("tls");
+        let hook = if is_tls && self.inner(here()).hooks.get().has(Hook::ErrorSsl) {
+            Hook::ErrorSsl
+        } else {
+            Hook::ErrorLayer
+        };
+        self.error_hook(engine, hook, closed)
     }
 
     fn connection_lost(
@@ -370,29 +593,40 @@ impl StreamProtocol<PyHost> for PyStreamProtocol {
         inner.closing.set(true);
         let mut links = inner.links.borrow_mut();
         links.closed = Some(Box::new(closed.clone()));
-        let failure = links.failure.take();
+        let view = if links.sock_is_view { links.sock.take() } else { None };
         drop(links);
+        if let Some(view) = view
+            && let Err(error) = view.bind(py).call_method0(intern!(py, "detach"))
+        {
+            error.write_unraisable(py, Some(&view.bind(py)));
+        }
         if let Some(descriptor) = engine.stream_descriptor(stream) {
             // For those who ask for it later.
             let local = engine.with_driver(|driver| driver.local_address(descriptor));
             inner.local.replace(local.ok().map(Box::new));
         }
-        let exc = match failure {
-            Some(failure) => failure.bind(py).to_owned(),
-            None => match exception_of(closed) {
-                Some(error) => error.into_value(py).into_bound(py).into_any(),
-                None => py.None().into_bound(py),
-            },
-        };
-        self.tell_waiter(py, Some(&exc));
+        let exc = self.exception(py, closed);
         let called = self.call(py, intern!(py, "connection_lost"), Some(exc.as_borrowed()));
-        let verdict = match called {
+        match called {
             Ok(_) => Ok(()),
             Err(error) => self.complain(engine, error, "connection_lost"),
-        };
-        inner.lost.set(true);
+        }
+    }
+
+    fn finished(
+        &mut self,
+        engine: &PyEngine,
+        stream: StreamKey<PyHost>,
+        closed: &Closed,
+    ) -> Verdict<()> {
+        let py = here();
+        let exc = self.exception(py, closed);
+        let failure = self.inner(py).links.borrow_mut().failure.take();
+        drop(failure);
+        self.tell_waiter(py, Some(&exc));
+        self.inner(py).lost.set(true);
         self.let_go(engine, stream);
-        verdict
+        Ok(())
     }
 }
 
@@ -450,16 +684,4 @@ pub(crate) fn consumed(count: &Bound<'_, PyAny>, most: usize) -> PyResult<Consum
             Err(PyValueError::new_err(format!("data_received() returned {count} of {most} bytes")))
         }
     }
-}
-
-/// What `connection_lost` is told: `None` for an end that asyncio calls clean.
-fn exception_of(closed: &Closed) -> Option<PyErr> {
-    if closed.is_clean() {
-        return None;
-    }
-    Some(match (&closed.error, closed.kind) {
-        (Some(error), _) => os_error(error),
-        (None, CloseKind::WrongCount) => PyValueError::new_err(closed.to_string()),
-        (None, _) => PyConnectionError::new_err(closed.to_string()),
-    })
 }

@@ -1,11 +1,13 @@
 use std::cell::{Cell, RefCell};
+use std::ptr;
 
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit, ffi, intern};
 use tepal::engine::StreamKey;
-use tepal::{Address, Closed, StreamOptions};
+use tepal::{Address, Closed, Problem, StreamOptions};
 
+use super::hooks::Hooks;
 use super::protocol::{Manner, PyStreamProtocol};
 use crate::errors::os_error;
 use crate::event_loop::{Loop, State};
@@ -21,12 +23,17 @@ pub(crate) struct StreamTransport {
     pub(super) inner: UnderGil<Inner>,
 }
 
-#[derive(Default)]
 pub(super) struct Inner {
     pub(super) key: Cell<Option<StreamKey<PyHost>>>,
     pub(super) links: RefCell<Links>,
     /// How the protocol is called; decided when it is set.
     pub(super) manner: Cell<Manner>,
+    /// What it has beyond asyncio's callbacks; decided then, too.
+    pub(super) hooks: Cell<Hooks>,
+    /// Made by `connect` or `listen`: counts are read and hooks are called, whatever its class.
+    pub(super) stacked: Cell<bool>,
+    /// Which attempt `Links::failure` belongs to; null: what ends the connection in any case.
+    pub(super) failure_of: Cell<*const Problem>,
     /// The peer of an accepted connection, until somebody asks for it.
     pub(super) peer: RefCell<Option<Box<Address>>>,
     /// Our own address, from the end of a connection on.
@@ -65,13 +72,14 @@ pub(super) struct Links {
 impl StreamTransport {
     #[new]
     fn new() -> StreamTransport {
-        let inner = Inner::default();
-        inner.fd.set(-1);
-        StreamTransport { inner: UnderGil::new(inner) }
+        StreamTransport { inner: UnderGil::new(Inner::new()) }
     }
 
     /// Starts the transport on the descriptor of `sock`, which stays its owner's.
-    #[pyo3(signature = (event_loop, sock, protocol, context, waiter = None, server = None))]
+    #[pyo3(signature = (
+        event_loop, sock, protocol, context, waiter = None, server = None, stacked = false,
+    ))]
+    #[allow(clippy::too_many_arguments, reason = "one caller, which names them")]
     fn _open(
         slf: &Bound<'_, Self>,
         event_loop: &Bound<'_, Loop>,
@@ -80,12 +88,12 @@ impl StreamTransport {
         context: Bound<'_, PyAny>,
         waiter: Option<Bound<'_, PyAny>>,
         server: Option<Bound<'_, PyAny>>,
+        stacked: bool,
     ) -> PyResult<()> {
         let py = slf.py();
         let state = event_loop.get().state(py)?;
         state.check_open()?;
         let fd: i32 = sock.call_method0(intern!(py, "fileno"))?.extract()?;
-        let manner = Manner::of(&protocol)?;
         let inner = slf.get().inner.get(py);
         if inner.key.get().is_some() {
             return Err(PyRuntimeError::new_err("this transport is open already"));
@@ -94,9 +102,10 @@ impl StreamTransport {
             .engine
             .with_driver(|driver| driver.borrow(fd))
             .map_err(|error| os_error(&error))?;
+        inner.stacked.set(stacked);
+        inner.adopt(&protocol)?;
         inner.fd.set(fd);
         state.host().transport_fds.borrow_mut().insert(fd);
-        inner.manner.set(manner);
         let links = Links {
             event_loop: Some(Ref::new(event_loop.clone().into_any())),
             protocol: Some(Ref::new(protocol)),
@@ -143,13 +152,19 @@ impl StreamTransport {
         Ok(Some(made.unbind()))
     }
 
-    /// The peer that accept() told, once.
+    /// The peer that accept() told, once; or who is at the other end of a connection we made.
     fn _take_peer(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        let peer = self.inner.get(py).peer.take();
-        match peer {
-            Some(peer) => Ok(Some(crate::address::to_python(py, &peer)?.unbind())),
-            None => Ok(None),
-        }
+        let inner = self.inner.get(py);
+        let told = inner.peer.take();
+        let peer = match (told, self.state(py), inner.key.get()) {
+            (Some(peer), _, _) => Some(*peer),
+            (None, Some(state), Some(key)) => state
+                .engine
+                .stream_descriptor(key)
+                .and_then(|socket| state.engine.with_driver(|d| d.peer_address(socket)).ok()),
+            _ => None,
+        };
+        peer.map(|peer| crate::address::to_python(py, &peer).map(Bound::unbind)).transpose()
     }
 
     /// Our own address; also after the end.
@@ -204,8 +219,7 @@ impl StreamTransport {
     /// Sets a new protocol.
     fn set_protocol(&self, py: Python<'_>, protocol: Bound<'_, PyAny>) -> PyResult<()> {
         let inner = self.inner.get(py);
-        let manner = Manner::of(&protocol)?;
-        inner.manner.set(manner);
+        inner.adopt(&protocol)?;
         let old = inner.links.borrow_mut().protocol.replace(Ref::new(protocol));
         drop(old);
         if let (Some(state), Some(key)) = (self.state(py), inner.key.get()) {
@@ -223,7 +237,8 @@ impl StreamTransport {
     /// Whether the transport is closing or closed.
     fn is_closing(&self, py: Python<'_>) -> bool {
         let inner = self.inner.get(py);
-        if inner.closing.get() || inner.lost.get() {
+        // One that is stacked may come back: its engine knows.
+        if (inner.closing.get() && !inner.stacked.get()) || inner.lost.get() {
             return true;
         }
         match (self.state(py), inner.key.get()) {
@@ -235,7 +250,7 @@ impl StreamTransport {
     /// Close the transport: what is buffered is sent, then connection_lost(None) is called.
     fn close(&self, py: Python<'_>) {
         let inner = self.inner.get(py);
-        if inner.closing.replace(true) {
+        if inner.closing.replace(true) && !inner.stacked.get() {
             return;
         }
         if let (Some(state), Some(key)) = (self.state(py), inner.key.get()) {
@@ -368,6 +383,41 @@ impl StreamTransport {
     }
 }
 
+impl Inner {
+    fn new() -> Inner {
+        Inner {
+            key: Cell::new(None),
+            links: RefCell::default(),
+            manner: Cell::default(),
+            hooks: Cell::default(),
+            stacked: Cell::new(false),
+            failure_of: Cell::new(ptr::null()),
+            peer: RefCell::new(None),
+            local: RefCell::new(None),
+            fd: Cell::new(-1),
+            closing: Cell::new(false),
+            lost: Cell::new(false),
+            paused: Cell::new(false),
+            eof_written: Cell::new(false),
+            wrote_after_end: Cell::new(0),
+            held: Cell::new(false),
+        }
+    }
+
+    /// Decides how a protocol is called.
+    pub(super) fn adopt(&self, protocol: &Bound<'_, PyAny>) -> PyResult<()> {
+        let manner = match Manner::of(protocol)? {
+            Manner::Plain if self.stacked.get() => Manner::Counted,
+            manner => manner,
+        };
+        let hooked = self.stacked.get() || manner == Manner::Counted;
+        let hooks = if hooked { Hooks::of(protocol)? } else { Hooks::default() };
+        self.manner.set(manner);
+        self.hooks.set(hooks);
+        Ok(())
+    }
+}
+
 impl Links {
     fn all(&self) -> [Option<&Ref>; 7] {
         [
@@ -396,9 +446,11 @@ impl StreamTransport {
 
     /// The first failure stands.
     pub(super) fn set_failure(&self, py: Python<'_>, exc: Option<Bound<'_, PyAny>>) {
-        let mut links = self.inner.get(py).links.borrow_mut();
+        let inner = self.inner.get(py);
+        let mut links = inner.links.borrow_mut();
         if links.failure.is_none() && links.closed.is_none() {
             links.failure = exc.map(Ref::new);
+            inner.failure_of.set(ptr::null());
         }
     }
 

@@ -1,0 +1,489 @@
+"""Connections and servers as stacks: `connect`, `listen`, and `layers=` on asyncio's own entries."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import ipaddress
+import os
+import socket
+import weakref
+from asyncio import base_events
+from collections.abc import Callable, Iterable
+from dataclasses import KW_ONLY, dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from ._layers import specs_of
+from ._names import Names, _socket_getaddrinfo
+from ._protocol import Protocol
+from ._reaching import NO_TIMEOUTS, Backoff, Timeouts
+from ._resolver import Resolver, SystemResolver
+from ._transport_calls import accepting_failed, transport_callback_failed
+from ._transports import StreamTransport, open_stream
+from ._values import Value, check_bool, check_int, check_seconds, check_word, kind_of
+
+if TYPE_CHECKING:
+    from ._tepal import Loop as Base
+else:
+    Base = object
+
+Factory = Callable[[], asyncio.BaseProtocol]
+
+
+@dataclass(frozen=True, repr=False)
+class Limits(Value):
+    """What a server of `loop.listen` allows.
+
+    Args:
+        connections: how many at once. More wait in the kernel's queue. None: no limit.
+        read: bytes that a protocol may leave unread before it must make progress, per connection.
+    """
+
+    _: KW_ONLY
+    connections: int | None = None
+    read: int = 256 * 1024
+
+    def __post_init__(self) -> None:
+        if self.connections is not None:
+            check_int("connections", self.connections, 1)
+        check_int("read", self.read, 1, 1 << 40)
+
+
+class Server(base_events.Server):
+    """A server of `loop.listen`: asyncio's, which can also drain."""
+
+    _tepal_clients: weakref.WeakSet[StreamTransport]
+
+    async def drain(self, seconds: float | None = None) -> int:
+        """Stop accepting, wait until all connections have ended, and abort the rest.
+
+        Args:
+            seconds: how long to wait. None: for ever.
+
+        Returns:
+            How many connections had to be aborted.
+        """
+        if seconds is not None:
+            check_seconds("seconds", seconds)
+        self.close()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._wait_idle()
+            return 0
+        except TimeoutError:
+            left = self._open_clients()
+            for transport in left:
+                transport.abort()
+            await self._wait_idle()
+            return len(left)
+
+    def _open_clients(self) -> list[StreamTransport]:
+        return [transport for transport in self._tepal_clients if not transport._lost]
+
+    async def _wait_idle(self) -> None:
+        while self._open_clients():
+            loop = asyncio.get_running_loop()
+            self._idle = loop.create_future()
+            await self._idle
+
+    def _detach(self, *transport: Any) -> None:
+        super()._detach(*transport)  # type: ignore[misc]
+        idle = getattr(self, "_idle", None)
+        if idle is not None and not idle.done():
+            idle.set_result(None)
+
+    if not hasattr(base_events.Server, "abort_clients"):
+
+        def close_clients(self) -> None:
+            """Close all connections."""
+            for transport in self._open_clients():
+                transport.close()
+
+        def abort_clients(self) -> None:
+            """Abort all connections."""
+            for transport in self._open_clients():
+                transport.abort()
+
+
+class Stacks(Base):
+    """The part of `Loop` about stacks."""
+
+    def connect(
+        self,
+        protocol_factory: Factory,
+        host: str | None = None,
+        port: int | None = None,
+        *,
+        path: str | os.PathLike[str] | None = None,
+        sock: socket.socket | None = None,
+        layers: Iterable[Any] = (),
+        local: tuple[str, int] | None = None,
+        resolver: Any = None,
+        addresses: Literal["linear", "race"] = "linear",
+        timeouts: Timeouts | None = None,
+        backoff: Backoff | None = None,
+    ) -> StreamTransport:
+        """Make a connection, and return its transport at once, with the protocol attached.
+
+        What is wrong with the arguments, and what the factory raises, is raised here. Then
+        `connection_made(transport)` comes in the next turn, before the first query leaves;
+        `connection_established(transport)` when bytes may flow. Bytes written before are queued.
+        The protocol's hooks tell what happens on the way; see `tepal.Protocol`.
+
+        Args:
+            protocol_factory: makes the protocol; any class of asyncio's will do.
+            host: a name or an address; with `port`.
+            path: a Unix socket's path, instead.
+            sock: a connected socket, instead.
+            layers: recipes for layers, from the wire upward.
+            local: an address and a port to bind first.
+            resolver: who resolves the name. None: the loop's.
+            addresses: in which way several are tried: one after another, or as a race (RFC 8305).
+            timeouts: how long each phase may take.
+            backoff: the plan by which a failed or lost connection is made anew.
+        """
+        self._check_closed()
+        specs = specs_of(layers)
+        check_word("addresses", addresses, ("linear", "race"))
+        limits = _timeouts(timeouts)
+        if backoff is not None and not isinstance(backoff, Backoff):
+            raise TypeError(f"backoff must be a tepal.Backoff, not {kind_of(backoff)}")
+        given = [name for name, value in (("host", host), ("path", path), ("sock", sock)) if value]
+        if len(given) != 1:
+            listed = " and ".join(given) or "none"
+            raise ValueError(f"exactly one of host, path and sock is to be given, not {listed}")
+        if (host is None) != (port is None):
+            raise ValueError("host and port go together")
+        if not callable(protocol_factory):
+            raise TypeError(f"protocol_factory must be callable, not {kind_of(protocol_factory)}")
+        context = contextvars.copy_context()
+        if host is not None and not isinstance(host, str):
+            raise TypeError(f"host must be a str, not {kind_of(host)}")
+        if port is not None:
+            check_int("port", port, 0, 65535)
+        bound = None if local is None else _local_address(local)
+        plan = None
+        if backoff is not None:
+            plan = (backoff.first, backoff.factor, backoff.most, backoff.jitter, backoff.attempts)
+        if sock is not None:
+            if local is not None or backoff is not None:
+                raise ValueError("a connected sock takes no local and no backoff")
+            return self._adopt_socket(protocol_factory(), sock, specs, limits, context)
+        peer: Any = os.fsdecode(path) if path is not None else (host, port)
+        chosen = self._resolver_key(resolver)
+        protocol = protocol_factory()
+        transport = StreamTransport()
+        transport._connect(
+            self,
+            protocol,
+            context,
+            peer,
+            bound,
+            chosen,
+            addresses == "race",
+            limits._seconds(),
+            plan,
+            specs,
+        )
+        return transport
+
+    # Who resolves the name of a connection; None is the loop's own resolver.
+    def _resolver_key(self, resolver: Any) -> int | None:
+        if resolver is None:
+            if self._resolves_natively():
+                return None
+            resolver = self
+        keys: dict[Any, int] = self.__dict__.setdefault("_resolver_keys", {})
+        if isinstance(resolver, Resolver):
+            name = repr(resolver)
+            if name not in keys:
+                keys[name] = self._add_resolver(*resolver._settings())
+            return keys[name]
+        if not isinstance(resolver, SystemResolver) and not callable(
+            getattr(resolver, "getaddrinfo", None)
+        ):
+            raise TypeError(f"resolver must have a getaddrinfo method, not {kind_of(resolver)}")
+        number = id(resolver)
+        if number not in keys:
+            keys[number] = self._add_foreign_resolver(_Asker(self, resolver))
+        return keys[number]
+
+    def _resolves_natively(self) -> bool:
+        return (
+            self._system_resolver is None
+            and socket.getaddrinfo is _socket_getaddrinfo
+            and type(self).getaddrinfo is Names.getaddrinfo
+        )
+
+    def _adopt_socket(
+        self,
+        protocol: asyncio.BaseProtocol,
+        sock: socket.socket,
+        specs: list[Any],
+        limits: Timeouts,
+        context: contextvars.Context,
+    ) -> StreamTransport:
+        if sock.type != socket.SOCK_STREAM:
+            raise ValueError(f"A Stream Socket was expected, got {sock!r}")
+        sock.setblocking(False)
+        transport = open_stream(self, sock, protocol, None, None, None, context, stacked=True)
+        transport._set_spans(limits.handshake, limits.closing)
+        if specs:
+            transport._set_layers(specs, False, None)
+        return transport
+
+    async def listen(
+        self,
+        protocol_factory: Factory,
+        host: str | None = None,
+        port: int | None = None,
+        *,
+        path: str | os.PathLike[str] | None = None,
+        sock: socket.socket | None = None,
+        layers: Iterable[Any] = (),
+        backlog: int = 1024,
+        reuse_port: bool = False,
+        limits: Limits | None = None,
+        timeouts: Timeouts | None = None,
+    ) -> Server:
+        """Accept connections. `await server.drain(seconds)` ends the server gracefully.
+
+        Each connection gets a protocol of `protocol_factory`, whose counts are read and whose hooks
+        are called, and fresh layers of the recipes, from the wire upward.
+
+        Args:
+            protocol_factory: makes the protocol of each connection.
+            host: a name or an address; None and "" are all addresses.
+            port: 0 lets the kernel choose.
+            path: a Unix socket's path, instead.
+            sock: a bound socket, instead.
+            layers: recipes for layers.
+            backlog: how many connections may wait in the kernel.
+            reuse_port: let other processes listen on the port too.
+            limits: how many connections, and how much unread.
+            timeouts: how long each phase may take; what is before the connection does not count.
+        """
+        self._check_closed()
+        specs = specs_of(layers)
+        check_int("backlog", backlog, 1)
+        check_bool("reuse_port", reuse_port)
+        spans = _timeouts(timeouts)
+        if limits is not None and not isinstance(limits, Limits):
+            raise TypeError(f"limits must be a tepal.Limits, not {kind_of(limits)}")
+        if not callable(protocol_factory):
+            raise TypeError(f"protocol_factory must be callable, not {kind_of(protocol_factory)}")
+        if path is not None:
+            if host is not None or port is not None or sock is not None:
+                raise ValueError("path is to be given alone")
+            made = await self.create_unix_server(
+                protocol_factory, os.fspath(path), backlog=backlog, start_serving=False
+            )
+        elif sock is not None:
+            if host is not None or port is not None:
+                raise ValueError("sock is to be given alone")
+            make = self.create_server
+            if sock.family == socket.AF_UNIX:
+                make = self.create_unix_server
+            made = await make(protocol_factory, sock=sock, backlog=backlog, start_serving=False)
+        else:
+            if port is None:
+                raise ValueError("one of port, path and sock is to be given")
+            check_int("port", port, 0, 65535)
+            made = await self.create_server(
+                protocol_factory, host, port, backlog=backlog, reuse_port=reuse_port or None,
+                start_serving=False,
+            )  # fmt: skip
+        made.__class__ = Server
+        made._tepal_clients = weakref.WeakSet()
+        made._listener_options = {
+            "layers": specs,
+            "stacked": True,
+            "most": None if limits is None else limits.connections,
+            "read_limit": None if limits is None else limits.read,
+            "handshake": spans.handshake,
+            "closing": spans.closing,
+        }
+        await made.start_serving()
+        server: Server = made
+        return server
+
+    async def create_connection(  # type: ignore[override]
+        self,
+        protocol_factory: Factory,
+        host: Any = None,
+        port: Any = None,
+        *,
+        layers: Iterable[Any] = (),
+        timeouts: Timeouts | None = None,
+        addresses: Literal["linear", "race"] | None = None,
+        **keywords: Any,
+    ) -> tuple[Any, Any]:
+        """As `asyncio.loop.create_connection`; and with layers, limits of time, a strategy.
+
+        Args:
+            layers: recipes for layers, from the wire upward; not together with `ssl`.
+            timeouts: how long each phase may take. None: no limit, as asyncio has it.
+            addresses: "linear" or "race". None: as asyncio's `happy_eyeballs_delay` says.
+        """
+        specs = specs_of(layers)
+        if not specs and timeouts is None and addresses is None:
+            return await super().create_connection(  # type: ignore[misc, no-any-return]
+                protocol_factory, host, port, **keywords
+            )
+        if specs and keywords.get("ssl"):
+            raise ValueError("ssl and layers cannot be given together: put a tepal.TLS into layers")
+        limits = NO_TIMEOUTS if timeouts is None else _timeouts(timeouts)
+        if addresses is not None:
+            check_word("addresses", addresses, ("linear", "race"))
+            if keywords.get("happy_eyeballs_delay") is None and addresses == "race":
+                keywords["happy_eyeballs_delay"] = 0.25
+        pending = _Pending(self, protocol_factory, specs, host, limits)
+        async with asyncio.timeout(limits.total):
+            transport, _ = await super().create_connection(  # type: ignore[misc]
+                lambda: pending, host, port, **keywords
+            )
+        if pending.error is not None:
+            raise pending.error
+        return transport, transport.get_protocol()
+
+    async def create_server(  # type: ignore[override]
+        self,
+        protocol_factory: Factory,
+        host: Any = None,
+        port: Any = None,
+        *,
+        layers: Iterable[Any] = (),
+        **keywords: Any,
+    ) -> Any:
+        """As `asyncio.loop.create_server`; and with layers.
+
+        Args:
+            layers: recipes for layers, from the wire upward; not together with `ssl`.
+        """
+        specs = specs_of(layers)
+        if not specs:
+            return await super().create_server(  # type: ignore[misc]
+                protocol_factory, host, port, **keywords
+            )
+        if keywords.get("ssl"):
+            raise ValueError("ssl and layers cannot be given together: put a tepal.TLS into layers")
+        start = keywords.pop("start_serving", True)
+        server = await super().create_server(  # type: ignore[misc]
+            lambda: _Pending(self, protocol_factory),
+            host,
+            port,
+            start_serving=False,
+            **keywords,
+        )
+        server._listener_options = {"layers": specs}
+        if start:
+            await server.start_serving()
+        return server
+
+    def _make_socket_transport(self, sock: socket.socket, protocol: Any, *args: Any, **kw: Any) -> Any:
+        transport = super()._make_socket_transport(sock, protocol, *args, **kw)  # type: ignore[misc]
+        if isinstance(protocol, _Pending):
+            limits = protocol.limits
+            transport._set_spans(limits.handshake, limits.closing)
+            if protocol.specs:
+                host = protocol.host
+                transport._set_layers(protocol.specs, False, host if isinstance(host, str) else None)
+        return transport
+
+
+class _Asker:
+    """Asks a resolver that is Python for the engine, in a task of its own."""
+
+    def __init__(self, loop: Any, resolver: Any) -> None:
+        # Its identity names it, so it stays; but a loop is not kept alive by itself.
+        self.loop = weakref.ref(loop)
+        self.resolver = None if resolver is loop else resolver
+        self.tasks: set[asyncio.Task[None]] = set()
+
+    def __call__(self, lookup: int, host: str, port: int, family: int) -> None:
+        task = self.loop().create_task(self._answer(lookup, host, port, family))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    async def _answer(self, lookup: int, host: str, port: int, family: int) -> None:
+        loop = self.loop()
+        found: list[tuple[Any, int, int]] = []
+        code, text = 0, ""
+        try:
+            for kind, _, _, _, address in await self._ask(loop, host, port, family):
+                if kind in (socket.AF_INET, socket.AF_INET6):
+                    ip = ipaddress.ip_address(address[0].partition("%")[0])
+                    found.append((ip, address[1], address[3] if len(address) == 4 else 0))
+        except Exception as error:
+            found = []
+            code = error.errno if isinstance(error, socket.gaierror) and error.errno else 0
+            text = str(error) or type(error).__name__
+        loop._answer_addrinfo(lookup, found, code, text)
+
+    def _ask(self, loop: Any, host: str, port: int, family: int) -> Any:
+        resolver = loop if self.resolver is None else self.resolver
+        if isinstance(resolver, SystemResolver):
+            arguments = (host, port, family, socket.SOCK_STREAM)
+            return loop.run_in_executor(resolver.executor, socket.getaddrinfo, *arguments)
+        return resolver.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
+
+
+class _Pending(Protocol):
+    """Stands in a protocol's place until its connection is established, as asyncio has it."""
+
+    def __init__(
+        self,
+        loop: Any,
+        factory: Factory,
+        specs: list[Any] | None = None,
+        host: Any = None,
+        limits: Timeouts = NO_TIMEOUTS,
+    ) -> None:
+        self.loop = loop
+        self.factory = factory
+        self.specs, self.host, self.limits = specs, host, limits
+        self.error: BaseException | None = None
+
+    def connection_established(self, transport: Any) -> None:
+        try:
+            protocol = self.factory()
+            transport.set_protocol(protocol)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self.error = error
+            transport.abort()
+            if self.specs is None:
+                # Of a server: nobody waits for it.
+                accepting_failed(self.loop, error)
+            return
+        try:
+            protocol.connection_made(transport)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            transport_callback_failed(transport, "connection_made", error)
+
+
+def _timeouts(timeouts: object) -> Timeouts:
+    if timeouts is None:
+        return Timeouts()
+    if not isinstance(timeouts, Timeouts):
+        raise TypeError(f"timeouts must be a tepal.Timeouts, not {kind_of(timeouts)}")
+    return timeouts
+
+
+def _local_address(local: Any) -> tuple[Any, int, int]:
+    if not isinstance(local, tuple) or not 2 <= len(local) <= 4:
+        raise TypeError(f"local must be (address, port), not {local!r}")
+    host, port = local[0], check_int("local's port", local[1], 0, 65535)
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError as error:
+        raise ValueError(f"local: {error}") from None
+    scope = local[3] if len(local) == 4 else 0
+    if address.version == 6 and address.scope_id:
+        name = address.scope_id
+        scope = int(name) if name.isdigit() else socket.if_nametoindex(name)
+        address = ipaddress.IPv6Address(int(address))
+    return address, port, scope

@@ -1,0 +1,565 @@
+"""Stacks of layers, from Python: TLS, pushes and pops, frames, rates, relays."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import pytest
+import tepal
+
+from .conftest import DATA, Pair, Recorder, client_tls, server_tls
+
+
+def echo(protocol: Recorder, data: bytes) -> None:
+    protocol.data += data
+    protocol.transport.write(data)
+
+
+# S34
+def test_tls_is_a_member_of_a_stack(run: Any) -> None:
+    async def main() -> None:
+        pair = await Pair.make([client_tls()], [server_tls()], server=lambda: Recorder(echo))
+        message = bytes(range(256)) * 1000
+        pair.client.transport.write(message)
+        await pair.client.until_data(message)
+        assert pair.client.transport.layers == ("tls",)
+        assert pair.client.transport.phase is tepal.Phase.ESTABLISHED
+        info = pair.client.transport.layer_info("tls")
+        assert (info.version, info.server_name, info.resumed) == ("TLSv1.3", "server.test", False)
+        assert len(info.peer_certificates) >= 1
+        assert pair.client.transport.get_extra_info("cipher")[1] == "TLSv1.3"
+        assert pair.client.transport.get_extra_info("nothing", 3) == 3
+        assert pair.client.events[:3] == ["made", "ready tls", "established"]
+        assert await pair.close() == (None, None)
+        assert "eof" in pair.server.events
+        assert pair.client.transport.closed.kind is tepal.CloseKind.LOCAL
+        assert pair.server.transport.closed.kind is tepal.CloseKind.PEER_CLOSED_LAYER
+        assert pair.client.transport.phase is tepal.Phase.CLOSED
+
+    run(main())
+
+
+def test_bytes_written_before_the_connection_stands_arrive_in_order(run: Any) -> None:
+    async def main() -> None:
+        class Early(Recorder):
+            def connection_made(self, transport: Any) -> None:
+                super().connection_made(transport)
+                assert transport.phase is not tepal.Phase.ESTABLISHED
+                transport.write(b"first ")
+                transport.writelines([b"second ", bytearray(b"third")])
+
+        pair = await Pair.make([client_tls()], [server_tls()], client=Early)
+        await pair.server.until_data(b"first second third")
+        await pair.close()
+
+    run(main())
+
+
+def test_alpn_and_client_certificates_are_agreed_on(run: Any) -> None:
+    async def main() -> None:
+        client = client_tls(
+            alpn=["chat/2", b"chat/1"], certificate=DATA / "client.pem", key=DATA / "client.key"
+        )
+        pair = await Pair.make([client], [server_tls(alpn=["chat/1"], client_ca=DATA / "ca.pem")])
+        assert pair.client.transport.get_extra_info("alpn") == b"chat/1"
+        assert pair.server.transport.layer_info("tls").peer_certificates
+        await pair.close()
+
+    run(main())
+
+
+# S45, S80
+def test_a_rejected_client_certificate_is_an_alert_with_its_number(run: Any) -> None:
+    async def main() -> None:
+        pair = await Pair.make(
+            [client_tls()], [server_tls(client_ca=DATA / "ca.pem")], wait=False
+        )
+        told, server_told = await asyncio.gather(pair.client.lost, pair.server.lost)
+        assert isinstance(told, tepal.TLSAlert) and told.layer == "tls"
+        assert (told.number, told.description) == (116, "certificate_required")
+        assert told.closed.fault == "remote"
+        assert isinstance(server_told, tepal.HandshakeError)
+        await pair.listener.drain(0)
+
+    run(main())
+
+
+# S46, S80
+def test_a_certificate_for_another_name_fails_the_handshake_with_a_typed_error(run: Any) -> None:
+    async def main() -> None:
+        pair = await Pair.make([client_tls("elsewhere.test")], [server_tls()], wait=False)
+        with pytest.raises(tepal.ConnectError) as caught:
+            await pair.client.transport.established()
+        told = await pair.client.lost
+        assert isinstance(told, tepal.HandshakeError) and not isinstance(told, tepal.TLSAlert)
+        assert told.closed.layer_kind == "TlsCertificate"
+        # The hook and the end are told with one object.
+        assert ("error", told) in pair.client.events
+        assert caught.value.__cause__ is not None
+        server_told = await pair.server.lost
+        assert isinstance(server_told, tepal.TLSAlert)
+        await pair.listener.drain(0)
+
+    run(main())
+
+
+# S44, S80: each end is told apart.
+@pytest.mark.parametrize(
+    ("how", "kind", "error"),
+    [
+        ("close", "peer_closed_layer", type(None)),
+        ("abort", "reset", ConnectionResetError),
+        ("cut", "tls_truncated", tepal.TLSTruncated),
+    ],
+)
+def test_a_proper_end_of_tls_is_told_apart_from_a_reset_and_a_cut(
+    run: Any, how: str, kind: str, error: type
+) -> None:
+    async def main() -> None:
+        mode = "none" if how == "cut" else "wait"
+        pair = await Pair.make([client_tls(close=mode)], [server_tls()])
+        # Behind this the kernel holds nothing unread, which would make a reset of a close.
+        pair.server.transport.write(b"x")
+        await pair.client.until_data(b"x")
+        if how == "abort":
+            pair.client.transport.abort()
+        else:
+            pair.client.transport.close()
+        told = await pair.server.lost
+        await pair.client.lost
+        assert type(told) is error, told
+        closed = pair.server.transport.closed
+        assert closed.kind == kind and closed.clean is (error is type(None))
+        await pair.listener.drain(0)
+
+    run(main())
+
+
+# S39, S40, S41
+def test_tls_can_be_closed_and_begun_anew_on_the_same_connection(run: Any) -> None:
+    async def main() -> None:
+        client_spec, server_spec = client_tls(), server_tls(peer_close="pop")
+        pair = await Pair.make([client_spec], [server_spec])
+        client, server = pair.client, pair.server
+        client.transport.write(b"secret ")
+        popped = client.transport.pop_layer()
+        # Behind the close_notify, in plain text: written before the peer has answered.
+        client.transport.write(b"plain ")
+        assert await popped == "closed"
+        await server.until_data(b"secret plain ")
+        assert "removed tls by_peer" in server.events
+        assert client.transport.layers == server.transport.layers == ()
+        server.transport.write(b"and back")
+        await client.until_data(b"and back")
+
+        client.transport.write(b"STARTTLS ")
+        await server.until_data(b"secret plain STARTTLS ")
+        server.transport.write(b" OK")
+        server.transport.push_layer(server_spec, residual="feed")
+        await client.until_data(b"and back OK")
+        client.transport.push_layer(client_spec)
+        client.transport.write(b"secret again")
+        await server.until_data(b"secret plain STARTTLS secret again")
+        assert client.transport.layer_info("tls").resumed
+        assert "added tls" in client.events and client.events.count("ready tls") == 2
+        assert client.events.count("established") == 1
+        assert await pair.close() == (None, None)
+
+    run(main())
+
+
+# S42
+@pytest.mark.parametrize("late", ["close", "keep"])
+def test_a_peer_that_does_not_answer_a_pop_costs_what_the_caller_said(run: Any, late: str) -> None:
+    async def main() -> None:
+        # This peer takes the close_notify for the end of input, and goes on.
+        class Stubborn(Recorder):
+            def eof_received(self) -> bool:
+                super().eof_received()
+                return True
+
+        pair = await Pair.make([client_tls()], [server_tls()], server=Stubborn)
+        popped = pair.client.transport.pop_layer(timeout=0.05, late=late)
+        if late == "keep":
+            assert await popped == "timed_out"
+            assert not pair.client.transport.is_closing()
+            pair.client.transport.abort()
+            await pair.client.lost
+        else:
+            with pytest.raises(tepal.ClosingTimeout):
+                await popped
+            assert isinstance(await pair.client.lost, tepal.ClosingTimeout)
+            assert pair.client.transport.closed.kind is tepal.CloseKind.CLOSING_TIMED_OUT
+        pair.server.transport.abort()
+        await pair.server.lost
+        await pair.listener.drain(0)
+
+    run(main())
+
+
+# S43
+def test_a_hard_close_waits_for_nobody(run: Any) -> None:
+    async def main() -> None:
+        pair = await Pair.make([client_tls(close="notify")], [server_tls()])
+        pair.server.transport.pause_reading()
+        pair.client.transport.close()
+        assert await pair.client.lost is None
+        pair.server.transport.resume_reading()
+        await pair.server.lost
+        await pair.listener.drain(0)
+
+    run(main())
+
+
+# S47
+def test_an_end_of_writing_is_refused_or_taken_but_never_pretended(run: Any) -> None:
+    async def main() -> None:
+        class Half(Recorder):
+            def eof_received(self) -> bool:
+                super().eof_received()
+                self.transport.write(b"still here")
+                self.transport.write_eof()
+                return True
+
+        pair = await Pair.make([client_tls()], [server_tls()], server=Half)
+        assert pair.client.transport.can_write_eof()
+        pair.client.transport.write(b"all")
+        pair.client.transport.write_eof()
+        await pair.client.until_data(b"still here")
+        await pair.server.until_data(b"all")
+        assert await pair.client.lost is None
+        pair.server.transport.close()
+        assert await pair.server.lost is None
+        await pair.listener.drain(0)
+
+    run(main())
+
+
+STARTTLS_EVIL = b"STARTTLS\r\nEVIL\r\n"
+
+
+# STARTTLS injection: what came in plain text must not be taken for what TLS protects.
+def test_bytes_behind_a_starttls_kill_the_connection(run: Any) -> None:
+    async def main() -> None:
+        spec = server_tls()
+
+        class Server(Recorder):
+            def data_received(self, data: bytes) -> int:
+                self.data += data
+                self.transport.push_layer(spec)
+                return len(b"STARTTLS\r\n")
+
+        pair = await Pair.make(server=Server)
+        pair.client.transport.write(STARTTLS_EVIL)
+        told = await pair.server.lost
+        assert isinstance(told, tepal.ResidualRejected)
+        assert pair.server.transport.closed.kind is tepal.CloseKind.RESIDUAL_REJECTED
+        await pair.client.lost
+        await pair.listener.drain(0)
+
+    run(main())
+
+
+def test_starttls_both_ways_with_the_answer_in_plain_text(run: Any) -> None:
+    async def main() -> None:
+        spec = server_tls()
+
+        def serve(protocol: Recorder, data: bytes) -> int:
+            protocol.data += data
+            if data == b"STARTTLS\r\n":
+                protocol.transport.write(b"GO\r\n")
+                protocol.transport.push_layer(spec)
+            else:
+                protocol.transport.write(b"under TLS: " + data)
+            return len(data)
+
+        def ask(protocol: Recorder, data: bytes) -> int:
+            protocol.data += data
+            if data == b"GO\r\n":
+                protocol.transport.push_layer(client_tls())
+                protocol.transport.write(b"hello")
+            return len(data)
+
+        pair = await Pair.make(client=lambda: Recorder(ask), server=lambda: Recorder(serve))
+        pair.client.transport.write(b"STARTTLS\r\n")
+        await pair.client.until_data(b"GO\r\nunder TLS: hello")
+        await pair.close()
+
+    run(main())
+
+
+def test_a_proxy_header_and_what_follows_in_one_segment(run: Any) -> None:
+    async def main() -> None:
+        layers = [tepal.ProxyHeader(trusted=["127.0.0.0/8"]), tepal.Lines(delimiter=b"\r\n")]
+        pair = await Pair.make(server_layers=layers, wait=False)
+        await pair.client.transport.established()
+        pair.client.transport.write(b"PROXY TCP4 192.0.2.1 198.51.100.2 1234 443\r\nhello\r\n")
+        await pair.server.until_data(b"hello")
+        info = pair.server.transport.layer_info("proxy")
+        assert info.source == ("192.0.2.1", 1234) and info.destination == ("198.51.100.2", 443)
+        assert pair.server.transport.layers == ("lines",)
+        await pair.close()
+
+    run(main())
+
+
+def test_a_proxy_header_and_a_client_hello_in_one_segment(run: Any) -> None:
+    async def main() -> None:
+        server_layers = [tepal.ProxyHeader(trusted=["127.0.0.1"]), server_tls()]
+        pair = await Pair.make([tepal.ProxyHeader(), client_tls()], server_layers)
+        pair.client.transport.write(b"x")
+        await pair.server.until_data(b"x")
+        assert pair.server.transport.layer_info("proxy").version == 2
+        await pair.close()
+
+    run(main())
+
+
+def test_a_header_from_an_address_that_is_not_trusted_is_refused(run: Any) -> None:
+    async def main() -> None:
+        layers = [tepal.ProxyHeader(trusted=["192.0.2.0/24"])]
+        pair = await Pair.make([tepal.ProxyHeader()], layers, wait=False)
+        told = await pair.server.lost
+        assert isinstance(told, tepal.HandshakeError) and told.closed.layer_kind == "Untrusted"
+        pair.client.transport.abort()
+        await pair.client.lost
+        await pair.listener.drain(0)
+
+    run(main())
+
+
+def test_one_write_is_one_frame(run: Any) -> None:
+    frames = [b"", b"a", b"line two", bytes(range(200)) * 5]
+
+    async def main() -> None:
+        for spec in (
+            tepal.LengthPrefixed(),
+            tepal.LengthPrefixed(width=2, byteorder="little"),
+            tepal.Netstrings(),
+            tepal.Delimiter(b"\xff\xfe"),
+        ):
+            seen: list[bytes] = []
+            pair = await Pair.make(
+                [spec], [spec], server=lambda seen=seen: Recorder(lambda _, data: seen.append(data))
+            )
+            for frame in frames:
+                pair.client.transport.write(frame)
+            await pair.server.until(lambda seen=seen: len(seen) >= len(frames) - 1)
+            # An empty write sends no frame, as it sends nothing on any transport.
+            assert seen == frames[1:]
+            await pair.close()
+
+    run(main())
+
+
+def test_a_frame_that_is_too_long_fails_its_layer_by_name(run: Any) -> None:
+    async def main() -> None:
+        pair = await Pair.make([], [tepal.LengthPrefixed(max_length=100)])
+        pair.client.transport.write((1 << 30).to_bytes(4, "big"))
+        told = await pair.server.lost
+        assert isinstance(told, tepal.LayerError) and told.layer == "length"
+        assert told.closed.layer_kind == "FrameTooLong" and told.closed.fault == "remote"
+        await pair.client.lost
+        await pair.listener.drain(0)
+
+    run(main())
+
+
+def test_lines_switch_to_raw_bytes_by_a_command(run: Any) -> None:
+    async def main() -> None:
+        seen: list[bytes] = []
+
+        def serve(protocol: Recorder, data: bytes) -> None:
+            seen.append(data)
+            if data == b"RAW":
+                protocol.transport.command("lines", "raw")
+
+        pair = await Pair.make(server_layers=[tepal.Lines()], server=lambda: Recorder(serve))
+        pair.client.transport.write(b"one\nRAW\nno\nlines")
+        await pair.server.until(lambda: b"".join(seen).endswith(b"lines"))
+        assert seen == [b"one", b"RAW", b"no\nlines"]
+        with pytest.raises(KeyError):
+            pair.server.transport.command("tls", "x")
+        with pytest.raises(TypeError):
+            pair.server.transport.command(3, "x")
+        await pair.close()
+
+    run(main())
+
+
+# S37
+def test_a_rate_is_held(run: Any) -> None:
+    async def main() -> None:
+        rate, size = 400_000, 200_000
+        pair = await Pair.make([tepal.RateLimit(write=rate, burst=4000)])
+        started = time.monotonic()
+        pair.client.transport.write(bytes(size))
+        await pair.server.until(lambda: len(pair.server.data) == size)
+        took = time.monotonic() - started
+        # Never faster; a loaded machine may be slower.
+        assert took >= (size - 4000) / rate * 0.95
+        await pair.close()
+
+    run(main())
+
+
+def test_an_idle_layer_tells_of_quiet_and_the_connection_stays_up(run: Any) -> None:
+    async def main() -> None:
+        pair = await Pair.make([tepal.Idle(0.02)])
+        await pair.client.until_event("idle idle")
+        pair.client.transport.write(b"keep-alive")
+        await pair.server.until_data(b"keep-alive")
+        await pair.close()
+
+    run(main())
+
+
+def test_a_tap_records_both_directions_and_its_failure_costs_nothing(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unraisable: list[Any] = []
+    monkeypatch.setattr("sys.unraisablehook", unraisable.append)
+
+    async def main() -> None:
+        record: list[bytes] = []
+        pair = await Pair.make(
+            [tepal.Tap(record.append)],
+            [tepal.Tap(lambda data: 1 / 0, format="pcapng")],
+            server=lambda: Recorder(echo),
+        )
+        pair.client.transport.write(b"seen by the tap")
+        await pair.client.until_data(b"seen by the tap")
+        text = b"".join(record)
+        assert text.count(b"seen by the tap") == 2
+        await pair.close()
+
+    run(main())
+    assert any(isinstance(each.exc_value, ZeroDivisionError) for each in unraisable)
+
+
+def test_a_join_relays_without_the_protocols(run: Any) -> None:
+    async def main() -> None:
+        back = await Pair.make(server=lambda: Recorder(echo))
+        front = await Pair.make()
+        done = front.server.transport.join(back.client.transport)
+        message = bytes(range(256)) * 500
+        front.client.transport.write(message)
+        await front.client.until_data(message)
+        assert front.server.data == back.client.data == b""
+        front.client.transport.write_eof()
+        assert await done == (len(message), len(message))
+        await asyncio.gather(front.client.lost, front.server.lost, back.client.lost, back.server.lost)
+        await asyncio.gather(front.listener.drain(0), back.listener.drain(0))
+
+    # The pipe through which the bytes went is kept for the next relay.
+    run(main(), kept=2)
+
+
+def test_a_join_of_wrong_things_is_refused(run: Any) -> None:
+    async def main() -> None:
+        pair = await Pair.make()
+        with pytest.raises(TypeError, match="other must be a stream transport"):
+            pair.client.transport.join(None)
+        with pytest.raises((ValueError, RuntimeError)):
+            pair.client.transport.join(pair.client.transport)
+        await pair.close()
+        with pytest.raises(RuntimeError):
+            pair.client.transport.join(pair.server.transport)
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [
+        (lambda t: t.push_layer(None), TypeError),
+        (lambda t: t.push_layer(tepal.Lines), TypeError),
+        (lambda t: t.push_layer(tepal.Lines(), below="tls"), KeyError),
+        (lambda t: t.push_layer(tepal.Lines(), below=3), TypeError),
+        (lambda t: t.push_layer(tepal.Lines(), residual="keep"), ValueError),
+        (lambda t: t.pop_layer(), KeyError),
+        (lambda t: t.pop_layer("tls"), KeyError),
+        (lambda t: t.pop_layer(3), TypeError),
+        (lambda t: t.pop_layer(timeout=-1), ValueError),
+        (lambda t: t.pop_layer(late="never"), ValueError),
+        (lambda t: t.layer_info(3), TypeError),
+    ],
+)
+def test_a_wrong_change_is_refused_and_changes_nothing(
+    run: Any, call: Any, error: type[Exception]
+) -> None:
+    async def main() -> None:
+        pair = await Pair.make()
+        with pytest.raises(error):
+            call(pair.client.transport)
+        pair.client.transport.write(b"as before")
+        await pair.server.until_data(b"as before")
+        await pair.close()
+        with pytest.raises((error, RuntimeError)):
+            call(pair.client.transport)
+
+    run(main())
+
+
+def test_layers_on_asyncios_entries_keep_its_timing(run: Any) -> None:
+    async def main() -> None:
+        loop: Any = asyncio.get_running_loop()
+
+        class Echo(asyncio.Protocol):
+            def connection_made(self, transport: Any) -> None:
+                assert transport.get_extra_info("tls") is not None
+                self.transport = transport
+
+            def data_received(self, data: bytes) -> None:
+                self.transport.write(data)
+
+        server = await loop.create_server(Echo, "127.0.0.1", 0, layers=[server_tls()])
+        port = server.sockets[0].getsockname()[1]
+        made: list[Any] = []
+
+        def factory() -> Recorder:
+            made.append(Recorder())
+            return made[-1]
+
+        transport, protocol = await loop.create_connection(
+            factory, "127.0.0.1", port, layers=[client_tls()]
+        )
+        assert made == [protocol] and protocol.events == ["made"]
+        transport.write(b"abc")
+        await protocol.until_data(b"abc")
+        transport.close()
+        await protocol.lost
+        # S56: no protocol is made for a connection that is none.
+        with pytest.raises(tepal.HandshakeError):
+            await loop.create_connection(
+                factory, "127.0.0.1", port, layers=[client_tls("elsewhere.test")]
+            )
+        assert len(made) == 1
+        with pytest.raises(ValueError, match="ssl and layers"):
+            await loop.create_connection(
+                factory, "127.0.0.1", port, ssl=True, layers=[client_tls()]
+            )
+        with pytest.raises(ZeroDivisionError):
+            await loop.create_connection(
+                lambda: 1 / 0, "127.0.0.1", port, layers=[client_tls()]
+            )
+        server.close()
+        await server.wait_closed()
+
+    run(main())
+
+
+def test_a_server_drains_and_aborts_who_stays(run: Any) -> None:
+    async def main() -> None:
+        pair = await Pair.make()
+        assert await pair.listener.drain(0.01) == 1
+        assert isinstance(await pair.client.lost, ConnectionResetError)
+        assert pair.server.transport.closed.kind is tepal.CloseKind.ABORTED
+        other = await Pair.make()
+        draining = asyncio.ensure_future(other.listener.drain(20))
+        other.client.transport.close()
+        assert await draining == 0
+
+    run(main())
