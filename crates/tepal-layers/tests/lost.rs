@@ -270,10 +270,10 @@ fn no_byte_is_lost_in_the_narrowest_way() {
         let stack = Stack::new().with(RateLimit::new()).with(RateLimit::new());
         let places = (Place::new(Side::Client), Place::new(Side::Server));
         let mut pair = Pair::at((&stack, &places.0), (&stack, &places.1), limits).unwrap();
+        // In one direction only, so that nothing else wakes it.
         pair.client.write(&[1; 3000]).unwrap();
-        pair.server.write(&[2; 3000]).unwrap();
         pair.run();
-        assert_eq!((pair.server.data().len(), pair.client.data().len()), (3000, 3000));
+        assert_eq!(pair.server.data().len(), 3000);
     }
 }
 
