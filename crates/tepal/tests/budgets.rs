@@ -18,14 +18,16 @@ struct Counting;
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-    // Blocks that this thread has taken and not freed.
+    // Blocks that this thread has taken and not freed, and their bytes.
     static LIVE: Cell<i64> = const { Cell::new(0) };
+    static LIVE_BYTES: Cell<i64> = const { Cell::new(0) };
 }
 
-fn count_one(live: i64) {
+fn count_one(live: i64, bytes: i64) {
     // Fails only while the thread ends.
     let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
     let _ = LIVE.try_with(|count| count.set(count.get() + live));
+    let _ = LIVE_BYTES.try_with(|count| count.set(count.get() + bytes));
 }
 
 fn allocations() -> u64 {
@@ -36,22 +38,23 @@ fn allocations() -> u64 {
 // needs neither an initializer nor a destructor.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count_one(1);
+        count_one(1, layout.size() as i64);
         // SAFETY: the caller keeps to the contract of this method, which is that of the trait.
         unsafe { System.alloc(layout) }
     }
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        count_one(1);
+        count_one(1, layout.size() as i64);
         // SAFETY: as in `alloc`.
         unsafe { System.alloc_zeroed(layout) }
     }
     unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count_one(0);
+        count_one(0, size as i64 - layout.size() as i64);
         // SAFETY: as in `alloc`.
         unsafe { System.realloc(memory, layout, size) }
     }
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
         let _ = LIVE.try_with(|count| count.set(count.get() - 1));
+        let _ = LIVE_BYTES.try_with(|count| count.set(count.get() - layout.size() as i64));
         // SAFETY: as in `alloc`.
         unsafe { System.dealloc(memory, layout) }
     }
@@ -268,6 +271,44 @@ fn an_echo_allocates_nothing() {
 }
 
 // S32
+#[test]
+fn an_idle_connection_holds_less_than_600_bytes_and_no_read_buffer() {
+    // Just before the arrays of all connections double: they are nearly full then.
+    const COUNT: usize = 960;
+    tepal::raise_descriptor_limit().expect("allowed");
+    on_every_driver(|event_loop| {
+        let server = event_loop.listen(|_| common::Echo, "127.0.0.1:0").expect("listens");
+        let to = address(&server);
+        let mut clients = Vec::with_capacity(COUNT + 24);
+        let mut connect = |count: usize| {
+            for _ in 0..count {
+                let mut stream = client(to);
+                stream.write_all(b"once").expect("writes");
+                clients.push(stream);
+                event_loop.stop();
+                event_loop.run_forever().expect("runs");
+            }
+            while server.connection_count() < clients.len() {
+                event_loop.stop();
+                event_loop.run_forever().expect("runs");
+            }
+            LIVE_BYTES.with(Cell::get)
+        };
+        // The first pay for what all share: the memory that is read into, lists of the loop.
+        connect(24);
+        (0..10).for_each(|_| {
+            event_loop.stop();
+            event_loop.run_forever().expect("runs");
+        });
+        let before = connect(0);
+        let each = (connect(COUNT) - before) as f64 / COUNT as f64;
+        let driver = event_loop.driver_name();
+        // poll(2) wants lists of all descriptors, asked for and handed to the wait.
+        let most = if driver == "poll" { 700.0 } else { 600.0 };
+        assert!(each < most, "{each} bytes for each connection on {driver}");
+    });
+}
+
 #[test]
 fn arming_a_timer_again_allocates_nothing() {
     on_every_driver(|event_loop| {
