@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import io
 import logging
 import os
 import socket
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from ._children import watch_child
 from ._tepal import Listener
 from ._tls import InboundHandshake, SSLTransport, start_tls
-from ._transports import StreamTransport, open_stream
+from ._transports import StreamTransport, open_datagram, open_stream
 
 if TYPE_CHECKING:
     from ._tepal import Loop as Base
@@ -159,9 +160,8 @@ class Endpoints(Base):
         extra: dict[str, Any] | None = None,
     ) -> Any:
         self._ensure_fd_no_transport(sock.fileno())
-        return selector_events._SelectorDatagramTransport(
-            self, sock, protocol, address, waiter, extra
-        )
+        context = contextvars.copy_context()
+        return open_datagram(self, sock, protocol, address, waiter, extra, context)
 
     # ---- pipes
 
@@ -207,7 +207,73 @@ class Endpoints(Base):
     # ---- files
 
     sendfile = _Asyncio.sendfile
-    _sendfile_fallback = _Asyncio._sendfile_fallback
+    _check_sendfile_params = _Asyncio._check_sendfile_params
+
+    async def _sendfile_native(
+        self, transp: StreamTransport, file: Any, offset: int, count: int | None
+    ) -> int:
+        fd, size = _regular_file(file)
+        left = max(size - offset, 0)
+        left = left if not count else min(count, left)
+        if not left:
+            return 0
+        reads = transp.is_reading()
+        transp.pause_reading()
+        # What is written meanwhile would have no place in the order of the caller's own code.
+        transp._hold(True)
+        sent = 0
+        try:
+            future = self.create_future()
+            transp._send_file(os.dup(fd), offset, left, future)
+            sent = await future
+        except OSError as error:
+            sent = getattr(error, "_tepal_sent", 0)
+            raise
+        finally:
+            transp._hold(False)
+            if reads:
+                transp.resume_reading()
+            if sent:
+                os.lseek(fd, offset + sent, os.SEEK_SET)
+        return sent
+
+    async def _sendfile_fallback(
+        self, transp: Any, file: Any, offset: int, count: int | None
+    ) -> int:
+        if hasattr(file, "seek"):
+            file.seek(offset)
+        total = 0
+        sink = base_events._SendfileFallbackProtocol(transp)
+        try:
+            # Bounded pieces, read here: a file that is not regular has no better way, and the loop
+            # starts no thread for it.
+            piece = bytearray(_FILE_PIECE)
+            while True:
+                wanted = _FILE_PIECE if not count else min(count - total, _FILE_PIECE)
+                if wanted <= 0:
+                    return total
+                read = file.readinto(memoryview(piece)[:wanted])
+                if not read:
+                    return total
+                await sink.drain()
+                transp.write(memoryview(piece)[:read])
+                total += read
+        finally:
+            if total > 0 and hasattr(file, "seek"):
+                file.seek(offset + total)
+            await sink.restore()
+
+
+# asyncio's figure for what one step of a file is.
+_FILE_PIECE = constants.SENDFILE_FALLBACK_READBUFFER_SIZE
+
+
+def _regular_file(file: Any) -> tuple[int, int]:
+    try:
+        fd = file.fileno()
+        return fd, os.fstat(fd).st_size
+    except (AttributeError, io.UnsupportedOperation, OSError) as error:
+        raise asyncio.SendfileNotAvailableError("not a regular file") from error
 
 
 def _remove_socket_file(sock: socket.socket, inode: int) -> None:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import sys
 from asyncio import base_events
-from collections.abc import Callable
 from typing import Any
 
 Loop = asyncio.AbstractEventLoop
@@ -139,8 +137,27 @@ def wrote_after_end() -> None:
     base_events.logger.warning("socket.send() raised exception.")
 
 
-def unix_path(path: bytes) -> str:
-    return os.fsdecode(path)
+def resolve_now(transport: Any, address: Any) -> Any:
+    """The numeric address that `socket.sendto` would send to: it resolves names on the spot."""
+    sock = transport._sock
+    if sock.family not in (socket.AF_INET, socket.AF_INET6) or not isinstance(address, tuple):
+        raise TypeError(f"{address!r} is no address of a socket of family {sock.family!r}")
+    host, port, *rest = address
+    found = socket.getaddrinfo(host, port, sock.family, sock.type, sock.proto)[0][4]
+    return (*found[:2], *(rest or found[2:]))
 
 
-Factory = Callable[[], asyncio.BaseProtocol]
+def file_sent(
+    future: asyncio.Future[int], count: int, error: BaseException | None, unsupported: bool
+) -> None:
+    """End the future of a file that was being sent."""
+    if future.done():
+        return
+    if error is None:
+        future.set_result(count)
+    elif unsupported:
+        future.set_exception(asyncio.SendfileNotAvailableError(str(error)))
+    else:
+        # Whoever gives the file back to its owner sets its position by this.
+        error._tepal_sent = count  # type: ignore[attr-defined]
+        future.set_exception(error)

@@ -6,11 +6,13 @@ import asyncio
 import os
 import socket
 import stat
+import sys
 import warnings
 from asyncio import constants, transports, trsock
 from typing import Any
 
 from ._stacked import Stacked
+from ._tepal import DatagramTransport as NativeDatagram
 from ._tepal import StreamTransport as NativeStream
 
 
@@ -80,6 +82,83 @@ class StreamTransport(Stacked, NativeStream):
         if self._was_opened and not self._lost:
             _warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
             self._drop_socket()
+
+
+class _DatagramInterface(transports._FlowControlMixin, asyncio.DatagramTransport):  # type: ignore[name-defined, misc]
+    """What `isinstance` sees."""
+
+
+class DatagramTransport(NativeDatagram):
+    """A datagram endpoint on tepal's loop. Made by `create_datagram_endpoint`."""
+
+    _protocol_paused = False
+
+    __class__ = property(lambda self: _DatagramInterface)  # type: ignore[assignment]
+
+    def __init__(self) -> None:
+        self._extra: dict[str, Any] = {}
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """Facts about the endpoint: "socket", "sockname", "peername"."""
+        return self._extra.get(name, default)
+
+    def _fatal_error(self, exc: BaseException, message: str = "Fatal error on transport") -> None:
+        from ._transport_calls import transport_failed
+
+        transport_failed(self, message, exc)
+        self._force_close(exc)
+
+    def __repr__(self) -> str:
+        info = [type(self).__name__]
+        if self._lost:
+            info.append("closed")
+        elif self.is_closing():
+            info.append("closing")
+        if self._sock_fd >= 0:
+            info.append(f"fd={self._sock_fd}")
+            info.append(f"write=<bufsize={self.get_write_buffer_size()}>")
+        return f"<{' '.join(info)}>"
+
+    def __del__(self, _warn: Any = warnings.warn) -> None:
+        if self._was_opened and not self._lost:
+            _warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
+            sock = self._sock
+            if sock is not None:
+                sock.close()
+
+
+# Before, asyncio took an empty datagram for nothing to send.
+_SENDS_EMPTY = sys.version_info >= (3, 13)
+
+
+def open_datagram(
+    loop: Any,
+    sock: socket.socket,
+    protocol: asyncio.BaseProtocol,
+    address: Any,
+    waiter: asyncio.Future[None] | None,
+    extra: dict[str, Any] | None,
+    context: Any,
+) -> DatagramTransport:
+    """A transport over a bound or connected datagram socket, which it closes."""
+    transport = DatagramTransport()
+    facts = transport._extra
+    facts.update(extra or {})
+    facts["socket"] = trsock.TransportSocket(sock)
+    try:
+        facts["sockname"] = sock.getsockname()
+    except OSError:
+        facts["sockname"] = None
+    if "peername" not in facts:
+        try:
+            facts["peername"] = sock.getpeername()
+        except OSError:
+            facts["peername"] = None
+    connected = bool(facts["peername"])
+    transport._open(
+        loop, sock, protocol, context, address or None, connected, _SENDS_EMPTY, waiter
+    )
+    return transport
 
 
 def open_stream(

@@ -58,5 +58,6 @@ fn _tepal(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(imports::set_protocol_class, module)?)?;
     event_loop::add_types(module)?;
     stream::add_types(module)?;
+    datagram::add_types(module)?;
     openssl::add_types(module)
 }

@@ -5,6 +5,7 @@
 //! [`PyStreamProtocol`], which refers to the transport, which refers to the user's protocol: so the
 //! loop keeps open transports alive, and the collector sees the whole chain.
 
+mod file;
 mod hooks;
 mod listener;
 mod protocol;
@@ -18,7 +19,9 @@ mod write;
 use pyo3::prelude::*;
 
 pub(crate) use listener::PyFactory;
-pub(crate) use protocol::{Manner, PyStreamProtocol, consumed};
+pub(crate) use protocol::{
+    Manner, PyStreamProtocol, call_method, call_method2, consumed, in_context,
+};
 pub(crate) use reader::feed as feed_reader;
 pub(crate) use transport::{StreamTransport, write_limits};
 pub(crate) use write::{Readable, send};

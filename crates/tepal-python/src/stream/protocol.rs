@@ -632,7 +632,7 @@ impl StreamProtocol<PyHost> for PyStreamProtocol {
 
 /// Calls `body` in a context, as `Context.run` does.
 #[inline]
-pub(super) fn in_context<R>(
+pub(crate) fn in_context<R>(
     py: Python<'_>,
     context: &Ref,
     body: impl FnOnce() -> PyResult<R>,
@@ -649,8 +649,9 @@ pub(super) fn in_context<R>(
     result
 }
 
+/// Calls a method with no argument or one.
 #[inline]
-pub(super) fn call_method<'py>(
+pub(crate) fn call_method<'py>(
     py: Python<'py>,
     object: &Ref,
     name: &Bound<'py, PyAny>,
@@ -665,6 +666,28 @@ pub(super) fn call_method<'py>(
             name.as_ptr(),
             arguments.as_ptr(),
             count | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET,
+            std::ptr::null_mut(),
+        );
+        Bound::from_owned_ptr_or_err(py, result)
+    }
+}
+
+/// Calls a method with two arguments.
+#[inline]
+pub(crate) fn call_method2<'py>(
+    py: Python<'py>,
+    object: &Ref,
+    name: &Bound<'py, PyAny>,
+    first: Borrowed<'_, 'py, PyAny>,
+    second: Borrowed<'_, 'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let arguments = [object.as_ptr(), first.as_ptr(), second.as_ptr()];
+    // SAFETY: three live references; the result is owned or null with an exception set.
+    unsafe {
+        let result = ffi::PyObject_VectorcallMethod(
+            name.as_ptr(),
+            arguments.as_ptr(),
+            3 | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET,
             std::ptr::null_mut(),
         );
         Bound::from_owned_ptr_or_err(py, result)

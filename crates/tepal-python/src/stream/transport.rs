@@ -258,12 +258,12 @@ impl StreamTransport {
         }
     }
 
-    /// Close the transport at once: what is buffered is lost.
+    /// Close the transport at once: what is buffered is lost. No reset is asked for, as in asyncio.
     fn abort(&self, py: Python<'_>) {
         let inner = self.inner.get(py);
         inner.closing.set(true);
         if let (Some(state), Some(key)) = (self.state(py), inner.key.get()) {
-            state.engine.stream_abort(key);
+            state.engine.stream_drop(key);
         }
     }
 

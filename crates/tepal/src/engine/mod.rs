@@ -35,6 +35,7 @@ use tepal_base::{Buffer, Instant, JobId, JobQueue, Key, Slab};
 use tepal_driver::{Driver, Event, Readiness, Signal, SignalSource};
 use tepal_layers::Workspace;
 
+pub use crate::transport::FileCut;
 pub(crate) use host::flow_of;
 pub use host::{
     Consumed, DatagramProtocol, Failure, Flow, Host, Occasion, StreamProtocol, Verdict,

@@ -66,6 +66,27 @@ impl<H: Host> Datagram<H> {
         queue
     }
 
+    pub(super) fn write_marks(&self) -> (usize, usize) {
+        (self.low, self.high)
+    }
+
+    /// What the host hears at once, and whether to queue a notice.
+    pub(super) fn set_write_marks(&mut self, low: usize, high: usize) -> (Crossing, bool) {
+        (self.low, self.high) = (low, high);
+        if self.over && self.buffered <= low {
+            self.over = false;
+            return (Crossing::None, !std::mem::replace(&mut self.notify_queued, true));
+        }
+        if self.over || self.buffered <= high {
+            return (Crossing::None, false);
+        }
+        self.over = true;
+        self.pause_due = self.tell_pressure;
+        self.told_over |= !self.tell_pressure;
+        let notify = self.tell_pressure && !std::mem::replace(&mut self.notify_queued, true);
+        (Crossing::High, notify)
+    }
+
     pub(crate) fn queue_read(&mut self) -> bool {
         let due = self.made && self.readable && !self.paused && !self.closing && !self.read_queued;
         self.read_queued |= due;

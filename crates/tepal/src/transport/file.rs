@@ -5,6 +5,7 @@
 //! that for the two (a file of a pseudo file system, a terminal), blocks are read and sent.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::io::{self, IoSlice};
 
 use tepal_driver::{Descriptor, Sent};
@@ -31,6 +32,28 @@ pub(super) struct FilePart<H: Host> {
 /// What is read at once of a file that must be copied. What the stream does not take is read again
 /// later, so more would be wasted on a slow one.
 const COPY_LEN: usize = 64 * 1024;
+
+/// Why a file was sent in part only: the inner error of what
+/// [`Outcome::FileSent`] tells then.
+#[derive(Debug)]
+pub struct FileCut {
+    /// How many of its bytes the kernel took.
+    pub sent: u64,
+    /// What stopped it.
+    pub source: io::Error,
+}
+
+impl fmt::Display for FileCut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (after {} bytes)", self.source, self.sent)
+    }
+}
+
+impl std::error::Error for FileCut {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.source)
+    }
+}
 
 /// What came of one step of sending a file.
 pub(super) enum FileStep {
@@ -176,7 +199,10 @@ impl<H: Host> Engine<H> {
         let Some(completion) = part.completion.take() else { return };
         let result = match error {
             None => Ok(part.sent),
-            Some(error) => Err(error),
+            Some(error) if part.sent == 0 => Err(error),
+            Some(error) => {
+                Err(io::Error::new(error.kind(), FileCut { sent: part.sent, source: error }))
+            }
         };
         self.push_outcome(completion, Outcome::FileSent(result));
     }

@@ -5,8 +5,8 @@ use std::io::IoSlice;
 use tepal_base::Segment;
 
 use super::stream::Phase;
-use super::{CloseKind, Closed, Crossing};
-use crate::engine::{Engine, Host, StreamKey, stream};
+use super::{CloseKind, Closed, Crossing, DatagramKey};
+use crate::engine::{Engine, Host, Step, StreamKey, datagram, stream};
 
 /// A segment of this size or more with nothing queued goes to the kernel at once; see `flush.rs`.
 const DIRECT: usize = 16 * 1024;
@@ -16,6 +16,12 @@ impl<H: Host> Engine<H> {
     /// turn, of [`CloseKind::ProtocolFailed`]. What is buffered is dropped.
     pub fn stream_fail(&self, key: StreamKey<H>) {
         self.stream_lose(key, Closed::new(CloseKind::ProtocolFailed));
+    }
+
+    /// Closes at once like [`stream_abort`](Engine::stream_abort), but without asking for a reset:
+    /// the peer sees the end of the stream, unless it had sent what was not read.
+    pub fn stream_drop(&self, key: StreamKey<H>) {
+        self.stream_lose(key, Closed::new(CloseKind::Aborted));
     }
 
     /// Gives the kernel its chance after a write that rose above the high mark, before the writer
@@ -49,10 +55,10 @@ impl<H: Host> Engine<H> {
         let (read, pump) = (stream.queue_read(), stream.queue_pump());
         drop(objects);
         if read {
-            self.push_step(key, crate::engine::Step::Read);
+            self.push_step(key, Step::Read);
         }
         if pump {
-            self.push_step(key, crate::engine::Step::Pump);
+            self.push_step(key, Step::Pump);
         }
     }
 
@@ -86,12 +92,34 @@ impl<H: Host> Engine<H> {
         if gone == segment.len() {
             stream.drained = stream.wants_io_out;
             if stream.drained && !std::mem::replace(&mut stream.notify_queued, true) {
-                self.push_step(key, crate::engine::Step::Notify);
+                self.push_step(key, Step::Notify);
             }
             return Crossing::None;
         }
         stream.output.push(segment);
         stream.output.consume(gone, &mut core.workspace.pool());
         self.note_written(key, stream)
+    }
+
+    /// The marks of a datagram endpoint: low and high, in bytes.
+    pub fn datagram_write_marks(&self, key: DatagramKey<H>) -> (usize, usize) {
+        let mut objects = self.core().objects.borrow_mut();
+        datagram(&mut objects, key).map_or((0, 0), |endpoint| endpoint.write_marks())
+    }
+
+    /// Sets the marks between which an endpoint's protocol is told to pause and to resume.
+    pub fn datagram_set_write_marks(
+        &self,
+        key: DatagramKey<H>,
+        low: usize,
+        high: usize,
+    ) -> Crossing {
+        let mut objects = self.core().objects.borrow_mut();
+        let Some(endpoint) = datagram(&mut objects, key) else { return Crossing::None };
+        let (crossing, notify) = endpoint.set_write_marks(low, high);
+        if notify {
+            self.push_step(key, Step::Notify);
+        }
+        crossing
     }
 }

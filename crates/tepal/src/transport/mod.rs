@@ -18,6 +18,7 @@ mod stream;
 pub use closed::{CloseKind, Closed};
 pub(crate) use datagram::Datagram;
 pub use datagram::DatagramKey;
+pub use file::FileCut;
 pub use reach::{
     Addresses, AttemptReport, Backoff, Outbound, Peer, Phase, Problem, ProblemCause, ProblemKind,
     Restart, Timeouts, Unsent,
