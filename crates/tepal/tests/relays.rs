@@ -199,6 +199,35 @@ fn a_child_is_written_to_read_from_and_reaped() {
 }
 
 #[test]
+fn a_child_with_a_terminal_of_its_own_is_typed_to() {
+    on_every_driver(|event_loop| {
+        let said: Rc<RefCell<Vec<String>>> = Rc::default();
+        let script = "test -t 0 && test -t 1 && test -t 2 && read line && echo \"got $line\"";
+        let command = Command { pty: true, ..shell(script) };
+        let child = event_loop.subprocess(Types(Rc::clone(&said)), command).expect("starts");
+        child.pipe(0).expect("the terminal").write(b"typed\n");
+        let status = event_loop.run_until_complete(child.wait()).expect("ends");
+        assert_eq!(status, ExitStatus::Code(0));
+        run(event_loop);
+        let said = said.borrow().concat();
+        assert!(said.contains("got typed\r\n"), "{said:?}");
+    });
+}
+
+/// Notes what stands on the terminal of a child.
+struct Types(Rc<RefCell<Vec<String>>>);
+
+impl ProcessProtocol for Types {
+    fn pipe_data_received(&mut self, _: &Process, _: i32, data: &[u8]) -> usize {
+        self.0.borrow_mut().push(String::from_utf8_lossy(data).into_owned());
+        data.len()
+    }
+    fn connection_lost(&mut self, process: &Process) {
+        process.event_loop().stop();
+    }
+}
+
+#[test]
 fn a_killed_child_tells_its_signal() {
     on_every_driver(|event_loop| {
         struct Quiet;
