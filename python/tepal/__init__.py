@@ -40,10 +40,10 @@ from ._layers import (
     Tap,
 )
 from ._loop import Loop
-from ._resolver import Resolver, SystemResolver
 from ._protocol import LineProtocol, NetstringProtocol, Protocol
 from ._reaching import Attempt, Backoff, Phase, Problem, Timeouts
 from ._records import ProxyInfo, ProxyRequest, TLSInfo
+from ._resolver import Resolver, SystemResolver
 from ._run import new_event_loop, run
 from ._stacks import Limits, Server
 from ._tepal import READ, WRITE, Timer, Watcher, __version__

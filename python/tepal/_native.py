@@ -10,6 +10,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
+
 def callback_failed(handle: Any, error: BaseException) -> None:
     """Tell the loop's exception handler what a callback raised."""
     callback = format_helpers._format_callback_source(handle._callback, handle._args or ())

@@ -184,7 +184,7 @@ class NetstringProtocol(Protocol):
         while True:
             colon = data.find(b":", used, used + digits + 1)
             head = data[used:colon] if colon >= 0 else data[used : used + digits + 1]
-            if head and not head.isdigit() or head.startswith(b"0") and head != b"0":
+            if (head and not head.isdigit()) or (head.startswith(b"0") and head != b"0"):
                 raise ValueError("a netstring's length is no number")
             if colon < 0:
                 if len(head) > digits:

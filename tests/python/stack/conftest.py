@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 import tepal
 
 DATA = Path(__file__).parents[3] / "crates" / "tepal-layers" / "tests" / "data"

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+
 import tepal
 
 from .conftest import Pair, Recorder
@@ -77,7 +78,7 @@ def test_a_wrong_count_costs_that_connection_and_says_why(
         pair = await pair_of(lambda protocol, data: count)
         pair.client.transport.write(b"abc")
         told = await pair.server.lost
-        assert type(told) is error and "data_received() returned" in str(told) or isinstance(
+        assert (type(told) is error and "data_received() returned" in str(told)) or isinstance(
             told, TypeError
         )
         assert await pair.client.lost is None or isinstance(pair.client.lost.result(), OSError)

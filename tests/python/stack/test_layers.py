@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 import pytest
+
 import tepal
 
 from .conftest import DATA, Pair, Recorder, client_tls, server_tls

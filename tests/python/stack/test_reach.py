@@ -7,6 +7,7 @@ import socket
 from typing import Any
 
 import pytest
+
 import tepal
 
 from .conftest import Pair, Recorder, client_tls, server_tls

@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 import pytest
+
 import tepal
 
 from .conftest import DATA

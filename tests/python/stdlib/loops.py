@@ -60,6 +60,7 @@ def find(spec: str) -> Factory:
 def replace(factory: Factory) -> LoopClass:
     """Makes asyncio and its tests use loops of `factory`."""
     from asyncio import unix_events
+
     from test.test_asyncio import utils
 
     def with_turn() -> asyncio.AbstractEventLoop:

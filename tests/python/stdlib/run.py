@@ -14,7 +14,6 @@ import collections
 import concurrent.futures
 import json
 import os
-import re
 import subprocess
 import sys
 import time
