@@ -4,7 +4,7 @@
 
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 
-.PHONY: help python demo test lint bench bench-python fuzz soak docs
+.PHONY: help python demo test test-next lint bench bench-python fuzz soak docs
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -19,6 +19,9 @@ demo: ## run servers and clients on real connections, and check what they did
 
 test: ## set up what is needed, run every test, list what was absent
 	@scripts/test
+
+test-next: ## the Python half on CPython 3.14 and 3.15, out of Debian sid; needs root
+	@scripts/test-next
 
 lint: ## formatting, clippy, the house rules, licences and advisories
 	@scripts/lint
