@@ -11,6 +11,7 @@
 //! its place, so a call that arrives meanwhile finds the place empty rather than borrowed. What is
 //! named by keys may be gone when a key is used; every method says what happens then.
 
+mod events;
 mod host;
 mod listener;
 mod objects;

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use tepal_base::{Instant, Key};
-use tepal_driver::{Event, Readiness};
+use tepal_driver::Event;
 
 use crate::names::Names;
 
@@ -134,90 +134,6 @@ impl<H: Host> Engine<H> {
         result.map(|()| flow)
     }
 
-    /// What the kernel has reported of an object. A key whose object is gone is harmless.
-    #[inline]
-    fn run_event(&self, key: ObjectKey<H>, readiness: Readiness, look: u32) -> Flow {
-        let readable =
-            readiness.intersects(Readiness::READABLE | Readiness::READ_CLOSED | Readiness::ERROR);
-        let writable = readiness.intersects(Readiness::WRITABLE | Readiness::ERROR);
-        let mut objects = self.core().objects.borrow_mut();
-        match objects.get_mut(key) {
-            Some(Object::Stream(stream)) => {
-                stream.readable |= readable;
-                // Room first: a reply that waits goes out before more is read.
-                if writable && stream.note_writable() {
-                    drop(objects);
-                    return self.run_both(key);
-                }
-                match stream.queue_read() {
-                    true => self.stream_read(key, objects),
-                    false => Flow::Continue(()),
-                }
-            }
-            Some(Object::Datagram(endpoint)) => {
-                endpoint.readable |= readable;
-                if writable && endpoint.note_writable() {
-                    drop(objects);
-                    return self.run_both(key);
-                }
-                let read = endpoint.queue_read();
-                drop(objects);
-                if read { self.datagram_step(key, Step::Read) } else { Flow::Continue(()) }
-            }
-            Some(Object::Listener(listener)) => {
-                let due = readable && listener.note_readable();
-                drop(objects);
-                if due { self.listener_step(key, Step::Read) } else { Flow::Continue(()) }
-            }
-            // A level is reported by each look for itself: what an earlier one has left behind (a
-            // run was broken off) says nothing new.
-            Some(Object::Watch(_)) if look != self.core().looks.get() => Flow::Continue(()),
-            Some(Object::Watch(_)) => {
-                drop(objects);
-                self.run_watch(key, readiness)
-            }
-            Some(Object::Child(_)) => {
-                drop(objects);
-                self.child_step(key)
-            }
-            Some(Object::Exchange(_)) => {
-                drop(objects);
-                let flow = if writable {
-                    self.exchange_step(key, Step::Write)
-                } else {
-                    Flow::Continue(())
-                };
-                match readable {
-                    true if flow.is_continue() => self.exchange_step(key, Step::Read),
-                    true => {
-                        self.push_step(key, Step::Read);
-                        flow
-                    }
-                    false => flow,
-                }
-            }
-            None => Flow::Continue(()),
-        }
-    }
-
-    // There is room, and then there may be something to read, in one place of the queue.
-    fn run_both(&self, key: ObjectKey<H>) -> Flow {
-        let flow = self.run_step(key, Step::Write);
-        let read = match self.core().objects.borrow_mut().get_mut(key) {
-            Some(Object::Stream(stream)) => stream.queue_read(),
-            Some(Object::Datagram(endpoint)) => endpoint.queue_read(),
-            _ => false,
-        };
-        match (read, flow) {
-            (false, flow) => flow,
-            (true, Flow::Continue(())) => self.run_step(key, Step::Read),
-            (true, Flow::Break(())) => {
-                self.push_step(key, Step::Read);
-                flow
-            }
-        }
-    }
-
     fn queue_due_timers(&self) {
         let core = self.core();
         let mut timers = core.timers.borrow_mut();
@@ -261,7 +177,7 @@ impl<H: Host> Engine<H> {
         }
     }
 
-    fn run_step(&self, key: ObjectKey<H>, step: Step) -> Flow {
+    pub(super) fn run_step(&self, key: ObjectKey<H>, step: Step) -> Flow {
         enum Is {
             Stream,
             Datagram,
