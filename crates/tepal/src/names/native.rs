@@ -191,11 +191,8 @@ pub(super) fn finish_addresses(
     tables: &mut Tables,
     driver: &mut dyn Driver,
 ) -> Result<Vec<AddrInfo>, ResolveError> {
-    // The policy is moved out while the source addresses are looked up in the same tables.
-    let policy = std::mem::take(&mut tables.policy);
-    let infos = plan.finish(answer, &policy, |destination| tables.source(driver, destination));
-    tables.policy = policy;
-    Ok(infos?)
+    let Tables { policy, sources, .. } = tables;
+    Ok(plan.finish(answer, policy, |destination| sources.find(driver, destination))?)
 }
 
 pub(super) fn finish_nameinfo(

@@ -64,8 +64,8 @@ pub(super) struct Tables {
     services: Option<Services>,
     // Listed once somebody asks, at most once a period.
     listed: Option<Vec<NetworkInterface>>,
-    // The source addresses found by asking the kernel, for one period.
-    sources: HashMap<HostAddr, Option<Source>>,
+    // For one period.
+    pub(super) sources: Sources,
 }
 
 #[derive(Default)]
@@ -114,7 +114,7 @@ impl Default for Tables {
             stamps: Stamps::default(),
             services: None,
             listed: None,
-            sources: HashMap::new(),
+            sources: Sources::default(),
         }
     }
 }
@@ -140,7 +140,7 @@ impl Tables {
     fn check(&mut self, driver: &mut dyn Driver, now: Instant) {
         self.next_check = now + PERIOD;
         self.listed = None;
-        self.sources.clear();
+        self.sources.0.clear();
         let mut changed = self.version == 0;
         if let Some(text) = reread(driver, &self.files.hosts, HOSTS_LIMIT, &mut self.stamps.hosts) {
             self.told.hosts = Hosts::parse(&text).into();
@@ -218,22 +218,27 @@ impl Tables {
         let v6 = addresses.any(|ip| ip.is_ipv6() && !ip.is_loopback());
         (v4, v6)
     }
+}
 
-    /// The address that the kernel would send from: asked by connecting a UDP socket, which sends
-    /// nothing. Remembered for one period.
-    pub(super) fn source(
+/// The addresses that the kernel would send from, by destination.
+#[derive(Default)]
+pub(super) struct Sources(HashMap<HostAddr, Option<Source>>);
+
+impl Sources {
+    /// Asks the kernel by connecting a UDP socket, which sends nothing, unless it is known.
+    pub(super) fn find(
         &mut self,
         driver: &mut dyn Driver,
         destination: HostAddr,
     ) -> Option<Source> {
-        if let Some(known) = self.sources.get(&destination) {
+        if let Some(known) = self.0.get(&destination) {
             return *known;
         }
         let found = probe(driver, destination);
-        if self.sources.len() >= MAX_SOURCES {
-            self.sources.clear();
+        if self.0.len() >= MAX_SOURCES {
+            self.0.clear();
         }
-        self.sources.insert(destination, found);
+        self.0.insert(destination, found);
         found
     }
 }

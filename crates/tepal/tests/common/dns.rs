@@ -87,7 +87,7 @@ pub fn serve_at(event_loop: &EventLoop, zone: &Shared, address: SocketAddr) {
     try_serve(event_loop, zone, address).expect("the port is free");
 }
 
-fn try_serve(
+pub fn try_serve(
     event_loop: &EventLoop,
     zone: &Shared,
     address: SocketAddr,
