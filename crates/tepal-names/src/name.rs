@@ -268,6 +268,12 @@ impl fmt::Display for DnsName {
             if index > 0 {
                 f.write_str(".")?;
             }
+            // Nearly every label is plain text.
+            let plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+            if let (true, Ok(text)) = (label.iter().all(plain), std::str::from_utf8(label)) {
+                f.write_str(text)?;
+                continue;
+            }
             for &byte in label {
                 match byte {
                     b'.' | b'\\' | b'"' | b';' | b'(' | b')' | b'@' | b'$' => {

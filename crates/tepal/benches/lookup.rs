@@ -10,6 +10,7 @@ use tepal::names::{AddrInfoQuery, Hints, Settings, SocketType, SystemFiles};
 use tepal::{Address, DatagramProtocol, DatagramTransport, EventLoop};
 
 const ROUNDS: usize = 15;
+/// Fewer, for tools that count instructions, by `TEPAL_BENCH_PER_ROUND`.
 const PER_ROUND: u32 = 20_000;
 const BUDGET: Duration = Duration::from_micros(2);
 
@@ -47,6 +48,8 @@ fn main() {
         event_loop.resolver(Settings { servers: Some(vec![server]), ..Settings::default() });
     event_loop.set_resolver(Some(&resolver));
     let hints = Hints { socket_type: SocketType::STREAM, ..Hints::default() };
+    let per_round = std::env::var("TEPAL_BENCH_PER_ROUND").ok().and_then(|text| text.parse().ok());
+    let per_round = per_round.unwrap_or(PER_ROUND);
     let mut within = true;
     for (what, host) in [
         ("literal", "127.0.0.1"),
@@ -60,10 +63,10 @@ fn main() {
         let mut times: Vec<Duration> = (0..ROUNDS)
             .map(|_| {
                 let start = Instant::now();
-                for _ in 0..PER_ROUND {
+                for _ in 0..per_round {
                     black_box(event_loop.getaddrinfo(black_box(&query)));
                 }
-                start.elapsed() / PER_ROUND
+                start.elapsed() / per_round
             })
             .collect();
         times.sort();

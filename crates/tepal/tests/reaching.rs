@@ -396,3 +396,37 @@ fn silence_a_stuck_peer_and_age_end_a_connection() {
     assert!(event_loop.time().since(begin) >= Duration::from_secs(10));
     assert!(transport.closed().expect("over").unsent > 0);
 }
+
+#[test]
+fn s18_datagrams_go_to_a_peer_by_name_from_the_bound_port() {
+    everywhere(|event_loop| {
+        let zone = Zone::new();
+        put(&zone, "sip.test", 60, &["127.0.0.1"]);
+        let _resolver = resolver(event_loop, &zone);
+        let any: SocketAddr = "127.0.0.1:0".parse().expect("an address");
+        let peer = event_loop.datagram(common::Nothing, Some(any.into()), None).expect("a port");
+        let port = peer.local_address().expect("bound").as_ip().expect("IP").port();
+        // A port that was free a moment ago.
+        let probe = event_loop.datagram(common::Nothing, Some(any.into()), None).expect("a port");
+        let local = probe.local_address().expect("bound").as_ip().expect("IP");
+        probe.abort();
+        event_loop.run_until_complete(event_loop.sleep(Duration::from_millis(1))).expect("runs");
+        let target = Target::host("sip.test", port).local(local);
+        let connecting = event_loop.connect_datagram(common::Nothing, target);
+        let endpoint = event_loop.run_until_complete(connecting).expect("runs").expect("connects");
+        assert_eq!(endpoint.local_address().expect("bound"), local.into());
+        endpoint.abort();
+        peer.abort();
+
+        let connecting =
+            event_loop.connect_datagram(common::Nothing, Target::host("nobody.test", 1));
+        let error = event_loop.run_until_complete(connecting).expect("runs").expect_err("unknown");
+        let problem = error.problem().expect("told");
+        assert_eq!((problem.phase, problem.kind), (Phase::Resolve, ProblemKind::NameNotFound));
+        let target = Target::host("sip.test", 1).local("[::1]:0".parse().expect("an address"));
+        let connecting = event_loop.connect_datagram(common::Nothing, target);
+        let error =
+            event_loop.run_until_complete(connecting).expect("runs").expect_err("no family");
+        assert!(error.to_string().contains("sip.test port 1: 127.0.0.1:1 said"), "{error}");
+    });
+}

@@ -50,6 +50,7 @@ pub use remote::{Remote, Trigger};
 pub use visit::Held;
 pub use watchers::WatchKey;
 
+pub(crate) use crate::transport::local_for;
 pub use crate::transport::{Outbound, Peer};
 
 use remote::Shared;

@@ -9,8 +9,8 @@ use std::rc::Rc;
 use tepal_base::Buffer;
 use tepal_layers::{How, Info, ProxyRequest};
 
+use super::fate::ClosedCell;
 use super::host::{RustEngine, RustHost};
-use super::transport::ClosedCell;
 use super::{DatagramTransport, Loop, Protocol, Transport};
 use crate::engine::{
     Consumed, DatagramProtocol as EngineDatagram, StreamKey, StreamProtocol, Verdict,

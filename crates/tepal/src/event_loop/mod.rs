@@ -1,4 +1,6 @@
 mod bound;
+mod datagram_target;
+mod fate;
 mod handles;
 mod host;
 mod names;
@@ -26,6 +28,7 @@ use tepal_base::{CallOnce, Instant};
 use tepal_driver::{Address, Command, Driver, Interest, Signal};
 use tepal_layers::{Side, Stack};
 
+pub use fate::Established;
 pub use handles::{Handle, Remote, Timer, TimerHandle, Trigger, Watcher};
 pub use names::{Reply, Resolve, Resolver, Resolving};
 pub use pending::Pending;
@@ -34,12 +37,12 @@ pub use protocol::{DatagramProtocol, Protocol};
 pub use server::{Drain, Listen, Server};
 pub use target::{ConnectError, Connecting, Target};
 pub use task::{Elapsed, Sleep, Task, Timeout};
-pub use transport::{DatagramTransport, Established, Transport};
+pub use transport::{DatagramTransport, Transport};
 
 use crate::StreamOptions;
 use crate::engine::{Engine, Occasion, WeakEngine};
+use fate::ClosedCell;
 use host::{Bound, BoundDatagram, Job, RustEngine, RustHost};
-use transport::ClosedCell;
 
 /// A loop, and the right to run and to close it.
 ///

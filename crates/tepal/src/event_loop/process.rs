@@ -5,8 +5,8 @@ use std::rc::{Rc, Weak};
 
 use tepal_driver::{Command, Descriptor, ExitStatus, Signal};
 
+use super::fate::ClosedCell;
 use super::host::{Bound, RustHost};
-use super::transport::ClosedCell;
 use super::{Loop, Pending, Protocol, Transport};
 use crate::engine::{ChildKey, Outcome};
 use crate::{Closed, StreamOptions};

@@ -233,6 +233,30 @@ impl Target {
         self
     }
 
+    pub(super) fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    pub(super) fn times(&self) -> &Timeouts {
+        &self.timeouts
+    }
+
+    pub(super) fn locals(&self) -> &[Address] {
+        &self.local
+    }
+
+    pub(super) fn options(&self) -> &[SocketOption] {
+        &self.options
+    }
+
+    pub(super) fn label_text(&self) -> Option<&str> {
+        self.label.as_deref()
+    }
+
+    pub(super) fn chosen_resolver(&self) -> Option<&Resolver> {
+        self.resolver.as_ref()
+    }
+
     /// The peer as layers are told of it: a name, or nothing beyond the address.
     pub(super) fn host_name(&self) -> Option<tepal_layers::Host> {
         match &self.peer {

@@ -19,6 +19,7 @@ pub use closed::{CloseKind, Closed};
 pub(crate) use datagram::Datagram;
 pub use datagram::DatagramKey;
 pub use file::FileCut;
+pub(crate) use reach::local_for;
 pub use reach::{
     Addresses, AttemptReport, Backoff, Outbound, Peer, Phase, Problem, ProblemCause, ProblemKind,
     Restart, Timeouts, Unsent,

@@ -299,16 +299,7 @@ fn start(
     token: u64,
 ) -> io::Result<(Descriptor, Connect)> {
     let domain = domain_of(peer)?;
-    let local = match local {
-        [] => None,
-        local => {
-            let suits = |local: &&Address| domain_of(local).is_ok_and(|of| of == domain);
-            Some(local.iter().find(suits).ok_or_else(|| {
-                let text = "no local address is of its family";
-                io::Error::new(io::ErrorKind::AddrNotAvailable, text)
-            })?)
-        }
-    };
+    let local = local_for(peer, local)?;
     let socket = driver.open(domain, Kind::Stream)?;
     let started = (|| {
         if matches!(peer, Address::Ip(_)) {
@@ -333,6 +324,22 @@ fn start(
         let _ = driver.close(socket);
     }
     started.map(|state| (socket, state))
+}
+
+/// The local address to bind before a connect to `peer`; `None`: the kernel chooses.
+pub(crate) fn local_for<'a>(
+    peer: &Address,
+    local: &'a [Address],
+) -> io::Result<Option<&'a Address>> {
+    let domain = domain_of(peer)?;
+    let suits = |local: &&Address| domain_of(local).is_ok_and(|of| of == domain);
+    match local.iter().find(suits) {
+        None if !local.is_empty() => {
+            let text = "no local address is of its family";
+            Err(io::Error::new(io::ErrorKind::AddrNotAvailable, text))
+        }
+        found => Ok(found),
+    }
 }
 
 /// How a connect ended; `None` while it runs.

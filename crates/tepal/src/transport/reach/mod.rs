@@ -38,6 +38,7 @@ pub use again::{Restart, Unsent};
 pub use backoff::Backoff;
 pub use connect::Addresses;
 pub(super) use connect::Race;
+pub(crate) use connect::local_for;
 pub use problem::{AttemptReport, Phase, Problem, ProblemCause, ProblemKind};
 pub(super) use resolve::Question;
 pub use timeouts::Timeouts;
