@@ -1,34 +1,75 @@
-"""The end of child processes, seen by their pidfds: no thread, no SIGCHLD."""
+"""The end of child processes, seen by their pidfds: no thread, no SIGCHLD, from any thread."""
 
 from __future__ import annotations
 
 import os
+import subprocess
 from typing import Any
+
+# asyncio's figure for a child that somebody else has reaped.
+_UNKNOWN = 255
+
+
+class Child:
+    """The watch over one child, until it has ended or the loop is closed."""
+
+    __slots__ = ("_loop", "_pid", "_pidfd", "_transport")
+
+    def __init__(self, loop: Any, transport: Any) -> None:
+        self._loop = loop
+        self._transport = transport
+        self._pid: int = transport.get_pid()
+        self._pidfd = -1
+        try:
+            self._pidfd = os.pidfd_open(self._pid)
+        except ProcessLookupError:
+            # SIGCHLD is ignored, and the kernel has reaped it.
+            loop.call_soon(self._reap)
+            return
+        loop._children.add(self)
+        loop._add_reader(self._pidfd, self._ended)
+
+    def _ended(self) -> None:
+        self.close()
+        self._reap()
+
+    def _reap(self) -> None:
+        try:
+            _, status = os.waitpid(self._pid, 0)
+        except ChildProcessError:
+            # Somebody has asked already; a Popen keeps what it was told.
+            code = self._known()
+        else:
+            code = os.waitstatus_to_exitcode(status)
+        self._transport._process_exited(code)
+
+    def _known(self) -> int:
+        process = self._transport.get_extra_info("subprocess")
+        if isinstance(process, subprocess.Popen) and process.returncode is not None:
+            return process.returncode
+        return _UNKNOWN
+
+    def close(self) -> None:
+        """Stop watching; the child goes on, and whoever started it reaps it."""
+        self._loop._children.discard(self)
+        if self._pidfd >= 0:
+            if not self._loop.is_closed():
+                self._loop._remove_reader(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = -1
 
 
 def watch_child(loop: Any, transport: Any) -> None:
-    """Tell a subprocess transport of asyncio's when its process has ended."""
-    pid = transport.get_pid()
+    """Tell a subprocess transport of asyncio's when its process has ended.
+
+    Raises:
+        OSError: no descriptor is left for the watch. A child that nobody can hear of must not run, so
+            it has been killed.
+    """
     try:
-        pidfd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        loop.call_soon(_reap, transport, pid)
-        return
-
-    def ended() -> None:
-        loop._remove_reader(pidfd)
-        os.close(pidfd)
-        _reap(transport, pid)
-
-    loop._add_reader(pidfd, ended)
-
-
-def _reap(transport: Any, pid: int) -> None:
-    try:
-        _, status = os.waitpid(pid, 0)
-    except ChildProcessError:
-        # Somebody else has reaped it; asyncio's figure for that.
-        code = 255
-    else:
-        code = os.waitstatus_to_exitcode(status)
-    transport._process_exited(code)
+        Child(loop, transport)
+    except OSError:
+        process = transport.get_extra_info("subprocess")
+        process.kill()
+        transport._process_exited(process.wait())
+        raise

@@ -18,7 +18,7 @@ from asyncio import base_events, constants, selector_events, unix_events
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ._children import watch_child
+from ._children import Child, watch_child
 from ._tepal import Listener
 from ._tls import InboundHandshake, SSLTransport, start_tls
 from ._transports import StreamTransport, open_datagram, open_stream
@@ -38,6 +38,12 @@ class Endpoints(Base):
     def _init_endpoints(self) -> None:
         self._listeners: dict[int, Listener] = {}
         self._unix_server_sockets: dict[socket.socket, int] = {}
+        self._children: set[Child] = set()
+
+    def _close_endpoints(self) -> None:
+        for child in list(self._children):
+            child.close()
+        self._listeners.clear()
 
     @property
     def _debug(self) -> bool:

@@ -74,6 +74,7 @@ class Lifetime(Base):
             return
         self._close_signals()  # type: ignore[attr-defined]
         open_count = self._close()
+        self._close_endpoints()  # type: ignore[attr-defined]
         self._close_executor()  # type: ignore[attr-defined]
         if open_count:
             # `warnings` would import it, and an import may run finalizers, which warn as well and

@@ -1,0 +1,139 @@
+"""Runs other libraries' own tests on asyncio's loop and on tepal's: `make ecosystem`.
+
+    python tests/python/ecosystem/run.py --python PYTHON [LIBRARY ...]
+
+Each library comes from its source package on PyPI, into an environment of its own beside PYTHON's
+(kept under --place). What fails on tepal's loop and not on asyncio's is printed and fails the run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+import tomllib
+import xml.etree.ElementTree as xml
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+
+
+class Absent(Exception):
+    """Something that a suite needs cannot be had here."""
+
+
+def call(words: list[str], limit: float, **keywords: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(words, capture_output=True, text=True, timeout=limit, stdin=subprocess.DEVNULL, **keywords)
+
+
+def prepare(name: str, suite: dict[str, Any], python: str, place: Path) -> tuple[str, Path]:
+    """An environment with the library installed, and its unpacked source."""
+    for command in suite.get("commands", []):
+        if shutil.which(command) is None:
+            raise Absent(f"{command}, which the tests of {name} need")
+    version = suite["version"]
+    root = place / f"{name}-{version}"
+    inside = root / "venv/bin/python"
+    source = root / "source"
+    if not (root / "ready").exists():
+        shutil.rmtree(root, ignore_errors=True)
+        root.mkdir(parents=True)
+        call([python, "-m", "venv", str(root / "venv")], 120, check=True)
+        pip = [str(inside), "-m", "pip", "--quiet", "--disable-pip-version-check"]
+        download = [*pip, "download", "--no-deps", "--no-binary", ":all:", "--no-build-isolation", "--dest", str(root)]
+        setup = call([*pip, "install", "setuptools", "wheel", "hatchling", "hatch-vcs", "hatch-fancy-pypi-readme", "setuptools-scm", "pkgconfig", "cython"], 300)
+        done = call([*download, f"{name}=={version}"], 300)
+        archives = list(root.glob("*.tar.gz"))
+        if not archives:
+            raise Absent(f"the source of {name} {version} ({(done.stderr or setup.stderr).strip().splitlines()[-1:]})")
+        with tarfile.open(archives[0]) as archive:
+            archive.extractall(root, filter="data")
+        unpacked = next(path for path in root.iterdir() if path.is_dir() and path.name != "venv")
+        unpacked.rename(source)
+        needs = ["pytest", *suite.get("needs", [])]
+        done = call([*pip, "install", f"{name}=={version}", *needs], 600)
+        if done.returncode:
+            raise Absent(f"what the tests of {name} need ({done.stderr.strip().splitlines()[-1:]})")
+        (root / "ready").touch()
+    return str(inside), source
+
+
+def results(python: str, source: Path, suite: dict[str, Any], on_tepal: bool, limit: float) -> dict[str, str]:
+    """The outcome of each test."""
+    with tempfile.TemporaryDirectory() as directory:
+        report = Path(directory, "report.xml")
+        words = [python, "-m", "pytest", "-q", f"--junitxml={report}"]
+        words += ["-p", "no:cacheprovider", *suite.get("arguments", [])]
+        words += [f"--deselect={it}" for it in suite.get("deselect", [])]
+        environment = dict(os.environ)
+        path = [str(HERE), str(HERE.parents[2] / "python")] if on_tepal else []
+        environment["PYTHONPATH"] = os.pathsep.join(path)
+        if on_tepal:
+            words += ["-p", "on_tepal"]
+        done = call([*words, *suite["tests"]], limit, cwd=source, env=environment)
+        if not report.exists():
+            raise Absent("a report of pytest: " + (done.stdout + done.stderr)[-2000:])
+        if on_tepal and not re.search(r"loops of tepal: [1-9]", done.stdout):
+            raise SystemExit("the suite made no loop of tepal's: " + done.stdout[-2000:])
+        found = {}
+        for case in xml.parse(report).iter("testcase"):
+            bad = case.find("failure") if case.find("failure") is not None else case.find("error")
+            state = "passed" if case.find("skipped") is None else "skipped"
+            found[f"{case.get('classname')}::{case.get('name')}"] = "failed" if bad is not None else state
+        return found
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    suites = tomllib.loads((HERE / "suites.toml").read_text())
+    parser.add_argument("libraries", nargs="*", help=f"all by default: {', '.join(suites)}")
+    parser.add_argument("--python", default=sys.executable)
+    parser.add_argument("--place", default=os.path.join(os.environ.get("CARGO_TARGET_DIR", "target"), "ecosystem"))
+    parser.add_argument("--limit", type=float, default=900, help="seconds for one suite on one loop")
+    options = parser.parse_args()
+    status = passed = failed = 0
+    for name in options.libraries or suites:
+        started = time.monotonic()
+        try:
+            python, source = prepare(name, suites[name], options.python, Path(options.place).resolve())
+            server = None
+            if "redis-server" in suites[name].get("commands", []):
+                server = subprocess.Popen(["redis-server", "--save", "", "--port", "6379"], stdout=subprocess.DEVNULL)
+            try:
+                stock = results(python, source, suites[name], False, options.limit)
+                ours = results(python, source, suites[name], True, options.limit)
+            finally:
+                if server is not None:
+                    server.terminate()
+                    server.wait()
+        except (Absent, subprocess.TimeoutExpired, subprocess.CalledProcessError) as why:
+            print(f"{name}: absent: {why}")
+            if os.environ.get("TEPAL_ABSENT_FILE"):
+                with open(os.environ["TEPAL_ABSENT_FILE"], "a") as absent:
+                    print(f"the tests of {name}: {str(why).splitlines()[0]}", file=absent)
+            continue
+        worse = sorted(test for test, state in ours.items() if state == "failed" and stock.get(test) != "failed")
+        count = lambda found, state: sum(it == state for it in found.values())  # noqa: E731
+        print(
+            f"{name} {suites[name]['version']}: asyncio {count(stock, 'passed')} passed, {count(stock, 'failed')} failed; "
+            f"tepal {count(ours, 'passed')} passed, {count(ours, 'failed')} failed, {len(worse)} of them on tepal only "
+            f"({time.monotonic() - started:.0f} s)"
+        )
+        for test in worse:
+            print(f"  {test}")
+        passed += count(ours, "passed")
+        failed += len(worse)
+        status |= bool(worse)
+    print(f"test result: {'FAILED' if status else 'ok'}. {passed} passed; {failed} failed; 0 ignored; 0 measured; 0 filtered out")
+    return int(status)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
