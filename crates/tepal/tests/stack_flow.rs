@@ -650,3 +650,35 @@ fn a_firehose_through_tls_leaves_others_their_turn() {
         listener.close();
     });
 }
+
+/// Answers in plain, pushes a layer and writes through it, all in one callback.
+struct Changes;
+
+impl tepal::Protocol for Changes {
+    fn data_received(&mut self, transport: &tepal::Transport, data: &[u8]) -> usize {
+        // The first read asks for lent memory too; the second takes the short way.
+        if data == b"wait" {
+            return data.len();
+        }
+        transport.write(b"plain");
+        transport.push_layer(tepal::LengthPrefixed::new(100)).expect("stands");
+        transport.write(b"framed");
+        let late = transport.clone();
+        let lp = transport.event_loop().clone();
+        // What has not left by then is lost.
+        lp.call_later(std::time::Duration::from_millis(50), move |_| late.abort());
+        data.len()
+    }
+    fn connection_lost(&mut self, transport: &tepal::Transport, _: &tepal::Closed) {
+        transport.event_loop().stop();
+    }
+}
+
+#[test]
+fn a_write_behind_a_push_leaves_without_waiting_for_another() {
+    common::on_every_driver_and_simulated(|event_loop| {
+        let steps = [b"wait".to_vec(), b"go".to_vec()].map(common::script::Step::Write);
+        let heard = common::script::serve(event_loop, Changes, steps);
+        assert_eq!(heard.bytes, b"plain\x00\x00\x00\x06framed");
+    });
+}

@@ -187,7 +187,8 @@ impl<H: Host> Engine<H> {
                 Ok(Consumed::Count(used)) => used == count,
                 Err(_) => false,
             };
-            if all {
+            // A layer that was pushed meanwhile has writes of its own to carry.
+            if all && stream.layers.is_none() {
                 let again = stream.queue_read();
                 let after = if stream.dirty { self.send_output(key, stream) } else { None };
                 drop(objects);
