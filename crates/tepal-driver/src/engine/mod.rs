@@ -30,10 +30,13 @@ pub(crate) struct Engine<S: Selector> {
     // For each number of the kernel's that is registered: the entry that did it last. Borrowed
     // descriptors may be closed behind our back and their numbers used again; the number's present
     // holder must not suffer when the old token is closed.
-    holders: Vec<Option<Key<Entry>>>,
+    holders: Vec<Key<Entry>>,
     // Edges that no selector reports, for the next `collect`.
     own_edges: Vec<(Key<Entry>, Readiness)>,
 }
+
+// A key that finds nothing: the version of a taken place is odd.
+const NOBODY: Key<Entry> = Key::from_bits(0);
 
 impl<S: Selector> Engine<S> {
     pub(crate) fn new() -> io::Result<Engine<S>> {
@@ -179,7 +182,7 @@ impl<S: Selector> Engine<S> {
         if !entry.is_borrowed() {
             return Ok(());
         }
-        let holder = self.holders.get(entry.as_raw_fd() as usize).copied().flatten();
+        let holder = self.holders.get(entry.as_raw_fd() as usize).copied();
         let holder = holder.filter(|holder| *holder != key);
         match holder.and_then(|holder| self.entries.get(holder)).map(|entry| entry.registration) {
             Some(Registration::Levels { slot: None, .. }) => Err(Errno::EXIST),
@@ -196,10 +199,10 @@ impl<S: Selector> Engine<S> {
     fn hold(&mut self, fd: RawFd, key: Key<Entry>) {
         let index = fd as usize; // Not negative: it was registered.
         if index >= self.holders.len() {
-            self.holders.resize(index + 1, None);
+            self.holders.resize(index + 1, NOBODY);
         }
-        let earlier = self.holders[index].replace(key);
-        if let Some(earlier) = earlier.filter(|earlier| *earlier != key)
+        let earlier = std::mem::replace(&mut self.holders[index], key);
+        if earlier != key
             && let Some(entry) = self.entries.get_mut(earlier)
         {
             if let Some(slot) = entry.slot() {
@@ -212,9 +215,9 @@ impl<S: Selector> Engine<S> {
     fn unregister(&mut self, key: Key<Entry>, entry: &Entry) {
         let fd = entry.as_raw_fd();
         if let Some(holder) = self.holders.get_mut(fd as usize)
-            && *holder == Some(key)
+            && *holder == key
         {
-            *holder = None;
+            *holder = NOBODY;
         }
         if let Some(slot) = entry.slot() {
             let edges = matches!(entry.registration, Registration::Edges { .. });
