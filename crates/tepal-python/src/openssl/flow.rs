@@ -78,6 +78,7 @@ impl SslTransport {
             Err(error) if is_ssl_error(py, &error) => {
                 // The alert that tells the peer why; asyncio keeps it to itself.
                 SslTransport::send_output(slf)?;
+                SslTransport::flush_below(slf);
                 SslTransport::handshake_failed(slf, error)
             }
             Err(error) => Err(error),

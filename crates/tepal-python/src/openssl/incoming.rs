@@ -36,7 +36,10 @@ impl SslTransport {
         let py = slf.py();
         let inner = slf.get().inner.get(py);
         if !inner.reading_paused.get() {
+            // After a close of ours nobody wants what still comes.
+            let wanted = inner.state.get() == State::Open || !inner.closed.get();
             match inner.manner.get() {
+                _ if !wanted => SslTransport::read_and_drop(slf)?,
                 Manner::Buffered => SslTransport::read_buffered(slf)?,
                 manner => SslTransport::read_bytes(slf, manner, fresh)?,
             }
@@ -72,6 +75,17 @@ impl SslTransport {
             return Err(error);
         }
         if ended { SslTransport::peer_closed(slf) } else { Ok(()) }
+    }
+
+    fn read_and_drop(slf: This<'_, '_>) -> PyResult<()> {
+        let py = slf.py();
+        let Some(session) = slf.get().session(py) else { return Ok(()) };
+        let Drained { ended, error, .. } = session.drain(py, &[]);
+        match error {
+            Some(error) => Err(error),
+            None if ended => SslTransport::peer_closed(slf),
+            None => Ok(()),
+        }
     }
 
     // A protocol that tells how much it used is shown the rest again.

@@ -11,7 +11,7 @@ use super::transport::{SslTransport, State};
 use crate::errors::leaves_run;
 use crate::fastcall::{add_method, guard};
 use crate::object::Ref;
-use crate::stream::{Readable, StreamTransport, send};
+use crate::stream::{Readable, StreamTransport, flush, send};
 
 /// Encrypted at once; then the transport below may say that it has enough. Four records.
 const PIECE: usize = 64 * 1024;
@@ -246,6 +246,16 @@ impl SslTransport {
                 below.call_method1(intern!(py, "write"), (data,)).map(drop)
             }
             None => Ok(()),
+        }
+    }
+
+    /// Sees to it that the last words leave before the transport below is closed by force.
+    pub(super) fn flush_below(slf: &Bound<'_, Self>) {
+        let py = slf.py();
+        if let Some(below) = slf.get().below(py)
+            && let Ok(stream) = below.cast::<StreamTransport>()
+        {
+            flush(stream.as_borrowed());
         }
     }
 

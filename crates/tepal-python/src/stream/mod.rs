@@ -24,7 +24,7 @@ pub(crate) use protocol::{
 };
 pub(crate) use reader::feed as feed_reader;
 pub(crate) use transport::{StreamTransport, write_limits};
-pub(crate) use write::{Readable, send};
+pub(crate) use write::{Readable, flush, send};
 
 /// Adds the classes to the module.
 pub(crate) fn add_types(module: &Bound<'_, PyModule>) -> PyResult<()> {

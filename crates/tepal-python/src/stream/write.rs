@@ -165,6 +165,15 @@ pub(crate) fn send(
     copied
 }
 
+/// Gives the kernel now what was sent: what follows may end the connection and drop it.
+pub(crate) fn flush(transport: Borrowed<'_, '_, StreamTransport>) {
+    let py = transport.py();
+    let key = transport.get().inner.get(py).key.get();
+    if let (Some(state), Some(key)) = (transport.get().state(py), key) {
+        state.engine.stream_relieve(key);
+    }
+}
+
 /// What follows from a write: above the high mark, after the kernel has had its chance, the
 /// protocol is paused. Its exception goes to the loop's handler.
 #[inline]
