@@ -158,6 +158,9 @@ class SSLTransport(NativeSSL):
             closed = ("TlsTruncated", text, *closed[2:])
         self._closed = closed
 
+    def _forget(self) -> None:
+        self._extra = {}
+
     def __repr__(self) -> str:
         below = self._below
         return f"<{type(self).__name__} {self._state} over {below!r}>"

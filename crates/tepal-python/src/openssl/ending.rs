@@ -188,6 +188,13 @@ impl SslTransport {
         }
     }
 
+    pub(super) fn forget(slf: This<'_, '_>) -> PyResult<()> {
+        let py = slf.py();
+        let session = slf.get().inner.get(py).session.take();
+        drop(session);
+        slf.call_method0(intern!(py, "_forget")).map(drop)
+    }
+
     /// The transport below is gone.
     pub(super) fn lost(slf: This<'_, '_>, error: Option<Bound<'_, PyAny>>) -> PyResult<()> {
         let py = slf.py();
@@ -220,6 +227,9 @@ impl SslTransport {
             session.forget_bytes(py);
         }
         drop((protocol, below));
+        if inner.forgets.get() {
+            SslTransport::forget(slf)?;
+        }
         match (error, in_handshake) {
             (None, true) => {
                 let text = "the connection was closed during the TLS handshake";

@@ -73,6 +73,8 @@ pub(super) struct Inner {
     pub(super) below_paused: Cell<bool>,
     pub(super) paused_by_below: Cell<bool>,
     pub(super) closed: Cell<bool>,
+    /// Closed twice: nothing is kept once the connection is lost.
+    pub(super) forgets: Cell<bool>,
     pub(super) eof_received: Cell<bool>,
     /// The transport below ended without the peer's close_notify.
     pub(super) truncated: Cell<bool>,
@@ -270,6 +272,12 @@ impl SslTransport {
     fn close(slf: &Bound<'_, Self>) -> PyResult<()> {
         let inner = slf.get().inner.get(slf.py());
         if inner.closed.replace(true) {
+            // As in asyncio the facts are gone with the second close, so that a protocol that
+            // keeps its transport does not keep the context.
+            inner.forgets.set(true);
+            if inner.links.borrow().below.is_none() {
+                SslTransport::forget(slf)?;
+            }
             return Ok(());
         }
         SslTransport::start_shutdown(slf)
