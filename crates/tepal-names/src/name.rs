@@ -131,7 +131,9 @@ impl std::str::FromStr for HostName {
 
 /// What no host name holds: controls, space and the delimiters of URLs.
 fn is_forbidden(byte: u8) -> bool {
-    byte <= b' ' || byte >= 0x7f || b"%#/:<>?@[\\]^|\"".contains(&byte)
+    // Nearly every byte is one of these.
+    let plain = byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+    !plain && (byte <= b' ' || byte >= 0x7f || b"%#/:<>?@[\\]^|\"".contains(&byte))
 }
 
 /// As it was meant: with the trailing dot if it had one.
