@@ -3,7 +3,8 @@
     tls_peer.py server VERSION CERT KEY CA    prints its ports: one for all, one that wants a certificate
     tls_peer.py client VERSION PORT CA ENDING...
 
-Each connection carries one line that names the ending, the answer "ok", and then the ending.
+Each connection carries one line that names the ending, the answer "ok" (but for "deaf" and
+"take"), and then the ending.
 """
 
 import select
@@ -54,6 +55,12 @@ def end(connection, ending):
     elif ending == "deaf":
         # It leaves with everything unread that has come since the handshake, tickets too.
         connection.close()
+    elif ending == "take":
+        count = 0
+        while block := connection.recv(65536):
+            count += len(block)
+        print("took", count, "", flush=True)
+        connection.close()
     elif ending == "echo":
         while block := connection.recv(65536):
             connection.sendall(block)
@@ -87,7 +94,8 @@ def serve(version, certificate, key, ca):
             try:
                 connection = listeners[listener].wrap_socket(raw, server_side=True)
                 if ending := read_line(connection):
-                    connection.sendall(b"ok\n")
+                    if ending != "take":  # its peer may have left already
+                        connection.sendall(b"ok\n")
                     end(connection, ending)
                     print("done", ending, flush=True)
             except OSError as error:

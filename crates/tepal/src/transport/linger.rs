@@ -5,6 +5,9 @@
 //! 1122, 4.2.2.13; RFC 9112, 9.6 tells servers of it). So a close with input waiting ends our direction
 //! only, and then reads and drops what comes until the peer ends its own, for a short time. The
 //! protocol has been told of the end by then; nothing of this is seen above the descriptor.
+//!
+//! A layer that leaves without waiting for its peer's goodbye counts as input waiting: a server of
+//! TLS 1.3 sends its tickets behind the handshake, and they find a client gone that said little.
 
 use std::io;
 use std::time::Duration;
@@ -21,7 +24,8 @@ const LINGER: Duration = Duration::from_secs(2);
 impl<H: Host> Stream<H> {
     /// Whether closing now could cost the peer bytes that it was sent.
     pub(super) fn may_linger(&self) -> bool {
-        self.readable && !self.peer_eof && self.sent > 0 && self.descriptor.is_some()
+        let input = self.readable || self.unanswered;
+        input && !self.peer_eof && self.sent > 0 && self.descriptor.is_some()
     }
 
     pub(crate) fn is_lingering(&self) -> bool {

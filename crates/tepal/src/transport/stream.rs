@@ -74,6 +74,8 @@ pub(crate) struct Stream<H: Host> {
     pub(super) notify_queued: bool,
     // ---- the end
     pub(super) closing: bool,
+    // A layer has left without its peer's goodbye, so more may come: see `linger`.
+    pub(super) unanswered: bool,
     // The protocol has been told of the end, and input is drained for a while: see `linger`.
     pub(super) lingering: bool,
     pub(super) closing_timeout: Option<Duration>,
@@ -221,6 +223,7 @@ impl<H: Host> Stream<H> {
             wants_io_out: true,
             notify_queued: false,
             closing: false,
+            unanswered: false,
             lingering: false,
             closing_timeout: StreamOptions::default().closing_timeout,
             timer: None,

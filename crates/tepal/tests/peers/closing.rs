@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tepal::layers::ErrorKind;
+use tepal::layers::{CloseMode, ErrorKind};
 use tepal::{CloseKind, EventLoop, Late, Listen, Stack, Transport};
 
 use crate::certificates::{certificate, client, path, server};
@@ -68,20 +68,25 @@ fn check(ending: &str, version: &str, prefix: usize, seen: &Seen) {
     assert_eq!(seen.bytes.len(), prefix + more, "{version} {ending}");
 }
 
+/// A server with a port for all and one for those with a certificate.
+fn start_server(language: (&str, &str), version: &str) -> (Program, [SocketAddr; 2]) {
+    let files = ["server.pem", "server.key", "ca.pem"].map(path);
+    let files = files.each_ref().map(String::as_str);
+    let program = peer(language, &[&["server", version][..], &files].concat());
+    let ports: [u16; 2] = program.wait_for("its ports", |text| {
+        let (_, rest) = text.split_once("ports ")?;
+        let ports: Vec<u16> = rest.lines().next()?.split(' ').flat_map(str::parse).collect();
+        ports.try_into().ok()
+    });
+    (program, ports.map(|port| SocketAddr::from(([127, 0, 0, 1], port))))
+}
+
 fn we_are_the_client(language: (&str, &str)) {
     if !all_present(&[language.0]) {
         return;
     }
-    let files = ["server.pem", "server.key", "ca.pem"].map(path);
-    let files = files.each_ref().map(String::as_str);
     for version in VERSIONS {
-        let program = peer(language, &[&["server", version][..], &files].concat());
-        let ports: [u16; 2] = program.wait_for("its ports", |text| {
-            let (_, rest) = text.split_once("ports ")?;
-            let ports: Vec<u16> = rest.lines().next()?.split(' ').flat_map(str::parse).collect();
-            ports.try_into().ok()
-        });
-        let [open, strict] = ports.map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+        let (_program, [open, strict]) = start_server(language, version);
         let stack = Stack::new().with(client().build().expect("a client"));
         on_every_driver(|event_loop| {
             for ending in ENDINGS {
@@ -217,4 +222,39 @@ fn a_client_that_leaves_its_tickets_unread_loses_nothing_that_it_sent() {
         let hard = [CloseKind::TlsTruncated, CloseKind::Reset, CloseKind::BrokenPipe];
         assert!(hard.contains(&kind), "{kind:?}");
     });
+}
+
+/// Tickets are on their way to us when we go: left unread, they make the kernel reset the
+/// connection, and a reset must not cost what we have sent.
+#[test]
+fn a_server_loses_nothing_of_a_client_that_closes_without_reading() {
+    if !all_present(&["python3"]) {
+        return;
+    }
+    for version in VERSIONS {
+        let (program, [open, _]) = start_server(PYTHON, version);
+        on_every_driver(|event_loop| {
+            for mode in [CloseMode::Wait, CloseMode::Notify, CloseMode::None] {
+                let tls = client().close(mode).build().expect("a client");
+                let before = program.text().len();
+                let seen =
+                    as_client(event_loop, open, Stack::new().with(tls), |transport, call| {
+                        match call {
+                            Call::Made => transport.pause_reading(),
+                            Call::Established => {
+                                transport.write(b"take\n");
+                                transport.write(&[7; MANY]);
+                                transport.close();
+                            }
+                            _ => {}
+                        }
+                        None
+                    });
+                assert_eq!(seen.kind(), CloseKind::Local, "{version} {mode:?}: {:?}", seen.closed);
+                program.wait_for(&format!("all of it ({version} {mode:?})"), |text| {
+                    text.get(before..)?.contains(&format!("took {MANY} ")).then_some(())
+                });
+            }
+        });
+    }
 }

@@ -119,11 +119,9 @@ impl<H: Host> Engine<H> {
                 }
                 // The input goes on below the layer that has ended it.
                 let ended = chain.eof_layer();
-                if let Some(stream) = stream(&mut self.core().objects.borrow_mut(), key)
-                    && ended == Some(layer)
-                    && !stream.closing
-                {
-                    stream.peer_eof = false;
+                if let Some(stream) = stream(&mut self.core().objects.borrow_mut(), key) {
+                    stream.peer_eof &= ended != Some(layer) || stream.closing;
+                    stream.unanswered |= how == How::Unconfirmed;
                 }
                 self.finish_pop(key, Some(layer), Ok(how));
                 self.call_protocol(key, |protocol| protocol.layer_removed(self, key, layer, how))?;
@@ -157,6 +155,7 @@ impl<H: Host> Engine<H> {
         match stream(&mut self.core().objects.borrow_mut(), key) {
             Some(stream) if stream.phase == Phase::Handshaking => {
                 stream.phase = Phase::Established;
+                stream.unanswered = false;
             }
             // Layers were pushed on a connection that stood already.
             _ => return Flow::Continue(()),
