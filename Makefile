@@ -4,7 +4,7 @@
 
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 
-.PHONY: help python demo test test-next lint bench bench-python fuzz soak docs test-python ecosystem
+.PHONY: help python demo test test-next lint bench bench-python fuzz soak docs ecosystem
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -13,9 +13,6 @@ help: ## list the targets
 
 python: ## build the extension module for each interpreter, into environments of their own
 	@scripts/build-python
-
-test-python: ## the Python half: our own tests and CPython's, on each interpreter
-	@scripts/test-python
 
 ecosystem: ## other libraries' own tests on tepal's loop and on asyncio's
 	@scripts/ecosystem
