@@ -20,7 +20,7 @@ from ._errors import (
     TLSAlert,
     TLSTruncated,
 )
-from ._layer import Layer, LayerRecipe, ProtocolLayer
+from ._layer import How, Layer, LayerRecipe, ProtocolLayer
 from ._layers import (
     TLS,
     Delimiter,
@@ -44,9 +44,10 @@ from ._protocol import LineProtocol, NetstringProtocol, Protocol
 from ._reaching import Attempt, Backoff, Phase, Problem, Timeouts
 from ._records import ProxyInfo, ProxyRequest, TLSInfo
 from ._resolver import Resolver, SystemResolver
-from ._run import new_event_loop, run
+from ._run import get_running_loop, new_event_loop, run
 from ._stacks import Limits, Server
-from ._tepal import READ, WRITE, Timer, Watcher, __version__
+from ._tepal import READ, WRITE, LayerIO, Timer, Watcher, __version__
+from ._transports import StreamTransport
 
 __all__ = [
     "READ",
@@ -63,10 +64,12 @@ __all__ = [
     "HTTPConnectServer",
     "HandshakeError",
     "HandshakeTimeout",
+    "How",
     "Idle",
     "InputStalled",
     "Layer",
     "LayerError",
+    "LayerIO",
     "LayerRecipe",
     "LayerSpec",
     "LengthPrefixed",
@@ -92,6 +95,7 @@ __all__ = [
     "Socks4",
     "Socks5",
     "SocksServer",
+    "StreamTransport",
     "SystemResolver",
     "TLSAlert",
     "TLSInfo",
@@ -101,6 +105,7 @@ __all__ = [
     "Timer",
     "Watcher",
     "__version__",
+    "get_running_loop",
     "new_event_loop",
     "run",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from asyncio import protocols
 from collections import deque
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
@@ -125,7 +126,7 @@ class LayerRecipe(LayerSpec):
         name = self.layer_name
         if name is None:
             name = check_str("name", getattr(self.layer, "name", "layer"))
-        self._make(_tepal.spec_python, name, self._build)
+        self._make(_tepal.spec_python, name, self)
 
     def _build(self) -> Layer:
         return self.layer(*self.args, **dict(self.kwargs))
@@ -221,7 +222,10 @@ class ProtocolLayer(Layer):
         while len(source) and not self._paused_below and not self._up:
             data = source.bytes()
             source.consume(len(data))
-            self._protocol.data_received(data)
+            if isinstance(self._protocol, asyncio.BufferedProtocol):
+                protocols._feed_data_to_buffered_proto(self._protocol, data)  # type: ignore[attr-defined]
+            else:
+                self._protocol.data_received(data)
         if source.ended and not self._eof_seen and not len(source):
             self._eof_seen = True
             if not self._protocol.eof_received():
@@ -234,7 +238,8 @@ class ProtocolLayer(Layer):
             return
         source = io.from_above
         while len(source) and not self._paused_above and io.to_below.room():
-            data = source.bytes()
+            # One piece at a time, so that the pressure is felt.
+            data = source.bytes(65536)
             source.consume(len(data))
             transport.write(data)
         if source.ended and not len(source) and transport.can_write_eof():
@@ -264,7 +269,13 @@ class ProtocolLayer(Layer):
             else:
                 self._down_len -= len(data)
                 io.to_below.send(data)
-        if self._told_to_pause and self._down_len <= self._below.low:
+        # The way down is full while something waits: for the object that is a pause on its left.
+        waits = bool(self._down) or len(io.from_above) > 0
+        stuck = waits and io.to_below.room() == 0
+        if stuck and not self._told_to_pause:
+            self._told_to_pause = True
+            self._protocol.pause_writing()
+        elif self._told_to_pause and not stuck and self._down_len <= self._below.low:
             self._told_to_pause = False
             self._protocol.resume_writing()
 

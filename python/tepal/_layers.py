@@ -1,7 +1,7 @@
 """Recipes for layers: immutable values, of which each connection attempt builds fresh layers.
 
-Arguments are checked when the value is made, and files are read then. What belongs to a recipe, such
-as the configuration and the sessions of `TLS` or the debt of a `RateGroup`, is shared by all
+Arguments are checked when the value is made, and files are read then. What belongs to a recipe,
+such as the configuration and the sessions of `TLS` or the debt of a `RateGroup`, is shared by all
 connections that use the value.
 """
 
@@ -50,7 +50,16 @@ class LayerSpec(Value):
         self._set("_native", native)
 
 
-def specs_of(layers: Iterable[Any]) -> list[_tepal.Spec]:
+class Specs(list[_tepal.Spec]):
+    """Native recipes from the wire upward, and the values that they belong to.
+
+    Native code refers weakly to recipes that are Python: whoever uses them keeps this.
+    """
+
+    values: tuple[Any, ...] = ()
+
+
+def specs_of(layers: Iterable[Any]) -> Specs:
     """The native recipes of a `layers=` argument, from the wire upward.
 
     Raises:
@@ -63,7 +72,9 @@ def specs_of(layers: Iterable[Any]) -> list[_tepal.Spec]:
     except TypeError:
         text = f"layers must be a sequence of layer specs, not {kind_of(layers)}"
         raise TypeError(text) from None
-    return [spec_of(layer, f"layers[{index}]") for index, layer in enumerate(found)]
+    specs = Specs(spec_of(layer, f"layers[{index}]") for index, layer in enumerate(found))
+    specs.values = tuple(found)
+    return specs
 
 
 def spec_of(layer: Any, name: str = "spec") -> _tepal.Spec:
@@ -559,7 +570,7 @@ class Tap(LayerSpec):
         if not callable(self.sink):
             raise TypeError(f"sink must be callable, not {kind_of(self.sink)}")
         check_word("format", self.format, ("text", "pcapng"))
-        self._make(_tepal.spec_tap, self.sink, self.format == "pcapng")
+        self._make(_tepal.spec_tap, self, self.format == "pcapng")
 
 
 @dataclass(frozen=True, repr=False)
@@ -579,7 +590,7 @@ class SocksServer(LayerSpec):
 
     def __post_init__(self) -> None:
         _check_callable("auth", self.auth)
-        self._make(_tepal.spec_socks_server, self.auth)
+        self._make(_tepal.spec_socks_server, self)
 
 
 @dataclass(frozen=True, repr=False)
@@ -595,7 +606,7 @@ class HTTPConnectServer(LayerSpec):
 
     def __post_init__(self) -> None:
         _check_callable("auth", self.auth)
-        self._make(_tepal.spec_http_connect_server, self.auth)
+        self._make(_tepal.spec_http_connect_server, self)
 
 
 def _check_callable(name: str, value: object) -> None:

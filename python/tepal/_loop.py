@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ._endpoints import Endpoints
 from ._executors import Executors
@@ -15,7 +15,14 @@ from ._resolver import Resolver, SystemResolver
 from ._signals import Signals
 from ._sockets import Sockets
 from ._stacks import Stacks
-from ._tepal import Loop as NativeLoop
+
+if TYPE_CHECKING:
+
+    class NativeLoop:
+        """For type checkers the parts bring it."""
+
+else:
+    from ._tepal import Loop as NativeLoop
 
 
 class Loop(

@@ -1,4 +1,4 @@
-"""Protocols with a consumed count, hooks for what happens on the way, and PEP 3156's other names."""
+"""Protocols with a consumed count, hooks on the way, and PEP 3156's other names."""
 
 from __future__ import annotations
 
@@ -10,8 +10,13 @@ from . import _tepal
 if TYPE_CHECKING:
     from ._transports import StreamTransport
 
+    # asyncio's `data_received` has no result. Other loops ignore ours.
+    _Base = asyncio.BaseProtocol
+else:
+    _Base = asyncio.Protocol
 
-class Protocol(asyncio.Protocol):
+
+class Protocol(_Base):
     """An `asyncio.Protocol` with more to hear and, if it wants, a say in how much it has read.
 
     Every method is optional. `data_received` may return how many bytes of its data it used: the
@@ -35,6 +40,10 @@ class Protocol(asyncio.Protocol):
         """Bytes arrived. Returns how many of them were used; None: all."""
         if type(self).io_in is not Protocol.io_in:
             return self.io_in(data)
+        return None
+
+    def eof_received(self) -> bool | None:
+        """The peer ended its direction. A true result keeps ours open."""
         return None
 
     def io_in(self, data: bytes) -> int | None:

@@ -19,7 +19,15 @@ from ._errors import (
 from ._reaching import Attempt, Phase, Problem
 from ._values import Value
 
-__all__ = ["ProxyInfo", "ProxyRequest", "TLSInfo", "closed_record", "exception_of", "layer_exception", "problem_record"]
+__all__ = [
+    "ProxyInfo",
+    "ProxyRequest",
+    "TLSInfo",
+    "closed_record",
+    "exception_of",
+    "layer_exception",
+    "problem_record",
+]
 
 
 @dataclass(frozen=True, repr=False)

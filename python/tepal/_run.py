@@ -39,3 +39,16 @@ def run(main: Coroutine[Any, Any, T], *, debug: bool | None = None) -> T:
         raise RuntimeError("tepal.run() cannot be called from a running event loop")
     with asyncio.Runner(debug=debug, loop_factory=new_event_loop) as runner:
         return runner.run(main)
+
+
+def get_running_loop() -> Loop:
+    """The running loop, as `asyncio.get_running_loop` has it, with the type of ours.
+
+    Raises:
+        RuntimeError: no loop runs in this thread.
+        TypeError: it is another library's.
+    """
+    loop = asyncio.get_running_loop()
+    if not isinstance(loop, Loop):
+        raise TypeError(f"the running loop is not tepal's, but {loop!r}")
+    return loop

@@ -20,6 +20,9 @@ else:
 class Stacked(Base):
     """The part of `StreamTransport` about its layers."""
 
+    # The recipes of layers that each attempt builds anew.
+    _specs: Any = None
+
     # ---- layers
 
     def push_layer(

@@ -1,4 +1,4 @@
-"""Connections and servers as stacks: `connect`, `listen`, and `layers=` on asyncio's own entries."""
+"""Connections and servers as stacks: `connect`, `listen`, `layers=` on asyncio's own entries."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ._transports import StreamTransport, open_stream
 from ._values import Value, check_bool, check_int, check_seconds, check_word, kind_of
 
 if TYPE_CHECKING:
-    from ._tepal import Loop as Base
+    from ._base import Base
 else:
     Base = object
 
@@ -185,6 +185,7 @@ class Stacks(Base):
             plan,
             specs,
         )
+        transport._specs = specs
         return transport
 
     # Who resolves the name of a connection; None is the loop's own resolver.
@@ -230,6 +231,7 @@ class Stacks(Base):
         transport._set_spans(limits.handshake, limits.closing)
         if specs:
             transport._set_layers(specs, False, None)
+            transport._specs = specs
         return transport
 
     async def listen(
@@ -380,14 +382,19 @@ class Stacks(Base):
             await server.start_serving()
         return server
 
-    def _make_socket_transport(self, sock: socket.socket, protocol: Any, *args: Any, **kw: Any) -> Any:
+    def _make_socket_transport(
+        self, sock: socket.socket, protocol: Any, *args: Any, **kw: Any
+    ) -> Any:
         transport = super()._make_socket_transport(sock, protocol, *args, **kw)  # type: ignore[misc]
         if isinstance(protocol, _Pending):
             limits = protocol.limits
             transport._set_spans(limits.handshake, limits.closing)
             if protocol.specs:
+                transport._specs = protocol.specs
                 host = protocol.host
-                transport._set_layers(protocol.specs, False, host if isinstance(host, str) else None)
+                transport._set_layers(
+                    protocol.specs, False, host if isinstance(host, str) else None
+                )
         return transport
 
 

@@ -31,9 +31,7 @@ def run(driver: str) -> Iterator[Callable[[Coroutine[Any, Any, Any]], Any]]:
     problems: list[dict[str, Any]] = []
     loop.set_exception_handler(lambda _, context: problems.append(context))
 
-    def runner(
-        main: Coroutine[Any, Any, Any], *, expected_problems: int = 0, kept: int = 0
-    ) -> Any:
+    def runner(main: Coroutine[Any, Any, Any], *, expected_problems: int = 0, kept: int = 0) -> Any:
         async def limited() -> Any:
             async with asyncio.timeout(LIMIT):
                 return await main
@@ -146,9 +144,9 @@ class Recorder(tepal.Protocol):
         self.note(("error", exc))
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        self.note("lost")
         if not self.lost.done():
             self.lost.set_result(exc)
+        self.note("lost")
 
 
 class Pair:

@@ -348,7 +348,9 @@ def test_the_netstring_helper_takes_its_input_in_any_pieces(run: Any, step: int)
     run(main())
 
 
-@pytest.mark.parametrize("bad", [b"x:abc,", b"03:abc,", b":,", b"3:abcd", b"99999999:", b"12345678"])
+@pytest.mark.parametrize(
+    "bad", [b"x:abc,", b"03:abc,", b":,", b"3:abcd", b"99999999:", b"12345678"]
+)
 def test_the_netstring_helper_refuses_what_is_none(run: Any, bad: bytes) -> None:
     async def main() -> None:
         pair = await Pair.make(server=tepal.NetstringProtocol, wait=False)

@@ -74,9 +74,7 @@ def test_alpn_and_client_certificates_are_agreed_on(run: Any) -> None:
 # S45, S80
 def test_a_rejected_client_certificate_is_an_alert_with_its_number(run: Any) -> None:
     async def main() -> None:
-        pair = await Pair.make(
-            [client_tls()], [server_tls(client_ca=DATA / "ca.pem")], wait=False
-        )
+        pair = await Pair.make([client_tls()], [server_tls(client_ca=DATA / "ca.pem")], wait=False)
         told, server_told = await asyncio.gather(pair.client.lost, pair.server.lost)
         assert isinstance(told, tepal.TLSAlert) and told.layer == "tls"
         assert (told.number, told.description) == (116, "certificate_required")
@@ -451,7 +449,9 @@ def test_a_join_relays_without_the_protocols(run: Any) -> None:
         assert front.server.data == back.client.data == b""
         front.client.transport.write_eof()
         assert await done == (len(message), len(message))
-        await asyncio.gather(front.client.lost, front.server.lost, back.client.lost, back.server.lost)
+        await asyncio.gather(
+            front.client.lost, front.server.lost, back.client.lost, back.server.lost
+        )
         await asyncio.gather(front.listener.drain(0), back.listener.drain(0))
 
     # The pipe through which the bytes went is kept for the next relay.
@@ -543,9 +543,7 @@ def test_layers_on_asyncios_entries_keep_its_timing(run: Any) -> None:
                 factory, "127.0.0.1", port, ssl=True, layers=[client_tls()]
             )
         with pytest.raises(ZeroDivisionError):
-            await loop.create_connection(
-                lambda: 1 / 0, "127.0.0.1", port, layers=[client_tls()]
-            )
+            await loop.create_connection(lambda: 1 / 0, "127.0.0.1", port, layers=[client_tls()])
         server.close()
         await server.wait_closed()
 

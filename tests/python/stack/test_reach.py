@@ -134,9 +134,7 @@ class SilentServer(asyncio.DatagramProtocol):
 def test_a_name_server_that_is_silent_is_told_and_reconnect_is_legal_there(run: Any) -> None:
     async def main() -> None:
         loop: Any = asyncio.get_running_loop()
-        endpoint, _ = await loop.create_datagram_endpoint(
-            SilentServer, local_addr=("127.0.0.1", 0)
-        )
+        endpoint, _ = await loop.create_datagram_endpoint(SilentServer, local_addr=("127.0.0.1", 0))
         name_server = endpoint.get_extra_info("sockname")
         count = 0
 

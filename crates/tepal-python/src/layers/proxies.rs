@@ -1,6 +1,7 @@
 //! Layers that speak with proxies.
 
 use pyo3::prelude::*;
+use pyo3::types::{PyWeakrefMethods, PyWeakrefReference};
 use tepal::layers::{HttpConnect, HttpConnectServer, ProxyHeader, Socks4, Socks5, SocksServer};
 
 use super::{Spec, invalid};
@@ -61,31 +62,35 @@ fn spec_proxy_header(version: u8, trusted: Vec<String>) -> PyResult<Spec> {
     Ok(Spec::new(header))
 }
 
+/// `value` is the `tepal.SocksServer`, which owns the spec; it is referred to weakly.
 #[pyfunction]
-fn spec_socks_server(auth: Option<Py<PyAny>>) -> Spec {
+fn spec_socks_server(value: &Bound<'_, PyAny>) -> PyResult<Spec> {
     let server = SocksServer::new();
-    Spec::new(match auth {
-        Some(auth) => server.auth(move |username, password| is_good(&auth, username, password)),
-        None => server,
-    })
+    if value.getattr("auth")?.is_none() {
+        return Ok(Spec::new(server));
+    }
+    let value = PyWeakrefReference::new(value)?.unbind();
+    Ok(Spec::new(server.auth(move |username, password| is_good(&value, username, password))))
 }
 
+/// As above, for the `tepal.HTTPConnectServer`.
 #[pyfunction]
-fn spec_http_connect_server(auth: Option<Py<PyAny>>) -> Spec {
+fn spec_http_connect_server(value: &Bound<'_, PyAny>) -> PyResult<Spec> {
     let server = HttpConnectServer::new();
-    Spec::new(match auth {
-        Some(auth) => server.auth(move |username, password| is_good(&auth, username, password)),
-        None => server,
-    })
+    if value.getattr("auth")?.is_none() {
+        return Ok(Spec::new(server));
+    }
+    let value = PyWeakrefReference::new(value)?.unbind();
+    Ok(Spec::new(server.auth(move |username, password| is_good(&value, username, password))))
 }
 
 // Asks the user's function, on the loop's thread. One that raises lets nobody in.
-fn is_good(auth: &Py<PyAny>, username: &str, password: &str) -> bool {
+fn is_good(value: &Py<PyWeakrefReference>, username: &str, password: &str) -> bool {
     Python::attach(|py| {
-        let auth = auth.bind(py);
-        let good = auth.call1((username, password)).and_then(|good| good.is_truthy());
+        let Some(value) = value.bind(py).upgrade() else { return false };
+        let good = value.call_method1("auth", (username, password)).and_then(|g| g.is_truthy());
         good.unwrap_or_else(|error| {
-            error.write_unraisable(py, Some(auth));
+            error.write_unraisable(py, Some(&value));
             false
         })
     })

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyDict, PyTuple, PyWeakrefMethods, PyWeakrefReference};
 use pyo3::{PyTraverseError, PyVisit, intern};
 use tepal::engine::{StreamKey, WeakEngine};
 use tepal::layers::{Error, ErrorKind, Io, Layer, LayerSpec, Site, Status, WriteEof};
@@ -30,6 +30,7 @@ use crate::object::{Ref, UnderGil};
 
 pub(super) fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<LayerBase>()?;
+    super::view::add(module)?;
     module.add_function(wrap_pyfunction!(spec_python, module)?)
 }
 
@@ -130,7 +131,9 @@ impl LayerBase {
 /// A recipe that calls Python.
 struct PySpec {
     name: &'static str,
-    factory: Py<PyAny>,
+    // The `LayerRecipe`, which owns this: a strong reference would be a ring that no collector sees.
+    // Whoever uses the recipe (a transport, a server) keeps it.
+    recipe: Py<PyWeakrefReference>,
 }
 
 impl fmt::Debug for PySpec {
@@ -139,15 +142,16 @@ impl fmt::Debug for PySpec {
     }
 }
 
-/// A recipe for the layers that `factory()` makes.
+/// A recipe for the layers that `recipe._build()` makes.
 #[pyfunction]
-fn spec_python(name: &str, factory: Py<PyAny>) -> PyResult<Spec> {
+fn spec_python(name: &str, recipe: &Bound<'_, PyAny>) -> PyResult<Spec> {
     if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b)) {
         let text =
             format!("a layer's name is made of ASCII letters, digits, - and _, not {name:?}");
         return Err(PyValueError::new_err(text));
     }
-    Ok(Spec::new(PySpec { name: lasting(name), factory }))
+    let recipe = PyWeakrefReference::new(recipe)?.unbind();
+    Ok(Spec::new(PySpec { name: lasting(name), recipe }))
 }
 
 // Names live for ever: there are as many as classes of layers.
@@ -200,7 +204,10 @@ impl LayerSpec for PySpec {
 
 impl PySpec {
     fn make(&self, py: Python<'_>, site: &Site<'_>) -> PyResult<(Ref, Py<LayerIo>)> {
-        let object = self.factory.bind(py).call0()?;
+        let Some(recipe) = self.recipe.bind(py).upgrade() else {
+            return Err(PyRuntimeError::new_err("the recipe of the layer is gone"));
+        };
+        let object = recipe.call_method0(intern!(py, "_build"))?;
         if !object.is_instance_of::<LayerBase>() {
             let text = format!(
                 "the factory of a layer made {}, which is no tepal.Layer",

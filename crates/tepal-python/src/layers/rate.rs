@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyWeakrefMethods, PyWeakrefReference};
 use tepal::layers::{Group, Idle, RateLimit, Tap};
 
 use super::Spec;
@@ -46,16 +47,22 @@ fn spec_idle(after: f64) -> Spec {
     Spec::new(Idle::new(Duration::try_from_secs_f64(after).unwrap_or(Duration::MAX)))
 }
 
+/// `tap` is the `tepal.Tap`, which owns the spec: it is referred to weakly, as layers in Python are.
 #[pyfunction]
-fn spec_tap(sink: Py<PyAny>, pcapng: bool) -> Spec {
+fn spec_tap(tap: &Bound<'_, PyAny>, pcapng: bool) -> PyResult<Spec> {
+    let tap = PyWeakrefReference::new(tap)?.unbind();
     // The pump runs inside the loop's run, which holds the GIL.
     let write = move |bytes: &[u8]| {
         Python::attach(|py| {
-            if let Err(error) = sink.bind(py).call1((PyBytes::new(py, bytes),)) {
+            let Some(tap) = tap.bind(py).upgrade() else { return };
+            let written = tap
+                .getattr(intern!(py, "sink"))
+                .and_then(|sink| sink.call1((PyBytes::new(py, bytes),)));
+            if let Err(error) = written {
                 // A record that is lost must not cost the connection.
-                error.write_unraisable(py, Some(sink.bind(py)));
+                error.write_unraisable(py, Some(&tap));
             }
         });
     };
-    Spec::new(if pcapng { Tap::pcapng(write) } else { Tap::text(write) })
+    Ok(Spec::new(if pcapng { Tap::pcapng(write) } else { Tap::text(write) }))
 }

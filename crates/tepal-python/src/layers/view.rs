@@ -15,6 +15,14 @@ use tepal::layers::{Info, Io};
 use crate::object::UnderGil;
 use crate::stream::Readable;
 
+pub(super) fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<LayerIo>()?;
+    module.add_class::<FromBelow>()?;
+    module.add_class::<ToAbove>()?;
+    module.add_class::<FromAbove>()?;
+    module.add_class::<ToBelow>()
+}
+
 /// Where the surroundings are during a step.
 #[derive(Default)]
 struct Place(Cell<Option<NonNull<Io<'static>>>>);
@@ -242,11 +250,12 @@ pub(super) struct FromAbove(UnderGil<Shared>);
 
 #[pymethods]
 impl FromAbove {
-    /// A copy of the bytes before the next frame's end; at most the first `most` of them.
-    #[pyo3(signature = (most = None))]
-    fn bytes<'py>(&self, py: Python<'py>, most: Option<usize>) -> PyResult<Bound<'py, PyBytes>> {
+    /// A copy of the bytes before the next frame's end; at most the first `most` of them, which is
+    /// one good piece for the way down unless more is asked for.
+    #[pyo3(signature = (most = 65536))]
+    fn bytes<'py>(&self, py: Python<'py>, most: usize) -> PyResult<Bound<'py, PyBytes>> {
         self.0.get(py).with(|io| {
-            let mut left = io.from_above.len().min(most.unwrap_or(usize::MAX));
+            let mut left = io.from_above.len().min(most);
             PyBytes::new_with(py, left, |mut room| {
                 for piece in io.from_above.pieces() {
                     let count = piece.len().min(left);
