@@ -1,6 +1,6 @@
 //! TLS with the platform's trust roots and with certificates in files.
 //!
-//! [`Tls`](crate::Tls) itself opens no file. What it needs from the system is read here, once, when
+//! [`Tls`] itself opens no file. What it needs from the system is read here, once, when
 //! a spec is made; connections read nothing.
 //!
 //! ```no_run

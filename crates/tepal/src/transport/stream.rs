@@ -149,7 +149,8 @@ pub enum Crossing {
 pub struct StreamOptions {
     /// How long `close` waits while the peer takes no byte; `None`: for ever, as asyncio does.
     pub closing_timeout: Option<Duration>,
-    /// Whether [`StreamProtocol::pause_writing`] and its twin are called by the engine.
+    /// Whether [`pause_writing`](crate::engine::StreamProtocol::pause_writing) and its twin are
+    /// called by the engine.
     pub tell_pressure: bool,
     /// How long each layer's handshake may take, from when the layer below it is ready.
     pub handshake_timeout: Duration,
@@ -492,8 +493,9 @@ impl<H: Host> Engine<H> {
         self.push_step(key, Step::Made);
     }
 
-    /// Says that the protocol does nothing in [`StreamProtocol::io_out`], which is not called again
-    /// until another protocol is set.
+    /// Says that the protocol does nothing in
+    /// [`io_out`](crate::engine::StreamProtocol::io_out), which is not called again until another
+    /// protocol is set.
     pub fn stream_decline_io_out(&self, key: StreamKey<H>) {
         if let Some(stream) = stream(&mut self.core().objects.borrow_mut(), key) {
             stream.wants_io_out = false;
