@@ -31,7 +31,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
         return syscalls::run(&names, cells, seconds);
     }
 
-    let mut table = Table::new(head(&names));
+    let mut table = Table::new(head("connections x message", &names));
     for cell in cells {
         eprint!("echo {}:", cell.name());
         // samples[server][round]
@@ -45,7 +45,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
             }
         }
         eprintln!();
-        table.push(row(&cell, &names, &samples));
+        table.push(row(cell.name(), &names, &samples));
     }
 
     let command = format!(
@@ -60,15 +60,15 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     }
 }
 
-fn head(names: &[String]) -> Vec<String> {
-    let mut head = vec!["connections x message".to_owned()];
+pub(crate) fn head(what: &str, names: &[String]) -> Vec<String> {
+    let mut head = vec![what.to_owned()];
     head.extend(names.iter().map(|name| format!("{name}, us")));
     head.extend(comparisons(names).map(|(a, b)| format!("{} / {}", names[a], names[b])));
     head
 }
 
-fn row(cell: &Cell, names: &[String], samples: &[Vec<f64>]) -> Vec<String> {
-    let mut row = vec![cell.name()];
+pub(crate) fn row(name: String, names: &[String], samples: &[Vec<f64>]) -> Vec<String> {
+    let mut row = vec![name];
     row.extend(samples.iter().map(|values| format!("{:.2}", median(values) / 1000.0)));
     row.extend(comparisons(names).map(|(a, b)| {
         let (low, high) = spread(&samples[a], &samples[b]);
@@ -100,7 +100,7 @@ pub(crate) struct Sample {
 }
 
 impl Sample {
-    fn nanoseconds(self) -> f64 {
+    pub(crate) fn nanoseconds(self) -> f64 {
         self.cpu as f64 / self.requests as f64
     }
 
@@ -131,6 +131,17 @@ impl Cell {
         wrapper: &[&str],
         seconds: f64,
     ) -> Result<Sample, Failure> {
+        self.sample_with(name, wrapper, seconds, &[])
+    }
+
+    /// The same, with more options of the load.
+    pub(crate) fn sample_with(
+        &self,
+        name: &str,
+        wrapper: &[&str],
+        seconds: f64,
+        options: &[&str],
+    ) -> Result<Sample, Failure> {
         let (server_core, load_core) = cpu::cores()?;
         let server = Program::own(wrapper, &["serve", name], server_core)?;
         let mut command = own_command(&[])?;
@@ -139,6 +150,7 @@ impl Cell {
             .args(["--connections", &self.n.to_string(), "--size", &self.size.to_string()])
             .args(["--seconds", &seconds.to_string()])
             .args(["--warmup", &(seconds / 5.0).to_string()])
+            .args(options)
             .stdout(Stdio::piped());
         let output = spawn(&mut command, load_core)?.wait_with_output()?;
         let line = String::from_utf8_lossy(&output.stdout);

@@ -21,7 +21,8 @@ const PATIENCE: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
 /// `load ADDRESS PID`: keeps one message outstanding on each connection and prints one line:
 /// `requests N cpu_ns N wall_ns N total N`, where the first three belong to the counted part.
 ///
-/// `--protocol` is tcp, udp or tls (whatever certificate the server shows is taken). `--memory`
+/// `--protocol` is tcp, udp or tls (whatever certificate the server shows is taken); with tls-full
+/// and tls-resumed a request is a connection that is made, echoes one message and goes. `--memory`
 /// prints instead how much memory the process needs more for that many connections that have
 /// answered once and wait: `memory BYTES`.
 pub(crate) fn run(options: &Options) -> Result<(), Failure> {
@@ -39,6 +40,12 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
         "tcp" => Protocol::Tcp,
         "udp" => Protocol::Udp,
         "tls" => Protocol::Tls,
+        kind @ ("tls-full" | "tls-resumed") => {
+            let settings = tls::settings(kind == "tls-resumed")?;
+            let connect = |span| tls::keep_connecting(&settings, address, size, span);
+            let warm = connect(Duration::from_secs_f64(warmup))?;
+            return count(process, warm, || connect(Duration::from_secs_f64(seconds)));
+        }
         other => return Err(Failure::usage(format!("there is no protocol {other:?}"))),
     };
     cpu::raise_descriptor_limit();
@@ -55,8 +62,17 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     }
     let mut load = Load::connect(address, connections, size, protocol)?;
     let warm = load.keep_busy(Duration::from_secs_f64(warmup), true)?;
+    count(process, warm, || load.keep_busy(Duration::from_secs_f64(seconds), false))
+}
+
+/// Runs the counted part, and prints the line.
+fn count(
+    process: u32,
+    warm: u64,
+    part: impl FnOnce() -> Result<u64, Failure>,
+) -> Result<(), Failure> {
     let (cpu, started) = (cpu::time_of(process)?, Instant::now());
-    let counted = load.keep_busy(Duration::from_secs_f64(seconds), false)?;
+    let counted = part()?;
     let wall = started.elapsed();
     let cpu = cpu::time_of(process)? - cpu;
     println!(
@@ -99,7 +115,7 @@ impl Load {
         size: usize,
         protocol: Protocol,
     ) -> Result<Load, Failure> {
-        let settings = tls::settings()?;
+        let settings = tls::settings(false)?;
         let kind = match protocol {
             Protocol::Udp => SocketType::DGRAM,
             Protocol::Tcp | Protocol::Tls => SocketType::STREAM,

@@ -18,6 +18,7 @@ mod servers;
 mod statistics;
 mod syscalls;
 mod table;
+mod tls;
 
 use std::process::ExitCode;
 
@@ -30,11 +31,14 @@ usage: tepal-bench COMMAND [OPTIONS]
                --connections 64,1024  --sizes 64,1024,16384,65536  --pairs 11  --seconds 0.25
                --servers bare-epoll,tokio,tepal   the first is what the others are compared with
                --syscalls                   count system calls per request instead (needs strace)
+  tls        CPU time per request of echo servers over TLS, and per handshake
+               --loads 64x1024,16x65536,full,resumed  --pairs 11  --seconds 0.25
+               --servers bare-tls,tokio-tls,tepal-tls
   relay      CPU time per GiB of relays
                --mib 1024  --pairs 11  --relays bare-copy,bare-splice,tokio,socat,tepal
   micro      costs inside the loop: callbacks, timers, memory of an idle connection
                --rounds 7
-  all        echo and relay, with their defaults and with the options of both
+  all        echo, tls and relay, with their defaults and with the options of echo and relay
 
   --write FILE   also puts each table between its markers in FILE
 
@@ -51,10 +55,11 @@ fn main() -> ExitCode {
             Ok(())
         }
         "echo" => Options::parse(words, echo::OPTIONS).and_then(|o| echo::run(&o)),
+        "tls" => Options::parse(words, tls::OPTIONS).and_then(|o| tls::run(&o)),
         "relay" => Options::parse(words, relay::OPTIONS).and_then(|o| relay::run(&o)),
         "micro" => Options::parse(words, micro::OPTIONS).and_then(|o| micro::run(&o)),
         "all" => Options::parse(words, &[echo::OPTIONS, relay::OPTIONS].concat())
-            .and_then(|o| echo::run(&o).and_then(|()| relay::run(&o))),
+            .and_then(|o| echo::run(&o).and_then(|()| tls::run(&o)).and_then(|()| relay::run(&o))),
         "serve" => servers::serve(&words.next().unwrap_or_default()),
         "serve-relay" => {
             relays::serve(&words.next().unwrap_or_default(), &words.next().unwrap_or_default())

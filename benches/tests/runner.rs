@@ -28,6 +28,14 @@ fn every_echo_server_is_measured() {
 }
 
 #[test]
+fn every_tls_server_is_measured() {
+    let text = table("tls --loads 3x1000,2x65536,full,resumed --pairs 1 --seconds 0.05");
+    for load in ["| 3 x 1000 B ", "| 2 x 64 KiB ", "full handshake", "resumed session"] {
+        assert!(text.contains(load), "{load} in {text}");
+    }
+}
+
+#[test]
 fn every_own_relay_is_measured() {
     let text = table("relay --mib 4 --pairs 1 --relays bare-copy,bare-splice,tokio");
     for relay in ["| bare-copy ", "| bare-splice ", "| tokio "] {

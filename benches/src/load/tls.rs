@@ -1,9 +1,12 @@
 use std::io::{Read, Write};
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, recv, send};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType, recv, send, sockopt};
+use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -11,17 +14,51 @@ use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureSch
 
 use crate::options::Failure;
 
-/// What all sessions of a load share.
-pub(super) fn settings() -> Result<Arc<ClientConfig>, Failure> {
+/// What all sessions of a load share, with the tickets of earlier ones if they are to resume.
+pub(super) fn settings(resumes: bool) -> Result<Arc<ClientConfig>, Failure> {
     let provider = Arc::new(ring::default_provider());
     let verifier = Arc::new(TakeAny(Arc::clone(&provider)));
-    let config = ClientConfig::builder_with_provider(provider)
+    let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(failure)?
         .dangerous()
         .with_custom_certificate_verifier(verifier)
         .with_no_client_auth();
+    if !resumes {
+        config.resumption = Resumption::disabled();
+    }
     Ok(Arc::new(config))
+}
+
+/// Makes one connection after another, each with one echo, until the time is up; how many.
+pub(super) fn keep_connecting(
+    settings: &Arc<ClientConfig>,
+    address: SocketAddr,
+    size: usize,
+    span: Duration,
+) -> Result<u64, Failure> {
+    let until = Instant::now() + span;
+    let message = vec![7; size];
+    let mut buffer = vec![0; size.max(32 << 10)];
+    let mut count = 0;
+    while Instant::now() < until {
+        let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None)?;
+        rustix::net::connect(&socket, &address)?;
+        sockopt::set_tcp_nodelay(&socket, true)?;
+        let mut session = Session::shake_hands(settings, &socket)?;
+        session.encrypt(&message)?;
+        while !session.send(&socket)? {}
+        let mut received = 0;
+        while received < size {
+            let (count, _) = recv(&socket, &mut buffer[..], RecvFlags::empty())?;
+            if count == 0 {
+                return Err(Failure::run("the server closed a connection"));
+            }
+            received += session.decrypt(&mut buffer, count)?;
+        }
+        count += 1;
+    }
+    Ok(count)
 }
 
 /// The TLS of one connection of the load.
