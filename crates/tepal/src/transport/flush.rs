@@ -159,17 +159,27 @@ impl<H: Host> Engine<H> {
     }
 
     fn flush_layered(&self, key: StreamKey<H>) -> Flow {
-        self.stream_advance(key);
         let mut objects = self.core().objects.borrow_mut();
+        // What was written since the pump ran has to pass the layers first.
+        if stream(&mut objects, key).is_some_and(|stream| stream.has_layer_work()) {
+            drop(objects);
+            self.stream_advance(key);
+            objects = self.core().objects.borrow_mut();
+        }
         let Some(stream) = stream(&mut objects, key) else { return Flow::Continue(()) };
         let after = self.send_output(key, stream);
+        // What has left may have made room in the layers.
+        let (more, closing) = (stream.has_layer_work(), stream.closing);
         drop(objects);
         if let Some(after) = after {
             self.flushed(key, after)?;
         }
-        // What has left may have made room in the layers.
-        self.stream_advance(key);
-        self.stream_finish(key);
+        if more {
+            self.stream_advance(key);
+        }
+        if closing {
+            self.stream_finish(key);
+        }
         Flow::Continue(())
     }
 

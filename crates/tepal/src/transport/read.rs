@@ -323,7 +323,7 @@ impl<H: Host> Engine<H> {
         if write_failed {
             self.read_after_write_failure(key, more);
         }
-        self.read_on(key);
+        // Whether to read on the pump has seen to.
         self.flush_stream(key)
     }
 

@@ -55,6 +55,7 @@ pub(super) struct Layers<H: Host> {
     // Bytes that were accepted and can never leave, because the chain has failed.
     pub(super) stranded_len: usize,
     pub(super) wants_read: bool,
+    pub(super) has_work: bool,
     pub(super) can_write_eof: bool,
     pub(super) infos: Vec<(&'static str, Info)>,
     // What the chain was told last; see `Engine::sync_chain`.
@@ -133,6 +134,7 @@ impl<H: Host> Layers<H> {
             wire_len: 0,
             stranded_len: 0,
             wants_read: false,
+            has_work: false,
             can_write_eof: true,
             infos: Vec::new(),
             told: Told { paused: false, low: 1, limit: 0 },
@@ -179,6 +181,7 @@ impl<H: Host> Layers<H> {
     // As above, where the layers themselves may have changed.
     pub(super) fn look_at_all(&mut self, chain: &Chain) {
         self.look_at(chain);
+        self.has_work = chain.has_work();
         self.handshaking = chain.handshaking();
         self.changing = chain.is_changing();
         if !chain.layers().eq(self.names.iter().copied()) {
@@ -211,6 +214,16 @@ impl<H: Host> Stream<H> {
             None => self.output.len() + self.piped(),
             Some(layers) => self.output.len() + layers.buffered(),
         }
+    }
+
+    /// Whether the layers have something to move, or would move it to the output.
+    #[inline]
+    pub(super) fn has_layer_work(&self) -> bool {
+        self.layers.as_ref().is_some_and(|layers| {
+            layers.has_work
+                || !layers.inbox.is_empty()
+                || (layers.wire_len > 0 && self.output.len() < pump::OUTPUT)
+        })
     }
 
     /// What has just left was the last of what there is.

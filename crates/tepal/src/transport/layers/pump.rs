@@ -16,7 +16,7 @@ const BUDGET: usize = 512 * 1024;
 
 /// The chain is emptied into the stream's output while that holds less: what a socket's buffer
 /// commonly takes at once.
-const OUTPUT: usize = 64 * 1024;
+pub(super) const OUTPUT: usize = 64 * 1024;
 
 /// How much of a file is read at once: four TLS records.
 const FILE_BLOCK: usize = 64 * 1024;
@@ -30,6 +30,17 @@ pub(in crate::transport) enum Feed<'a> {
     Timeout,
 }
 
+/// What may follow when everything asked for has been carried out.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// The protocol may be told what there is.
+    Tell,
+    /// Not yet.
+    Wait,
+    /// The stream is lost.
+    Gone,
+}
+
 impl<H: Host> Engine<H> {
     /// Pumps, and tells the protocol what there is to tell.
     pub(in crate::transport) fn stream_pump(&self, key: StreamKey<H>, feed: Feed<'_>) -> Flow {
@@ -41,12 +52,12 @@ impl<H: Host> Engine<H> {
             }
             taken = self.take_chain(key);
         }
-        let Some(mut chain) = taken else { return Flow::Continue(()) };
+        let Some((mut chain, asked)) = taken else { return Flow::Continue(()) };
         let outer = core.pumping.replace(Some(key));
         let turn = Turn::new(self.now(), &core.workspace);
         chain.set_budget(BUDGET);
         let mut flow = Flow::Continue(());
-        if self.apply_inbox(key, &mut chain, turn) {
+        if !asked || self.apply_inbox(key, &mut chain, turn) != Next::Gone {
             match feed {
                 Feed::Nothing => {}
                 Feed::Bytes(bytes) => chain.receive(turn, bytes),
@@ -54,7 +65,7 @@ impl<H: Host> Engine<H> {
                 Feed::Error(error) => chain.receive_error(error, turn),
                 Feed::Timeout => chain.handle_timeout(turn),
             }
-            while self.apply_inbox(key, &mut chain, turn) && self.may_tell(key) {
+            while self.apply_inbox(key, &mut chain, turn) == Next::Tell {
                 let event = chain.poll_event(turn);
                 let moved = self.move_output(key, &mut chain, turn);
                 flow = match event {
@@ -73,19 +84,14 @@ impl<H: Host> Engine<H> {
         flow
     }
 
-    // Nothing is told before `connection_made`: a protocol may have been set just now.
-    fn may_tell(&self, key: StreamKey<H>) -> bool {
-        stream(&mut self.core().objects.borrow_mut(), key).is_some_and(|stream| stream.made)
-    }
-
     /// Pumps without telling anything: for the end of the turn. What there is to tell is queued.
     pub(in crate::transport) fn stream_advance(&self, key: StreamKey<H>) {
         let core = self.core();
-        let Some(mut chain) = self.take_chain(key) else { return };
+        let Some((mut chain, _)) = self.take_chain(key) else { return };
         let outer = core.pumping.replace(Some(key));
         let turn = Turn::new(self.now(), &core.workspace);
         chain.set_budget(BUDGET);
-        while self.apply_inbox(key, &mut chain, turn) {
+        while self.apply_inbox(key, &mut chain, turn) != Next::Gone {
             chain.advance(turn);
             if self.move_output(key, &mut chain, turn) == 0 || !chain.has_work() {
                 break;
@@ -95,12 +101,13 @@ impl<H: Host> Engine<H> {
         self.put_chain(key, chain);
     }
 
-    fn take_chain(&self, key: StreamKey<H>) -> Option<Box<Chain>> {
+    // The chain, and whether something has been asked for.
+    fn take_chain(&self, key: StreamKey<H>) -> Option<(Box<Chain>, bool)> {
         let mut objects = self.core().objects.borrow_mut();
         let stream = stream(&mut objects, key)?;
         let layers = stream.layers.as_mut()?;
         layers.pump_queued = false;
-        layers.chain.take()
+        Some((layers.chain.take()?, !layers.inbox.is_empty()))
     }
 
     // Gives the chain back, or lets go of it if the stream is gone.
@@ -137,6 +144,7 @@ impl<H: Host> Engine<H> {
         layers.chain = Some(chain);
         let queue = more && !std::mem::replace(&mut layers.pump_queued, true);
         let read = stream.queue_read();
+        let closing = stream.closing;
         drop(objects);
         if queue {
             self.push_step(key, Step::Pump);
@@ -147,7 +155,9 @@ impl<H: Host> Engine<H> {
         if rearm {
             self.arm_layers(key, timer, deadline);
         }
-        self.watch_shutdown(key);
+        if closing {
+            self.watch_shutdown(key);
+        }
     }
 
     fn arm_layers(
@@ -190,27 +200,27 @@ impl<H: Host> Engine<H> {
         }
     }
 
-    // Carries out what was asked for, and tells the chain what else its owner has set. Whether the
-    // stream still lives.
-    fn apply_inbox(&self, key: StreamKey<H>, chain: &mut Chain, turn: Turn<'_>) -> bool {
+    // Carries out what was asked for, and tells the chain what else its owner has set.
+    fn apply_inbox(&self, key: StreamKey<H>, chain: &mut Chain, turn: Turn<'_>) -> Next {
         loop {
             let mut objects = self.core().objects.borrow_mut();
-            let Some(stream) = stream(&mut objects, key) else { return false };
+            let Some(stream) = stream(&mut objects, key) else { return Next::Gone };
             if stream.phase == Phase::Lost {
-                return false;
+                return Next::Gone;
             }
-            let waiting = chain.write_len() + stream.output.len();
             let holds = stream.holds_inbox();
-            let Some(layers) = &mut stream.layers else { return false };
-            // A file goes on when some of this has left.
-            let full = layers.inbox.has_file_in_front() && waiting > stream.high;
-            let next = match holds || full {
+            let Some(layers) = &mut stream.layers else { return Next::Gone };
+            // A file goes on when some of what waits has left.
+            let full = layers.inbox.has_file_in_front()
+                && chain.write_len() + stream.output.len() > stream.high;
+            let next = match holds || full || layers.inbox.is_empty() {
                 true => None,
                 false => layers.inbox.pop(turn.workspace),
             };
             let Some((request, bytes)) = next else {
                 Self::sync_chain(stream, chain, turn);
-                return true;
+                // Nothing is told before `connection_made`: a protocol may have been set just now.
+                return if stream.made { Next::Tell } else { Next::Wait };
             };
             drop(objects);
             self.apply(key, chain, request, bytes, turn);

@@ -17,14 +17,15 @@ impl<H: Host> Engine<H> {
         event: Event,
         turn: Turn<'_>,
     ) -> Flow {
-        {
+        let (joined, may_lend) = {
             let mut objects = self.core().objects.borrow_mut();
             let Some(stream) = stream(&mut objects, key) else { return Flow::Continue(()) };
             let Some(layers) = &mut stream.layers else { return Flow::Continue(()) };
             layers.look_at(chain);
-        }
+            (stream.relay.is_some(), stream.may_lend)
+        };
         match event {
-            Event::Data => self.tell_data(key, chain, turn),
+            Event::Data => self.tell_data(key, chain, (joined, may_lend), turn),
             Event::Eof => self.tell_eof(key, chain),
             Event::Layer(notice) => self.tell_notice(key, chain, notice),
             Event::Established => self.tell_established(key, chain),
@@ -47,11 +48,13 @@ impl<H: Host> Engine<H> {
         }
     }
 
-    fn tell_data(&self, key: StreamKey<H>, chain: &mut Chain, turn: Turn<'_>) -> Flow {
-        let (joined, may_lend) = match stream(&mut self.core().objects.borrow_mut(), key) {
-            Some(stream) => (stream.relay.is_some(), stream.may_lend),
-            None => return Flow::Continue(()),
-        };
+    fn tell_data(
+        &self,
+        key: StreamKey<H>,
+        chain: &mut Chain,
+        (joined, may_lend): (bool, bool),
+        turn: Turn<'_>,
+    ) -> Flow {
         let len = chain.data().len();
         if joined {
             self.relay_deliver(key, chain.data());
