@@ -1,8 +1,12 @@
 //! Shows the loop at work on real connections of this machine, and checks what it shows.
 
 mod common;
+#[path = "proxy/front.rs"]
+mod front;
 #[path = "demo/moving.rs"]
 mod moving;
+#[path = "demo/stacked.rs"]
+mod stacked;
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -430,7 +434,7 @@ fn run((): ()) -> Done {
     let start = event_loop.time();
     let limit = event_loop.call_later(LIMIT, |lp| lp.stop());
     let mut failed = 0;
-    for part in 0..6 {
+    for part in 0..7 {
         let lp = (*event_loop).clone();
         let begun = event_loop.time();
         let (name, outcome) = match part {
@@ -439,7 +443,8 @@ fn run((): ()) -> Done {
             2 => ("datagrams", event_loop.run_until_complete(datagrams(lp))?),
             3 => ("timers", event_loop.run_until_complete(timers(lp))?),
             4 => ("drain", event_loop.run_until_complete(drain(lp))?),
-            _ => ("moving peer", moving::run(&event_loop)?),
+            5 => ("moving peer", moving::run(&event_loop)?),
+            _ => ("stack", stacked::run(&event_loop)?),
         };
         let (mark, text) = match outcome {
             Ok(text) => ("ok  ", text),

@@ -22,7 +22,7 @@ const COUNT: u32 = 10;
 
 /// The certificates of the demo are those of the tests, and valid at this time.
 #[derive(Debug)]
-struct ThatDay;
+pub(super) struct ThatDay;
 
 impl WallClock for ThatDay {
     fn unix_seconds(&self) -> Option<u64> {
