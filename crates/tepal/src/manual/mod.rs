@@ -7,8 +7,10 @@
 //! 5. [Names](names): how a host name becomes addresses, without a thread.
 //! 6. [Phases](phases): what happens between `connect` and the first byte, and what may go wrong.
 //! 7. [Reconnecting](reconnecting): the same protocol on another connection.
-//! 8. [From tokio](from_tokio) and [from asyncio](from_asyncio): what you know, under its name
-//!    here, and what is different.
+//! 8. [Stacks](stacks): connections in layers, and how they change while they run.
+//! 9. [Writing a layer](writing_a_layer): a state machine between two links.
+//! 10. [From tokio](from_tokio) and [from asyncio](from_asyncio): what you know, under its name
+//!     here, and what is different.
 //!
 //! Whole programs are in the folder `examples` of this crate; `make demo` runs one of them.
 
@@ -32,6 +34,12 @@ pub mod phases {}
 
 #[doc = include_str!("reconnecting.md")]
 pub mod reconnecting {}
+
+#[doc = include_str!("stacks.md")]
+pub mod stacks {}
+
+#[doc = include_str!("writing_a_layer.md")]
+pub mod writing_a_layer {}
 
 #[doc = include_str!("from_tokio.md")]
 pub mod from_tokio {}
