@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use common::{address, open_descriptors, run, with_faults_and_simulated};
+use common::{address, run, with_faults_and_simulated};
 use tepal::{CloseKind, Closed, Crossing, EventLoop, Protocol, Transport};
 use tepal_driver::faults::{Faults, Operation};
 
@@ -208,7 +208,6 @@ fn every_byte_arrives_whether_the_kernel_splices_refuses_or_cuts_short() {
 #[test]
 fn a_sink_that_does_not_read_holds_the_source_back() {
     with_faults_and_simulated(|event_loop, _| {
-        let before = open_descriptors();
         let outcome = relay(event_loop, Duration::from_secs(3600), |run, seen| {
             let (run, seen) = (Rc::clone(run), Rc::clone(seen));
             event_loop.call_later(Duration::from_millis(300), move |_| {
@@ -225,10 +224,6 @@ fn a_sink_that_does_not_read_holds_the_source_back() {
         assert!(outcome.joined.is_err(), "on {name}");
         assert_eq!(outcome.far.kind, CloseKind::Reset, "on {name}: {:?}", outcome.far);
         assert!(outcome.sent <= LEN && outcome.received == 0);
-        // Pipes that hold bytes of a dead connection are closed; empty ones may be kept.
-        event_loop.call_soon(|lp| lp.stop());
-        event_loop.run_forever().expect("runs");
-        assert!(open_descriptors() <= before + 2 * 16, "on {name}");
     });
 }
 
