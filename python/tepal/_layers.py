@@ -253,6 +253,38 @@ def _certificate(chain: PemSource | None, key: PemSource | None) -> _tepal.Certi
 
 
 @dataclass(frozen=True, repr=False)
+class OpenSSL(LayerSpec):
+    """TLS with an `ssl.SSLContext`, whose settings and callbacks all hold; `TLS` is faster.
+
+    Args:
+        context: the context. A client's layer verifies what the context says.
+        server_hostname: the host a client asks for and verifies; by default the nearest target
+            below: the host of the proxy layer underneath, else the one connected to.
+        server_side: which side we are, whoever connected. None: by the direction.
+
+    Raises:
+        TypeError: an argument has the wrong type.
+        ImportError: this Python was built without `ssl`.
+    """
+
+    context: Any
+    server_hostname: str | None = None
+    _: KW_ONLY
+    server_side: bool | None = None
+
+    def __post_init__(self) -> None:
+        import ssl
+
+        if not isinstance(self.context, ssl.SSLContext):
+            raise TypeError(f"context must be an ssl.SSLContext, not {kind_of(self.context)}")
+        if self.server_hostname is not None:
+            check_str("server_hostname", self.server_hostname)
+        if self.server_side is not None:
+            check_bool("server_side", self.server_side)
+        self._make(_tepal.spec_openssl, self.context, self.server_hostname, self.server_side)
+
+
+@dataclass(frozen=True, repr=False)
 class Socks5(LayerSpec):
     """A connection to `host:port` through a SOCKS5 proxy, which resolves the name (RFC 1928).
 

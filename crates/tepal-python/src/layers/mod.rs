@@ -42,7 +42,7 @@ impl Spec {
 }
 
 impl Spec {
-    fn new(spec: impl LayerSpec + 'static) -> Spec {
+    pub(crate) fn new(spec: impl LayerSpec + 'static) -> Spec {
         Spec(Arc::new(spec))
     }
 

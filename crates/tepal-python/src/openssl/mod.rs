@@ -12,6 +12,7 @@
 mod ending;
 mod flow;
 mod incoming;
+mod layer;
 mod library;
 mod outgoing;
 mod session;
@@ -27,6 +28,7 @@ pub(crate) use transport::SslTransport;
 /// Adds the classes to the module.
 pub(crate) fn add_types(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<SslTransport>()?;
+    module.add_function(wrap_pyfunction!(layer::spec_openssl, module)?)?;
     module.add_function(wrap_pyfunction!(_openssl_direct, module)?)?;
     outgoing::add_methods(&module.py().get_type::<SslTransport>())
 }
@@ -42,6 +44,7 @@ struct Classes {
     error: Py<PyAny>,
     want_read: Py<PyAny>,
     syscall: Py<PyAny>,
+    zero_return: Py<PyAny>,
 }
 
 static CLASSES: PyOnceLock<Classes> = PyOnceLock::new();
@@ -53,6 +56,7 @@ fn classes(py: Python<'_>) -> &'static Classes {
         Ok(Classes {
             error: ssl.getattr(intern!(py, "SSLError"))?.unbind(),
             want_read: ssl.getattr(intern!(py, "SSLWantReadError"))?.unbind(),
+            zero_return: ssl.getattr(intern!(py, "SSLZeroReturnError"))?.unbind(),
             syscall: ssl.getattr(intern!(py, "SSLSyscallError"))?.unbind(),
         })
     };

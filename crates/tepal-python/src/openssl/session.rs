@@ -223,18 +223,19 @@ impl Session {
     ) -> PyResult<Plain> {
         let len = into.len().min(MOST) as i32;
         // SAFETY: as above, and `into` has room for `len` bytes.
-        let (count, why) = unsafe {
-            let count = (library.read)(ssl.as_ptr(), into.as_mut_ptr().cast(), len);
-            let why = if count > 0 { 0 } else { (library.get_error)(ssl.as_ptr(), count) };
-            (count, why)
+        let (count, why, shutdown) = unsafe {
+            match (library.read)(ssl.as_ptr(), into.as_mut_ptr().cast(), len) {
+                count if count > 0 => (count, 0, 0),
+                count => {
+                    let why = (library.get_error)(ssl.as_ptr(), count);
+                    (count, why, (library.get_shutdown)(ssl.as_ptr()))
+                }
+            }
         };
         match why {
             0 => Ok(Plain::Bytes(count as usize)),
             WANT_READ | WANT_WRITE => Ok(Plain::Again),
-            // SAFETY: as above.
-            ZERO_RETURN if unsafe { (library.get_shutdown)(ssl.as_ptr()) } == RECEIVED_SHUTDOWN => {
-                Ok(Plain::End)
-            }
+            ZERO_RETURN if shutdown & RECEIVED_SHUTDOWN != 0 => Ok(Plain::End),
             _ => self.read_object(py, into, 1),
         }
     }
@@ -248,6 +249,10 @@ impl Session {
         let Some(object) = self.object(py) else { return Ok(Plain::Again) };
         let data = match object.call_method1(intern!(py, "read"), (most,)) {
             Ok(data) => data.cast_into::<PyBytes>()?,
+            // After a close of ours it is told so.
+            Err(error) if error.is_instance(py, super::classes(py).zero_return.bind(py)) => {
+                return Ok(Plain::End);
+            }
             Err(error) if is_again(py, &error) => return Ok(Plain::Again),
             Err(error) => return Err(error),
         };
@@ -392,6 +397,20 @@ impl Session {
                 Ok(data.cast::<PyBytes>()?.as_bytes().to_vec())
             }
         }
+    }
+
+    /// What was fed and never looked at: behind the peer's close_notify.
+    pub(super) fn take_unread(&self, py: Python<'_>) -> PyResult<Vec<u8>> {
+        let mut unread = match &self.way {
+            _ if self.busy.get() => Vec::new(),
+            Way::Direct { wire, .. } => wire.take_unread(),
+            Way::Buffers { incoming, .. } => {
+                let data = incoming.bind(py).call_method0(intern!(py, "read"))?;
+                data.cast::<PyBytes>()?.as_bytes().to_vec()
+            }
+        };
+        unread.extend(self.late.take());
+        Ok(unread)
     }
 
     /// How many bytes wait to be sent.

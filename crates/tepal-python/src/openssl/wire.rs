@@ -140,6 +140,15 @@ impl WireBio {
         std::mem::take(&mut self.wire().out)
     }
 
+    /// What the SSL has not read.
+    pub(super) fn take_unread(&self) -> Vec<u8> {
+        self.settle();
+        let wire = self.wire();
+        let mut kept = std::mem::take(&mut wire.kept);
+        kept.drain(..std::mem::take(&mut wire.start));
+        kept
+    }
+
     /// Forgets what was received and what was to be sent.
     pub(super) fn clear(&self) {
         let wire = self.wire();
