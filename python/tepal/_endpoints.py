@@ -14,7 +14,7 @@ import io
 import logging
 import os
 import socket
-from asyncio import base_events, constants, selector_events, unix_events
+from asyncio import base_events, constants, unix_events
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 

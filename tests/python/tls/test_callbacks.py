@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from typing import Any
 
 import pytest
-from peers import BufferedRecorder, Peer, Recorder, client_context, connected, server_context, sockets, turns
+from peers import BufferedRecorder, Peer, Recorder, client_context, server_context, sockets, turns
 
 CALLBACKS = ("connection_made", "data_received", "eof_received", "pause_writing", "resume_writing", "connection_lost")
 

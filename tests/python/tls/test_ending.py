@@ -164,11 +164,10 @@ def test_a_handshake_that_takes_too_long(run: Any, loop: Any) -> None:
 def test_timeouts_have_to_be_positive(run: Any, loop: Any, name: str, value: float) -> None:
     async def main() -> None:
         ours, theirs = sockets()
-        with ours, theirs:
-            with pytest.raises(ValueError, match=f"{name} should be a positive number, got {value}"):
-                await loop.create_connection(
-                    Recorder, sock=ours, ssl=client_context(), server_hostname="x", **{name: value}
-                )
+        with ours, theirs, pytest.raises(ValueError, match=f"{name} should be a positive number, got {value}"):
+            await loop.create_connection(
+                Recorder, sock=ours, ssl=client_context(), server_hostname="x", **{name: value}
+            )
 
     run(main())
 
