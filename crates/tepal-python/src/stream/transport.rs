@@ -258,12 +258,19 @@ impl StreamTransport {
         }
     }
 
-    /// Close the transport at once: what is buffered is lost. No reset is asked for, as in asyncio.
+    /// Close the transport at once: what is buffered is lost.
+    ///
+    /// A connection of `connect` or `listen` is reset, so that its peer cannot take it for a clean
+    /// end; for others no reset is asked for, as in asyncio.
     fn abort(&self, py: Python<'_>) {
         let inner = self.inner.get(py);
         inner.closing.set(true);
         if let (Some(state), Some(key)) = (self.state(py), inner.key.get()) {
-            state.engine.stream_drop(key);
+            if inner.stacked.get() {
+                state.engine.stream_abort(key);
+            } else {
+                state.engine.stream_drop(key);
+            }
         }
     }
 
