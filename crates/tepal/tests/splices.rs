@@ -168,6 +168,15 @@ fn relay(
     }
 }
 
+/// Calls `act` with the far side a hundred milliseconds after it was joined.
+fn once_joined(lp: &tepal::Loop, run: Rc<Run>, act: impl FnOnce(&Transport) + 'static) {
+    let far = run.far.borrow().clone();
+    match far {
+        Some(far) => drop(lp.call_later(Duration::from_millis(100), move |_| act(&far))),
+        None => drop(lp.call_later(Duration::from_millis(1), move |lp| once_joined(lp, run, act))),
+    }
+}
+
 struct Outcome {
     joined: std::io::Result<(u64, u64)>,
     far: Closed,
@@ -210,9 +219,7 @@ fn a_sink_that_does_not_read_holds_the_source_back() {
     with_faults_and_simulated(|event_loop, _| {
         let outcome = relay(event_loop, Duration::from_secs(3600), |run, seen| {
             let (run, seen) = (Rc::clone(run), Rc::clone(seen));
-            event_loop.call_later(Duration::from_millis(300), move |_| {
-                let far = run.far.borrow();
-                let far = far.as_ref().expect("joined");
+            once_joined(event_loop, Rc::clone(&run), move |far| {
                 // No more than a mark and a read, whatever the kernel's own buffers hold.
                 assert!(far.write_buffer_size() < 400_000, "{}", far.write_buffer_size());
                 assert_eq!(seen.received.get(), 0);
@@ -230,12 +237,10 @@ fn a_sink_that_does_not_read_holds_the_source_back() {
 #[test]
 fn closing_the_far_side_still_sends_what_waits_in_the_pipe() {
     with_faults_and_simulated(|event_loop, _| {
-        let outcome = relay(event_loop, Duration::from_millis(200), |run, _| {
+        let outcome = relay(event_loop, Duration::from_millis(400), |run, _| {
             let run = Rc::clone(run);
-            // The sink sleeps, so all buffers are full by now.
-            event_loop.call_later(Duration::from_millis(100), move |_| {
-                run.far.borrow().as_ref().expect("joined").close();
-            });
+            // The sink sleeps, so all buffers are full by then.
+            once_joined(event_loop, run, Transport::close);
         });
         let name = event_loop.driver_name();
         assert!(outcome.joined.is_err(), "on {name}");
