@@ -131,7 +131,7 @@ fn act(act: Act, transport: &Transport, log: &Log) {
     let first = transport.layers().first().copied().unwrap_or("none");
     match act {
         Act::Write => drop(transport.write(b"some bytes")),
-        Act::WriteMuch => drop(transport.write(&vec![2; 1 << 20])),
+        Act::WriteMuch => drop(transport.write(&vec![2; 300_000])),
         Act::WriteThenClose => {
             transport.write(&vec![2; 200_000]);
             transport.close();

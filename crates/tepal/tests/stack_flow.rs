@@ -682,3 +682,41 @@ fn a_write_behind_a_push_leaves_without_waiting_for_another() {
         assert_eq!(heard.bytes, b"plain\x00\x00\x00\x06framed");
     });
 }
+
+// Twisted #1780, #11026: a pause before the first byte was forgotten by the layer above.
+#[test]
+fn a_pause_in_connection_made_holds_back_the_first_bytes_and_not_the_handshake() {
+    let (client, server) = tls_pair();
+    everywhere(|event_loop| {
+        let resumed = Rc::new(Cell::new(false));
+        let flag = Rc::clone(&resumed);
+        let waits = move |transport: &Transport, call: &Call<'_>| {
+            match call {
+                Call::Made => transport.pause_reading(),
+                Call::Established => {
+                    let flag = Rc::clone(&flag);
+                    after(transport, TICK, move |transport| {
+                        flag.set(true);
+                        transport.resume_reading();
+                    });
+                }
+                Call::Data(_) | Call::Eof => assert!(flag.get(), "{call:?} while paused"),
+                _ => {}
+            }
+            None
+        };
+        let writes = |transport: &Transport, call: &Call<'_>| {
+            if let Call::Established = call {
+                transport.writelines([&b"first "[..], b"bytes"]);
+                transport.close();
+            }
+            None
+        };
+        let stacks = (Stack::new().with(client.clone()), Stack::new().with(server.clone()));
+        let pair = Pair::connect(event_loop, (stacks.0, waits), (stacks.1, writes));
+        let (client, _) = pair.run(event_loop);
+        assert!(resumed.get());
+        assert_eq!(client.bytes, b"first bytes");
+        assert_eq!(client.kind(), CloseKind::PeerClosedLayer);
+    });
+}
