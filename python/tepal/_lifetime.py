@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import warnings
 import weakref
 from collections.abc import AsyncGenerator, Awaitable
@@ -14,6 +16,20 @@ if TYPE_CHECKING:
     from ._base import Base
 else:
     Base = object
+
+
+_loops: weakref.WeakSet[Lifetime] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    """In a child process: let go of the parent's loops, so that nothing here disturbs them."""
+    ran = [loop._after_fork() for loop in _loops]
+    if any(ran):
+        # Signals would be written into the parent's pipe.
+        signal.set_wakeup_fd(-1)
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def _stop_when_done(future: asyncio.Future[Any]) -> None:
@@ -29,6 +45,7 @@ class Lifetime(Base):
     """The part of `Loop` that begins and ends things."""
 
     def _init_lifetime(self) -> None:
+        _loops.add(self)
         self._asyncgens: weakref.WeakSet[AsyncGenerator[Any, Any]] = weakref.WeakSet()
         self._asyncgens_shutdown_called = False
         self._transports: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()

@@ -49,7 +49,11 @@ class Loop(
 
     def __init__(self, *, resolver: Resolver | SystemResolver | None = None, driver: str | None = None) -> None:
         self._open(driver)
-        self._init_names(resolver)
+        try:
+            self._init_names(resolver)
+        except BaseException:
+            self._close()
+            raise
         self._init_lifetime()
         self._init_failures()
         self._init_executors()

@@ -9,6 +9,7 @@
 #![warn(missing_docs)]
 
 mod address;
+mod cutoff;
 mod driver;
 mod engine;
 mod entry;
@@ -19,6 +20,7 @@ mod interface;
 mod limits;
 mod options;
 mod process;
+mod retired;
 mod selector;
 mod signal;
 mod signals;
@@ -28,6 +30,7 @@ mod sys;
 mod system_names;
 
 pub use address::{Address, UnixAddress};
+pub use cutoff::Cutoff;
 pub use driver::{
     Connect, Descriptor, Domain, Driver, Kind, OpenDescriptor, Received, ReceivedFrom, Sent, Wait,
 };
@@ -38,6 +41,7 @@ pub use interface::NetworkInterface;
 pub use limits::raise_descriptor_limit;
 pub use options::{Half, SocketOption};
 pub use process::{Child, Command, ExitStatus, Stdio};
+pub use retired::Retired;
 pub use signal::{Signal, SignalSource};
 pub use signals::ProcessSignals;
 pub use system_names::{

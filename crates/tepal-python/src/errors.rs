@@ -40,8 +40,14 @@ pub(crate) fn leaves_run(py: Python<'_>, error: &PyErr) -> bool {
             || error.is_instance_of::<PySystemExit>(py))
 }
 
-pub(crate) fn closed() -> PyErr {
-    PyRuntimeError::new_err("Event loop is closed")
+/// What a closed loop says.
+#[cold]
+pub(crate) fn closed(forked: bool) -> PyErr {
+    PyRuntimeError::new_err(if forked {
+        "Event loop is closed: it is the parent process's; a forked child makes its own"
+    } else {
+        "Event loop is closed"
+    })
 }
 
 /// How a connection ended, as Python's `tepal.Closed`.

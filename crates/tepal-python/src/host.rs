@@ -40,6 +40,8 @@ pub(crate) struct PyHost {
     pub(crate) layers: PyLayers,
     /// The thread that runs the loop; zero outside a run.
     pub(crate) thread: Cell<u64>,
+    /// This is a child process, and the loop is its parent's.
+    pub(crate) forked: Cell<bool>,
 }
 
 /// A callback to run once.
@@ -89,6 +91,7 @@ impl PyHost {
             task_factory: RefCell::new(None),
             layers: PyLayers::default(),
             thread: Cell::new(0),
+            forked: Cell::new(false),
         }
     }
 

@@ -46,6 +46,26 @@ fn stop_ends_the_run_after_the_turn() {
 }
 
 #[test]
+fn a_run_of_one_turn_looks_at_the_kernel() {
+    on_every_driver(|event_loop| {
+        let (reader, mut writer) = std::os::unix::net::UnixStream::pair().expect("a pair");
+        std::io::Write::write_all(&mut writer, b"x").expect("room");
+        let seen = Rc::new(Cell::new(0));
+        let count = Rc::clone(&seen);
+        let fd = std::os::fd::AsRawFd::as_raw_fd(&reader);
+        let mut watcher = event_loop
+            .watch(fd, Interest::READ, move |_, _| count.set(count.get() + 1))
+            .expect("an open descriptor");
+        watcher.start().expect("it can be watched");
+        for turn in 1..=3 {
+            event_loop.call_soon(|lp| lp.stop());
+            event_loop.run_forever().expect("runs");
+            assert_eq!(seen.get(), turn);
+        }
+    });
+}
+
+#[test]
 fn timers_are_never_early_and_keep_the_order_of_equal_deadlines() {
     on_every_driver_and_simulated(|event_loop| {
         let order = Rc::new(RefCell::new(Vec::new()));

@@ -336,7 +336,7 @@ fn of_interest(interest: Interest) -> Readiness {
 ///
 /// By the C library, which is told where the kernel's page for it is; rustix looks for that page in
 /// the process's memory, and dies of it under valgrind.
-fn monotonic() -> Instant {
+pub(crate) fn monotonic() -> Instant {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is valid for writing. The call cannot fail: every system has this clock.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };

@@ -413,6 +413,7 @@ impl Loop {
     fn _close(&self, py: Python<'_>) -> PyResult<usize> {
         let state = self.state(py)?;
         let open = state.engine.close().map_err(|error| os_error(&error))?;
+        state.engine.retire_driver();
         state.release(py);
         Ok(open)
     }

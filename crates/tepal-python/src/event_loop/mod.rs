@@ -107,6 +107,18 @@ impl Loop {
         Ok(self.state(py)?.engine.driver_name())
     }
 
+    /// In a child process, after a fork: lets go of what is the parent's. Whether the loop ran.
+    fn _after_fork(&self, py: Python<'_>) -> PyResult<bool> {
+        let Some(state) = self.state.get(py).get().filter(|state| !state.engine.is_closed()) else {
+            return Ok(false);
+        };
+        let ran = state.engine.is_running();
+        state.engine.abandon_after_fork();
+        state.host().forked.set(true);
+        std::mem::forget(std::mem::take(&mut *state.host().descriptors.borrow_mut()));
+        Ok(ran)
+    }
+
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         // SAFETY: the collector runs with the GIL held.
         match unsafe { self.state.get_during_traverse() }.get() {
@@ -119,6 +131,7 @@ impl Loop {
         if let Some(state) = self.state.get(py).get() {
             // A running loop is held by its run, and not garbage.
             let _ = state.engine.close();
+            state.engine.retire_driver();
             state.release(py);
         }
     }
@@ -159,7 +172,7 @@ impl State {
 
     #[inline]
     pub(crate) fn check_open(&self) -> PyResult<()> {
-        if self.engine.is_closed() { Err(closed()) } else { Ok(()) }
+        if self.engine.is_closed() { Err(closed(self.host().forked.get())) } else { Ok(()) }
     }
 
     /// Lets go of the Python objects that are kept beside the engine.

@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 
 use super::call::current_thread;
 use super::{Loop, State};
-use crate::errors::os_error;
+use crate::errors::{closed, os_error};
 use crate::imports::imports;
 use crate::layers::with_engine;
 
@@ -82,6 +82,8 @@ impl State {
         match (ended, left) {
             (_, Some(error)) => Err(error),
             (Err(error), None) => Err(os_error(&error)),
+            // The callback that forked has returned in the child.
+            (Ok(_), None) if host.forked.get() => Err(closed(true)),
             (Ok(_), None) => unset.map(drop),
         }
     }

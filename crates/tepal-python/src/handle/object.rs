@@ -338,7 +338,7 @@ unsafe fn call_in_foreign_context(handle: *mut HandleObject) -> Result<(), ()> {
         (Python::assume_attached(), HandleRef::from_borrowed(handle.cast::<ffi::PyObject>()))
     };
     let result = (|| {
-        let context = handle.context(py).ok_or_else(crate::errors::closed)?;
+        let context = handle.context(py).ok_or_else(|| crate::errors::closed(false))?;
         let run = context.getattr("run")?;
         let mut arguments: Vec<Bound<'_, PyAny>> = handle.callback(py).into_iter().collect();
         if let Some(rest) = handle.arguments(py)? {

@@ -12,6 +12,7 @@
 //! named by keys may be gone when a key is used; every method says what happens then.
 
 mod events;
+mod fork;
 mod host;
 mod listener;
 mod objects;

@@ -3,7 +3,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tepal_driver::Waker;
+use tepal_driver::{Cutoff, Waker};
 
 use super::{Engine, Host, Work};
 
@@ -55,7 +55,9 @@ trait Ring: Send + Sync {
 /// ```
 struct Attention {
     state: AtomicU8,
+    // What signal sources hold, too.
     waker: Waker,
+    cutoff: Arc<Cutoff>,
 }
 
 const AWAKE: u8 = 0;
@@ -185,6 +187,8 @@ impl<H: Host> Engine<H> {
 
 impl<H: Host> Shared<H> {
     pub(super) fn new(waker: Waker) -> Shared<H> {
+        let cutoff = Arc::new(Cutoff::new(waker));
+        let waker: Waker = Arc::<Cutoff>::clone(&cutoff);
         Shared {
             inbox: Mutex::new(Inbox {
                 jobs: VecDeque::new(),
@@ -193,7 +197,7 @@ impl<H: Host> Shared<H> {
                 sweep_at: SWEEP,
                 closed: false,
             }),
-            attention: Attention { state: AtomicU8::new(AWAKE), waker },
+            attention: Attention { state: AtomicU8::new(AWAKE), waker, cutoff },
         }
     }
 
@@ -206,6 +210,11 @@ impl<H: Host> Shared<H> {
             Ok(inbox) => inbox.jobs.iter().try_for_each(visit),
             Err(_) => Ok(()),
         }
+    }
+
+    /// Drops the driver's waker, whoever else holds this.
+    pub(super) fn cut_off(&self) {
+        self.attention.cutoff.cut();
     }
 
     pub(super) fn waker(&self) -> &Waker {

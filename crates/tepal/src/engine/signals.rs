@@ -22,6 +22,10 @@ impl<H: Host> Signals<H> {
         self.callbacks.values().flatten()
     }
 
+    pub(super) fn take_callbacks(&mut self) -> BTreeMap<Signal, Option<H::Callback>> {
+        std::mem::take(&mut self.callbacks)
+    }
+
     pub(super) fn set_source(&mut self, source: Box<dyn SignalSource>) -> Box<dyn SignalSource> {
         std::mem::replace(&mut self.source, source)
     }
@@ -58,19 +62,21 @@ impl<H: Host> Engine<H> {
         Ok(Some(callback))
     }
 
-    /// Queues what has arrived.
-    pub(super) fn take_signals(&self) {
+    /// Queues what has arrived. Whether there was something.
+    pub(super) fn take_signals(&self) -> bool {
         let mut signals = self.core().signals.borrow_mut();
         if signals.callbacks.is_empty() {
-            return;
+            return false;
         }
         let mut pending = std::mem::take(&mut signals.pending);
         signals.source.take_pending(&mut pending);
+        let any = !pending.is_empty();
         let mut ready = self.core().ready.borrow_mut();
         for signal in pending.drain(..) {
             ready.push(Work::Signal(signal));
         }
         signals.pending = pending;
+        any
     }
 
     pub(super) fn run_signal(&self, signal: Signal) -> Flow {

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use tepal_base::{Instant, Key};
-use tepal_driver::Event;
+use tepal_driver::{Event, Retired};
 
 use crate::names::Names;
 
@@ -53,8 +53,11 @@ impl<H: Host> Engine<H> {
             }
         }
         // Whatever ends the run, a panic included, leaves a loop that can run again.
-        let _idle = OnDrop(&core.state, State::Idle);
+        let _idle = IdleOnDrop(&core.state);
         let _stop = OnDrop(&core.stopping, false);
+        // The first turn looks at the kernel: whoever makes one turn at a time (a guest in another
+        // loop) expects it of each.
+        core.turns_since_poll.set(TURNS_PER_POLL - 1);
         loop {
             if self.poll()?.is_break() {
                 return Ok(Flow::Break(()));
@@ -85,6 +88,8 @@ impl<H: Host> Engine<H> {
                 return Ok(Flow::Continue(()));
             }
             true => Some(Instant::ZERO),
+            // A host's source may know of signals that have woken nobody: those before the run.
+            false if self.take_signals() => Some(Instant::ZERO),
             false => core.timers.borrow_mut().next_deadline(),
         };
         core.turns_since_poll.set(0);
@@ -304,6 +309,32 @@ impl<H: Host> Engine<H> {
                 self.close_object(object);
             }
             drop((jobs, timers, remote, signals, triggers, names));
+        }
+    }
+}
+
+impl<H: Host> Engine<H> {
+    /// Lets go of the driver of a closed loop, with the descriptors that it has for itself; for
+    /// hosts whose users may hold a closed loop for long. The clock goes on, as a real driver's.
+    ///
+    /// Does nothing to a loop that is open.
+    pub fn retire_driver(&self) {
+        let core = self.core();
+        if core.state.get() == State::Closed {
+            core.shared.cut_off();
+            let old = core.driver.replace(Box::new(Retired));
+            drop(old);
+        }
+    }
+}
+
+// Ends a run, unless the loop was closed in it, as only a fork does.
+struct IdleOnDrop<'a>(&'a Cell<State>);
+
+impl Drop for IdleOnDrop<'_> {
+    fn drop(&mut self) {
+        if self.0.get() == State::Running {
+            self.0.set(State::Idle);
         }
     }
 }
