@@ -31,7 +31,7 @@ def descriptors() -> set[tuple[int, str]]:
     return found
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def ledger(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fails a test that leaves descriptors, threads or a running loop behind, or hangs."""
     import faulthandler

@@ -13,6 +13,8 @@ import pytest
 
 import tepal
 
+pytestmark = pytest.mark.usefixtures("ledger")
+
 
 @pytest.fixture
 def loop(bare_loop):

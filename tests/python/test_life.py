@@ -11,6 +11,8 @@ import pytest
 
 import tepal
 
+pytestmark = pytest.mark.usefixtures("ledger")
+
 
 @pytest.fixture
 def loop(bare_loop):

@@ -15,6 +15,8 @@ import pytest
 
 import tepal
 
+pytestmark = pytest.mark.usefixtures("ledger")
+
 
 @pytest.fixture
 def loop(bare_loop):
