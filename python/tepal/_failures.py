@@ -11,7 +11,7 @@ from typing import Any
 Context = dict[str, Any]
 Handler = Callable[[Any, Context], object]
 
-# From 3.13 on a handler runs in the context of the task, future or handle that failed.
+# From 3.12 on a handler runs in the context of the task, future or handle that failed.
 RUNS_IN_CONTEXT = sys.version_info >= (3, 12)
 
 STACKS = {"source_traceback": "Object", "handle_traceback": "Handle"}

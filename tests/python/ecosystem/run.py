@@ -47,12 +47,11 @@ def prepare(name: str, suite: dict[str, Any], python: str, place: Path) -> tuple
         root.mkdir(parents=True)
         call([python, "-m", "venv", str(root / "venv")], 120, check=True)
         pip = [str(inside), "-m", "pip", "--quiet", "--disable-pip-version-check"]
-        download = [*pip, "download", "--no-deps", "--no-binary", ":all:", "--no-build-isolation", "--dest", str(root)]
-        setup = call([*pip, "install", "setuptools", "wheel", "hatchling", "hatch-vcs", "hatch-fancy-pypi-readme", "setuptools-scm", "pkgconfig", "cython"], 300)
+        download = [*pip, "download", "--no-deps", "--no-binary", ":all:", "--dest", str(root)]
         done = call([*download, f"{name}=={version}"], 300)
         archives = list(root.glob("*.tar.gz"))
         if not archives:
-            raise Absent(f"the source of {name} {version} ({(done.stderr or setup.stderr).strip().splitlines()[-1:]})")
+            raise Absent(f"the source of {name} {version} ({done.stderr.strip().splitlines()[-1:]})")
         with tarfile.open(archives[0]) as archive:
             archive.extractall(root, filter="data")
         unpacked = next(path for path in root.iterdir() if path.is_dir() and path.name != "venv")

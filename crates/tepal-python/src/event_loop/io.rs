@@ -13,12 +13,15 @@ use super::{Loop, State};
 use crate::errors::os_error;
 use crate::handle::{HandleRef, Parts};
 use crate::host::{Callback, PyEngine, PyHost};
+use crate::object::Ref;
 
 /// The two handles of one descriptor.
 pub(crate) struct FdHandles {
     key: WatchKey<PyHost>,
     reader: Option<HandleRef>,
     writer: Option<HandleRef>,
+    // What was watched, if not a number: a socket that its owner has closed since is found by it.
+    file: Option<Ref>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -29,6 +32,7 @@ enum Direction {
 
 impl FdHandles {
     pub(crate) fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.file.iter().try_for_each(|file| file.visit(visit))?;
         self.reader.iter().chain(&self.writer).try_for_each(|handle| handle.visit(visit))
     }
 
@@ -54,14 +58,15 @@ impl Loop {
         callback: Bound<'_, PyAny>,
         args: Bound<'_, PyTuple>,
     ) -> PyResult<()> {
-        let fd = checked_number(slf, &fd)?;
-        add(slf, fd, Direction::Read, &callback, &args).map(drop)
+        let number = checked_number(slf, &fd)?;
+        add(slf, number, Direction::Read, &callback, &args)?;
+        remember(slf, number, fd)
     }
 
     /// Stop watching fd for reading. Whether it was watched.
     #[pyo3(signature = (fd, /))]
     fn remove_reader(slf: &Bound<'_, Self>, fd: Bound<'_, PyAny>) -> PyResult<bool> {
-        let fd = checked_number(slf, &fd)?;
+        let fd = watched_number(slf, &fd)?;
         remove(slf, fd, Direction::Read)
     }
 
@@ -73,14 +78,15 @@ impl Loop {
         callback: Bound<'_, PyAny>,
         args: Bound<'_, PyTuple>,
     ) -> PyResult<()> {
-        let fd = checked_number(slf, &fd)?;
-        add(slf, fd, Direction::Write, &callback, &args).map(drop)
+        let number = checked_number(slf, &fd)?;
+        add(slf, number, Direction::Write, &callback, &args)?;
+        remember(slf, number, fd)
     }
 
     /// Stop watching fd for writing. Whether it was watched.
     #[pyo3(signature = (fd, /))]
     fn remove_writer(slf: &Bound<'_, Self>, fd: Bound<'_, PyAny>) -> PyResult<bool> {
-        let fd = checked_number(slf, &fd)?;
+        let fd = watched_number(slf, &fd)?;
         remove(slf, fd, Direction::Write)
     }
 
@@ -156,6 +162,33 @@ fn checked_number(lp: &Bound<'_, Loop>, fd: &Bound<'_, PyAny>) -> PyResult<RawFd
     Ok(number)
 }
 
+// As `checked_number`, and the number of a file that was closed while it is watched.
+fn watched_number(lp: &Bound<'_, Loop>, fd: &Bound<'_, PyAny>) -> PyResult<RawFd> {
+    checked_number(lp, fd).or_else(|error| {
+        let state = lp.get().state(lp.py())?;
+        let descriptors = state.host().descriptors.borrow();
+        let is_it =
+            |handles: &FdHandles| handles.file.as_ref().is_some_and(|f| f.as_ptr() == fd.as_ptr());
+        let found = descriptors.iter().find(|(_, handles)| is_it(handles));
+        found.map(|(number, _)| *number).ok_or(error)
+    })
+}
+
+fn remember(lp: &Bound<'_, Loop>, fd: RawFd, file: Bound<'_, PyAny>) -> PyResult<()> {
+    if file.is_instance_of::<pyo3::types::PyInt>() {
+        return Ok(());
+    }
+    let state = lp.get().state(lp.py())?;
+    let mut descriptors = state.host().descriptors.borrow_mut();
+    let old = match descriptors.get_mut(&fd) {
+        Some(handles) => handles.file.replace(Ref::new(file)),
+        None => Some(Ref::new(file)),
+    };
+    drop(descriptors);
+    drop(old);
+    Ok(())
+}
+
 fn add(
     lp: &Bound<'_, Loop>,
     fd: RawFd,
@@ -209,14 +242,18 @@ impl State {
             Some(key) => key,
             None => {
                 let key = self.engine.watch(fd, Callback::Descriptor(fd))?;
-                let handles = FdHandles { key, reader: None, writer: None };
+                let handles = FdHandles { key, reader: None, writer: None, file: None };
                 host.descriptors.borrow_mut().insert(fd, handles);
                 key
             }
         };
         let mut descriptors = host.descriptors.borrow_mut();
-        let handles =
-            descriptors.entry(fd).or_insert(FdHandles { key, reader: None, writer: None });
+        let handles = descriptors.entry(fd).or_insert(FdHandles {
+            key,
+            reader: None,
+            writer: None,
+            file: None,
+        });
         let old = handles.place(direction).replace(handle);
         let interest = handles.interest();
         drop(descriptors);
@@ -236,8 +273,9 @@ impl State {
         let taken = handles.place(direction).take();
         let (key, interest) = (handles.key, handles.interest());
         if interest.is_none() {
-            descriptors.remove(&fd);
+            let gone = descriptors.remove(&fd);
             drop(descriptors);
+            drop(gone);
             self.engine.watch_remove(key);
         } else {
             drop(descriptors);
