@@ -369,5 +369,5 @@ fn the_demo_finds_everything_right() {
     let ended = Program::start("demo", &[]).wait();
     assert_eq!((ended.code, ended.errors.as_str()), (Some(0), ""), "{:#?}", ended.lines);
     let parts = ended.lines.iter().filter(|line| line.starts_with("ok ")).count();
-    assert_eq!(parts, 6, "{:#?}", ended.lines);
+    assert_eq!(parts, 7, "{:#?}", ended.lines);
 }
