@@ -228,8 +228,8 @@ class Endpoints(Base):
         # What is written meanwhile would have no place in the order of the caller's own code.
         transp._hold(True)
         sent = 0
+        future = self.create_future()
         try:
-            future = self.create_future()
             transp._send_file(os.dup(fd), offset, left, future)
             sent = await future
         except OSError as error:
@@ -237,6 +237,7 @@ class Endpoints(Base):
             raise
         finally:
             transp._hold(False)
+            del future
             if reads:
                 transp.resume_reading()
             if sent:

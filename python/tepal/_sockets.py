@@ -209,6 +209,8 @@ class Sockets(Base):
             # A cancelled handle was replaced: the descriptor serves somebody else now.
             if not handle.cancelled():
                 remove(fd)
+            # An exception has this frame in its traceback: no cycle through it.
+            del future, handle
 
     def _check_socket(self, sock: socket.socket) -> None:
         if isinstance(sock, ssl.SSLSocket):
@@ -232,6 +234,9 @@ def _attempt(
         future.set_exception(error)
     else:
         future.set_result(result)
+    finally:
+        # The exception has this frame in its traceback: no cycle through it.
+        del future, args
 
 
 def _call(sock: socket.socket, method: str, *args: Any) -> Any:
