@@ -13,7 +13,7 @@ from typing import Any
 
 def callback_failed(handle: Any, error: BaseException) -> None:
     """Tell the loop's exception handler what a callback raised."""
-    callback = format_helpers._format_callback_source(handle._callback, handle._args or ())
+    callback = format_callback(handle)
     context: dict[str, Any] = {
         "message": f"Exception in callback {callback}",
         "exception": error,
@@ -39,6 +39,22 @@ def trouble(context: str, error: BaseException) -> None:
     base_events.logger.error("%s: %s", context, error)
 
 
+if "debug" in inspect.signature(format_helpers._format_callback_source).parameters:
+
+    def format_callback(handle: Any) -> str:
+        """A callback with where it is from; its arguments in debug mode, since they may be secret."""
+        debug = handle._loop.get_debug()
+        return str(
+            format_helpers._format_callback_source(handle._callback, handle._args, debug=debug)
+        )
+
+else:
+
+    def format_callback(handle: Any) -> str:
+        """A callback with its arguments and where it is from."""
+        return str(format_helpers._format_callback_source(handle._callback, handle._args or ()))
+
+
 def format_handle(handle: Any) -> str:
     """A handle as a person wants to see it: the task it steps, if it does."""
     callback = handle._callback
@@ -56,7 +72,7 @@ def handle_repr(handle: Any, is_timer: bool) -> str:
     if is_timer:
         info.append(f"when={handle._when}")
     if handle._callback is not None:
-        info.append(format_helpers._format_callback_source(handle._callback, handle._args))
+        info.append(format_callback(handle))
     if handle._source_traceback:
         frame = handle._source_traceback[-1]
         info.append(f"created at {frame[0]}:{frame[1]}")

@@ -73,13 +73,17 @@ def test_callbacks_run_in_a_copy_of_the_context_or_in_the_one_given(any_loop, me
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_context_that_is_entered_already_is_the_callbacks_failure(any_loop, method):
+def test_a_context_that_is_entered_already_is_the_callbacks_failure(any_loop, method, reports):
     context = contextvars.copy_context()
     failures = []
     any_loop.set_exception_handler(lambda _, report: failures.append(report["exception"]))
     call(any_loop, method, print, context=context)
     context.run(drain, any_loop)
-    assert [type(each) for each in failures] == [RuntimeError]
+    if sys.version_info >= (3, 13):
+        # The handler runs in that context too, and cannot enter it either.
+        assert failures == [] and reports() == ["Unhandled error in exception handler"]
+    else:
+        assert [type(each) for each in failures] == [RuntimeError]
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -303,8 +307,8 @@ def test_handles_pass_for_asyncios(loop):
     assert weakref.ref(plain)() is plain and hash(timer) == hash(timer)
     assert plain._args == (1,) and timer._callback is print and plain._loop is loop
     assert timer.when() == timer._when and timer._scheduled
-    assert repr(plain) == "<Handle print(1)>"
-    assert repr(timer).startswith("<TimerHandle when=") and repr(timer).endswith(" print(2)>")
+    assert repr(plain) == repr(asyncio.Handle(print, (1,), loop))
+    assert repr(timer) == repr(asyncio.TimerHandle(timer.when(), print, (2,), loop))
     plain.cancel()
     timer.cancel()
     assert repr(plain) == "<Handle cancelled>" and not timer._scheduled
