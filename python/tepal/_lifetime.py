@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import os
 import signal
 import warnings
 import weakref
 from collections.abc import AsyncGenerator, Awaitable
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from ._tepal import _stop_loops_of_threads
 
 T = TypeVar("T")
 
@@ -29,6 +32,8 @@ def _after_fork() -> None:
         signal.set_wakeup_fd(-1)
 
 
+# Registered at import, so that it runs after the exit handlers of programs.
+atexit.register(_stop_loops_of_threads)
 os.register_at_fork(after_in_child=_after_fork)
 
 

@@ -285,8 +285,8 @@ impl Host for PyHost {
 
     fn wait(&self, wait: &mut dyn Wait) -> Flow {
         let py = attached();
-        if wait.blocks() {
-            py.detach(|| wait.wait());
+        if wait.blocks() || crate::exit::is_near() {
+            py.detach(|| crate::exit::wait(|| wait.wait()));
         } else {
             wait.wait();
         }

@@ -36,6 +36,7 @@ mod address;
 mod datagram;
 mod errors;
 mod event_loop;
+mod exit;
 mod fastcall;
 mod handle;
 mod host;
@@ -52,6 +53,7 @@ use pyo3::prelude::*;
 fn _tepal(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
     imports::load(py)?;
+    module.add_function(wrap_pyfunction!(exit::_stop_loops_of_threads, module)?)?;
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     handle::add_types(module)?;
     layers::add_types(module)?;

@@ -75,7 +75,9 @@ impl State {
         let set_running_loop = events.getattr(intern!(py, "_set_running_loop"))?;
         set_running_loop.call1((lp,))?;
         host.thread.set(current_thread());
+        let active = crate::exit::Active::new();
         let ended = with_engine(&self.engine, || self.engine.run());
+        drop(active);
         host.thread.set(0);
         let unset = set_running_loop.call1((py.None(),));
         let left = host.pending.take();
