@@ -63,6 +63,10 @@ class Timeouts(Value):
     def _seconds(self) -> tuple[float | None, ...]:
         return tuple(getattr(self, name) for name in self.__dataclass_fields__)
 
+    def _watch(self) -> bool:
+        """Whether an established connection is limited."""
+        return any(value is not None for value in (self.idle, self.read, self.write, self.session))
+
 
 NO_TIMEOUTS = Timeouts(dns=None, connecting=None, handshake=None, closing=None)
 

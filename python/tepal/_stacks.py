@@ -263,7 +263,8 @@ class Stacks(Base):
             backlog: how many connections may wait in the kernel.
             reuse_port: let other processes listen on the port too.
             limits: how many connections, and how much unread.
-            timeouts: how long each phase may take; what is before the connection does not count.
+            timeouts: how long each phase of a connection may take, and how long it may be quiet or
+                live; what is before the connection does not count.
         """
         self._check_closed()
         specs = specs_of(layers)
@@ -304,6 +305,7 @@ class Stacks(Base):
             "read_limit": None if limits is None else limits.read,
             "handshake": spans.handshake,
             "closing": spans.closing,
+            "quiet": spans._seconds() if spans._watch() else None,
         }
         await made.start_serving()
         server: Server = made

@@ -117,6 +117,7 @@ class Listener:
         read_limit: int | None = None,
         handshake: float | None = None,
         closing: float | None = None,
+        quiet: tuple[float | None, ...] | None = None,
     ) -> None: ...
     def close(self) -> bool: ...
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 import warnings
 from asyncio import constants, sslproto
+from dataclasses import replace
 from typing import Any
 
+from ._errors import Closed
+from ._reaching import Phase, Problem
 from ._tepal import SSLTransport as NativeSSL
+from ._tls_endings import Failure, failure_of, record_of, story_of
 from ._transports import _StreamInterface
 
 try:
@@ -28,7 +32,11 @@ class SSLTransport(NativeSSL):
     _start_tls_compatible = True
     _sendfile_compatible = constants._SendfileMode.FALLBACK  # type: ignore[attr-defined]
     _handshake_started: float | None = None
-    _closed: Any = None
+    _closed: Closed | None = None
+    # What failed first; the exception itself is not kept.
+    _failure: Failure | None = None
+    _host: str | None = None
+    _began: float | None = None
     _extra: dict[str, Any]
 
     # `isinstance` asks for it after the type itself.
@@ -56,6 +64,7 @@ class SSLTransport(NativeSSL):
         )
         context = sslcontext or _default_context(server_side, server_hostname)
         self._extra = {"sslcontext": context}
+        self._host, self._server_side = server_hostname or None, server_side
         incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         ssl_object = context.wrap_bio(
             incoming,
@@ -75,6 +84,38 @@ class SSLTransport(NativeSSL):
             shutdown_timeout=shutdown,
         )
 
+    @property
+    def closed(self) -> Closed | None:
+        """How the connection ended; None while it has not.
+
+        Bytes that were encrypted and did not leave count in `unsent` as encrypted, and so do those
+        in `unread` that were not decrypted.
+        """
+        return self._closed
+
+    @property
+    def problem(self) -> Problem | None:
+        """What ended the connection of a client, if that was a failure."""
+        return None if self._closed is None else self._closed.problem
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The names of the layers, from the wire upward; empty once the connection is over."""
+        if self._closed is not None:
+            return ()
+        below = getattr(self._below, "layers", ())
+        return (*below, "tls") if isinstance(below, tuple) else ("tls",)
+
+    @property
+    def phase(self) -> Phase:
+        """Where the connection stands."""
+        if self._closed is not None:
+            return Phase.CLOSED
+        state = self._state
+        if state in ("flushing", "closing") or self.is_closing():
+            return Phase.CLOSING
+        return Phase.ESTABLISHED if state == "open" else Phase.HANDSHAKE
+
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """Facts of TLS ("sslcontext", "ssl_object", "peercert", "cipher", "compression"), and those
         of the transport below ("socket", "sockname", "peername").
@@ -88,9 +129,10 @@ class SSLTransport(NativeSSL):
 
     def _handshake_begins(self) -> None:
         loop = self._loop
+        self._began = loop.time()
         if loop.get_debug():
             sslproto.logger.debug("%r starts SSL handshake", self)
-            self._handshake_started = loop.time()
+            self._handshake_started = self._began
 
     def _handshake_done(self) -> None:
         ssl_object = self._ssl_object
@@ -106,6 +148,7 @@ class SSLTransport(NativeSSL):
         )
 
     def _handshake_failed(self, error: BaseException) -> None:
+        self._failure = self._failure or failure_of(error, in_handshake=True)
         message = "SSL handshake failed"
         if isinstance(error, ssl.CertificateError):
             message = "SSL handshake failed on verifying the certificate"
@@ -121,6 +164,7 @@ class SSLTransport(NativeSSL):
             waiter.set_exception(error)
 
     def _fatal_error(self, exc: BaseException, message: str = "Fatal error on transport") -> None:
+        self._failure = self._failure or failure_of(exc)
         below = self._below
         if below is not None:
             below._force_close(exc)
@@ -150,13 +194,35 @@ class SSLTransport(NativeSSL):
     def _wrote_after_end() -> None:
         sslproto.logger.warning("SSL connection is closed")
 
-    def _is_lost(self, below: Any) -> None:
-        """Keep how it ended, which the transport below knows."""
-        closed = getattr(below, "_closed", None)
-        if self._truncated and isinstance(closed, tuple):
-            text = "the bytes ended without TLS's close_notify"
-            closed = ("TlsTruncated", text, *closed[2:])
-        self._closed = closed
+    def _is_lost(
+        self,
+        below: Any,
+        ending: str | None,
+        error: BaseException | None,
+        unsent: int,
+        unread: int,
+    ) -> None:
+        """Keep how it ended: here, or below if nothing did here."""
+        closed = getattr(below, "closed", None)
+        if not isinstance(closed, Closed):
+            closed = None
+        self._closed = record_of(closed, ending, error, self._failure, unsent, unread)
+        if not self._server_side and not self._closed.clean and self._closed.problem is None:
+            self._add_problem(below, error)
+
+    def _add_problem(self, below: Any, error: BaseException | None) -> None:
+        closed = self._closed
+        assert closed is not None
+        ready = "ssl_object" in self._extra
+        story = story_of(
+            closed,
+            Phase.ESTABLISHED if ready else Phase.HANDSHAKE,
+            self._host,
+            None if below is None else below.get_extra_info("peername"),
+            error,
+            0.0 if self._began is None else self._loop.time() - self._began,
+        )
+        self._closed = replace(closed, problem=story)
 
     def _forget(self) -> None:
         self._extra = {}

@@ -255,6 +255,52 @@ def test_a_silent_or_an_old_connection_is_lost_by_its_time(run: Any, name: str) 
     run(main())
 
 
+@pytest.mark.parametrize("name", ["read", "write", "session"])
+def test_a_server_gives_up_an_accepted_connection_by_its_time(run: Any, name: str) -> None:
+    async def main() -> None:
+        accepted: list[Recorder] = []
+
+        class Served(Recorder):
+            def connection_made(self, transport: Any) -> None:
+                super().connection_made(transport)
+                accepted.append(self)
+                if name == "write":
+                    # More than the kernel takes for a peer that does not read.
+                    transport.write(bytes(32 << 20))
+
+        server, port = await serve(Served, timeouts=tepal.Timeouts(**{name: 0.02}))
+        with socket.create_connection(("127.0.0.1", port)):
+            while not accepted:
+                await asyncio.sleep(0)
+            told = await accepted[0].lost
+        assert isinstance(told, tepal.QuietTimeout)
+        assert accepted[0].transport.closed.kind == f"{name}_timed_out"
+        await server.drain(0)
+
+    run(main())
+
+
+def test_a_server_tells_the_quiet_of_an_accepted_connection_and_keeps_it(run: Any) -> None:
+    async def main() -> None:
+        loop: Any = asyncio.get_running_loop()
+
+        class Served(Recorder):
+            def timeout_idle(self) -> None:
+                self.transport.write(b"are you there?")
+
+        server, port = await serve(Served, timeouts=tepal.Timeouts(idle=0.02))
+        transport = loop.connect(Recorder, "127.0.0.1", port)
+        await transport.established()
+        client = transport.get_protocol()
+        await client.until(lambda: b"there?" in client.data)
+        assert transport.closed is None
+        transport.close()
+        await client.lost
+        await server.drain(1)
+
+    run(main())
+
+
 # S59, S60, S61, S63
 def test_reconnect_keeps_the_protocol_through_failures_that_never_had_a_connection(
     run: Any,

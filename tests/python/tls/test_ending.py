@@ -25,7 +25,8 @@ def test_the_peer_closes_properly(run: Any, loop: Any, version: Any, factory: An
         assert protocol.story() == ["connection_made", "eof_received", "connection_lost"]
         assert protocol.error is None and transport.is_closing()
         if loop.way != "asyncio":
-            assert not transport._truncated
+            assert transport.closed.kind == "peer_closed_layer" and transport.closed.clean
+            assert transport.problem is None
 
     run(main())
 
@@ -41,7 +42,7 @@ def test_the_bytes_are_cut_off(run: Any, loop: Any, version: Any) -> None:
         assert protocol.data == b"half of it" and protocol.error is None
         assert protocol.story() == ["connection_made", "eof_received", "connection_lost"]
         if loop.way != "asyncio":
-            assert transport._truncated and transport._closed[0] == "TlsTruncated"
+            assert transport.closed.kind == "tls_truncated" and not transport.closed.clean
 
     run(main())
 

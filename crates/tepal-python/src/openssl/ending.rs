@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 
 use super::flow::{FATAL, This, is_ssl_error};
 use super::session::Step;
-use super::transport::{SslTransport, State, Told};
+use super::transport::{Inner, SslTransport, State, Told};
 
 impl SslTransport {
     /// The transport below has no more; whether it is to stay open for now.
@@ -23,12 +23,15 @@ impl SslTransport {
                 SslTransport::handshake_failed(slf, error)
             }
             State::Open => {
-                inner
-                    .truncated
-                    .set(slf.get().session(py).is_some_and(|session| !session.peer_has_closed()));
+                let session = slf.get().session(py);
+                let truncated = session.is_some_and(|session| !session.peer_has_closed());
+                inner.truncated.set(truncated);
                 inner.state.set(State::Flushing);
                 if inner.reading_paused.get() {
                     return Ok(true);
+                }
+                if truncated {
+                    inner.ends_by("tls_truncated");
                 }
                 SslTransport::flush(slf)
             }
@@ -61,6 +64,8 @@ impl SslTransport {
             State::Open => {
                 inner.closed.set(true);
                 inner.state.set(State::Flushing);
+                let by_peer = slf.get().session(py).is_some_and(|session| session.peer_has_closed());
+                inner.closer.set(Some(if by_peer { "peer_closed_layer" } else { "local" }));
                 SslTransport::arm_shutdown(slf)?;
                 SslTransport::flush(slf)
             }
@@ -86,6 +91,7 @@ impl SslTransport {
         if SslTransport::unsent_len(slf) < inner.left_at_timer.get() {
             return SslTransport::arm_shutdown(slf);
         }
+        inner.ends_by("closing_timed_out");
         let error = PyTimeoutError::new_err("SSL shutdown timed out").into_value(py);
         match slf.get().below(py) {
             Some(below) => below.call_method1(intern!(py, "_force_close"), (error,)).map(drop),
@@ -172,6 +178,7 @@ impl SslTransport {
         let py = slf.py();
         let inner = slf.get().inner.get(py);
         inner.closed.set(true);
+        inner.ends_by(if error.is_none() { "aborted" } else { "failed" });
         let in_handshake = inner.state.replace(State::Idle) == State::Handshaking;
         slf.get().drop_timer(py)?;
         let Some(below) = slf.get().below(py) else { return Ok(()) };
@@ -200,9 +207,12 @@ impl SslTransport {
         let py = slf.py();
         let inner = slf.get().inner.get(py);
         slf.get().drop_timer(py)?;
+        let session = slf.get().session(py);
+        let unsent = slf.get().waiting_len(py);
+        let unread = session.as_ref().map_or(0, |session| session.input_len(py));
         let backlog = inner.backlog.take();
         inner.backlog_len.set(0);
-        inner.unread.take();
+        let unread = unread + inner.unread.take().len();
         drop(backlog);
         inner.lost_writes.set(inner.lost_writes.get() + 1);
         inner.closed.set(true);
@@ -222,8 +232,14 @@ impl SslTransport {
                 slf.get().call_soon(py, callback, Some(argument))?;
             }
         }
-        slf.call_method1(intern!(py, "_is_lost"), (below.as_ref().map(|b| b.bind(py)),))?;
-        if let Some(session) = slf.get().session(py) {
+        // Before the protocol is told, which is in the next turn.
+        let seen = session.as_ref().is_some_and(|session| session.peer_has_closed());
+        let by_peer = if seen { "peer_closed_layer" } else { "tls_truncated" };
+        let by_peer = inner.truncated.get().then_some(by_peer);
+        let ending = inner.ending.get().or(inner.closer.get()).or(by_peer);
+        let facts = (below.as_ref().map(|b| b.bind(py)), ending, error.as_ref(), unsent, unread);
+        slf.call_method1(intern!(py, "_is_lost"), facts)?;
+        if let Some(session) = session {
             session.forget_bytes(py);
         }
         drop((protocol, below));
@@ -238,6 +254,13 @@ impl SslTransport {
             }
             (error, _) => SslTransport::tell_waiter(slf, error),
         }
+    }
+}
+
+impl Inner {
+    /// Keeps what ends the connection, which is the first that is told.
+    pub(super) fn ends_by(&self, kind: &'static str) {
+        self.ending.set(self.ending.get().or(Some(kind)));
     }
 }
 

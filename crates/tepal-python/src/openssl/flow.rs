@@ -55,6 +55,10 @@ impl SslTransport {
         let py = slf.py();
         let inner = slf.get().inner.get(py);
         inner.state.set(State::Handshaking);
+        if inner.closed.get() {
+            // Its maker was cancelled meanwhile.
+            return SslTransport::abandon(slf, None, false);
+        }
         let late = slf.getattr(intern!(py, "_handshake_late"))?;
         slf.get().set_timer(py, inner.timeouts.get().0, late)?;
         slf.call_method0(intern!(py, "_handshake_begins"))?;
@@ -109,7 +113,9 @@ impl SslTransport {
     pub(super) fn handshake_failed(slf: This<'_, '_>, error: PyErr) -> PyResult<()> {
         let py = slf.py();
         slf.get().drop_timer(py)?;
-        slf.get().inner.get(py).state.set(State::Idle);
+        let inner = slf.get().inner.get(py);
+        inner.ends_by("handshake_failed");
+        inner.state.set(State::Idle);
         let error = error.into_value(py).into_bound(py).into_any();
         slf.call_method1(intern!(py, "_handshake_failed"), (&error,))?;
         SslTransport::tell_waiter(slf, Some(error))
@@ -125,6 +131,7 @@ impl SslTransport {
             "SSL handshake is taking longer than {} seconds: aborting the connection",
             inner.timeouts.get().0
         );
+        inner.ends_by("handshake_timed_out");
         SslTransport::fail(slf, PyConnectionAbortedError::new_err(text), FATAL)
     }
 
@@ -142,6 +149,9 @@ impl SslTransport {
     /// Ends the connection because of an error, and tells of it.
     pub(super) fn fail(slf: This<'_, '_>, error: PyErr, message: &str) -> PyResult<()> {
         let py = slf.py();
+        let is_tls = is_ssl_error(py, &error);
+        let kind = if is_tls { "layer_failed" } else { "protocol_failed" };
+        slf.get().inner.get(py).ends_by(kind);
         let error = error.into_value(py);
         slf.call_method1(intern!(py, "_fatal_error"), (error, message)).map(drop)
     }

@@ -78,6 +78,10 @@ pub(super) struct Inner {
     pub(super) eof_received: Cell<bool>,
     /// The transport below ended without the peer's close_notify.
     pub(super) truncated: Cell<bool>,
+    /// What ended it, in the words of `tepal.CloseKind`: a failure or an abort, the first one.
+    pub(super) ending: Cell<Option<&'static str>>,
+    /// Who closed it first, which a failure afterwards outweighs.
+    pub(super) closer: Cell<Option<&'static str>>,
     pub(super) lost_writes: Cell<u32>,
     /// Seconds, of the handshake and the shutdown.
     pub(super) timeouts: Cell<(f64, f64)>,
@@ -227,7 +231,9 @@ impl SslTransport {
     /// Whether the bytes ended without the peer's close_notify: they may have been cut off.
     #[getter]
     fn _truncated(&self, py: Python<'_>) -> bool {
-        self.inner.get(py).truncated.get()
+        // It may be among what was not looked at yet when the transport below ended.
+        let seen = self.session(py).is_some_and(|session| session.peer_has_closed());
+        self.inner.get(py).truncated.get() && !seen
     }
 
     #[getter]

@@ -4,10 +4,11 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit, intern};
 use tepal::engine::{AcceptFault, Failure, ListenerKey, StreamKey, Verdict};
-use tepal::{Address, Side, Stack, StreamOptions};
+use tepal::{Address, Side, Stack, StreamOptions, Timeouts};
 use tepal_driver::SocketOption;
 
 use super::protocol::{PyStreamProtocol, in_context};
+use super::reach::{Spans, timeouts};
 use super::stack::spans;
 use super::transport::{Links, StreamTransport};
 use crate::errors::{leaves_run, os_error};
@@ -36,7 +37,7 @@ impl Listener {
     #[pyo3(signature = (
         event_loop, sock, factory, server, context, transport_class, *,
         layers = None, stacked = false, most = None, read_limit = None, handshake = None,
-        closing = None,
+        closing = None, quiet = None,
     ))]
     #[allow(clippy::too_many_arguments, reason = "one caller, which names them")]
     fn new(
@@ -52,6 +53,7 @@ impl Listener {
         read_limit: Option<usize>,
         handshake: Option<f64>,
         closing: Option<f64>,
+        quiet: Option<Spans>,
     ) -> PyResult<Listener> {
         let py = event_loop.py();
         let state = event_loop.get().state(py)?;
@@ -64,7 +66,13 @@ impl Listener {
             server: server.map(Ref::new),
             context: Ref::new(context),
             class: Ref::new(transport_class),
-            setup: Setup::new(layers.as_ref(), stacked, read_limit, spans(handshake, closing))?,
+            setup: Setup {
+                stack: layers.as_ref().map(stack_of).transpose()?.filter(|s| !s.is_empty()),
+                stacked,
+                read_limit,
+                options: spans(handshake, closing),
+                timeouts: quiet.map(timeouts),
+            },
         };
         let descriptor =
             engine.with_driver(|driver| driver.borrow(fd)).map_err(|error| os_error(&error))?;
@@ -125,18 +133,8 @@ struct Setup {
     stacked: bool,
     read_limit: Option<usize>,
     options: StreamOptions,
-}
-
-impl Setup {
-    fn new(
-        layers: Option<&Bound<'_, PyAny>>,
-        stacked: bool,
-        read_limit: Option<usize>,
-        options: StreamOptions,
-    ) -> PyResult<Setup> {
-        let stack = layers.map(stack_of).transpose()?.filter(|stack| !stack.is_empty());
-        Ok(Setup { stack, stacked, read_limit, options })
-    }
+    // Of quiet and age, if there are any.
+    timeouts: Option<Timeouts>,
 }
 
 impl PyFactory {
@@ -199,6 +197,9 @@ impl PyFactory {
         inner.key.set(Some(stream));
         engine.host().transport_fds.borrow_mut().extend(fd);
         engine.stream_set_options(stream, self.setup.options);
+        if let Some(timeouts) = self.setup.timeouts {
+            engine.stream_set_timeouts(stream, timeouts);
+        }
         if let Some(limit) = self.setup.read_limit {
             engine.stream_set_read_limit(stream, limit);
         }

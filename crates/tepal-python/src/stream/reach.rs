@@ -20,7 +20,7 @@ use crate::layers::stack_of;
 use crate::object::Ref;
 
 /// `tepal.Timeouts`, field by field.
-type Spans = [Option<f64>; 9];
+pub(super) type Spans = [Option<f64>; 9];
 
 pub(super) fn timeouts(
     [total, dns, connecting, handshake, idle, read, write, session, closing]: Spans,
