@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ._children import Child, watch_child
+from ._stories import Telling, tells_no_more
 from ._tepal import Listener
 from ._tls import InboundHandshake, SSLTransport, start_tls
 from ._transports import StreamTransport, open_datagram, open_stream
@@ -52,14 +53,22 @@ class Endpoints(Base):
     # ---- streams
 
     create_connection = _Asyncio.create_connection
-    _connect_sock = _Asyncio._connect_sock
-    _create_connection_transport = _Asyncio._create_connection_transport
     create_server = _Asyncio.create_server
     _create_server_getaddrinfo = _Asyncio._create_server_getaddrinfo
     connect_accepted_socket = _Asyncio.connect_accepted_socket
     create_unix_connection = _Unix.create_unix_connection
     create_unix_server = _Unix.create_unix_server
     start_tls = start_tls
+
+    async def _connect_sock(
+        self, exceptions: list[Any], addr_info: Any, local_addr_infos: Any = None
+    ) -> socket.socket:
+        with Telling(addr_info[4]):
+            return await _Asyncio._connect_sock(self, exceptions, addr_info, local_addr_infos)
+
+    async def _create_connection_transport(self, *args: Any, **keywords: Any) -> Any:
+        tells_no_more()
+        return await _Asyncio._create_connection_transport(self, *args, **keywords)
 
     def _make_socket_transport(
         self,

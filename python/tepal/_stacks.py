@@ -18,6 +18,7 @@ from ._names import Names, _socket_getaddrinfo
 from ._protocol import Protocol
 from ._reaching import NO_TIMEOUTS, Backoff, Timeouts
 from ._resolver import Resolver, SystemResolver
+from ._stories import Story
 from ._transport_calls import accepting_failed, transport_callback_failed
 from ._transports import StreamTransport, open_stream
 from ._values import Value, check_bool, check_int, check_seconds, check_word, kind_of
@@ -328,12 +329,16 @@ class Stacks(Base):
             layers: recipes for layers, from the wire upward; not together with `ssl`.
             timeouts: how long each phase may take. None: no limit, as asyncio has it.
             addresses: "linear" or "race". None: as asyncio's `happy_eyeballs_delay` says.
+
+        Raises:
+            OSError: asyncio's own exceptions; each has the whole story in its `problem`.
         """
         specs = specs_of(layers)
         if not specs and timeouts is None and addresses is None:
-            return await super().create_connection(  # type: ignore[misc, no-any-return]
-                protocol_factory, host, port, **keywords
-            )
+            with Story(host, port, bool(keywords.get("ssl"))):
+                return await super().create_connection(  # type: ignore[misc, no-any-return]
+                    protocol_factory, host, port, **keywords
+                )
         if specs and keywords.get("ssl"):
             raise ValueError("ssl and layers cannot be given together: put a tepal.TLS into layers")
         limits = NO_TIMEOUTS if timeouts is None else _timeouts(timeouts)
@@ -342,10 +347,11 @@ class Stacks(Base):
             if keywords.get("happy_eyeballs_delay") is None and addresses == "race":
                 keywords["happy_eyeballs_delay"] = 0.25
         pending = _Pending(self, protocol_factory, specs, host, limits)
-        async with asyncio.timeout(limits.total):
-            transport, _ = await super().create_connection(  # type: ignore[misc]
-                lambda: pending, host, port, **keywords
-            )
+        with Story(host, port, bool(keywords.get("ssl"))):
+            async with asyncio.timeout(limits.total):
+                transport, _ = await super().create_connection(  # type: ignore[misc]
+                    lambda: pending, host, port, **keywords
+                )
         if pending.error is not None:
             raise pending.error
         return transport, transport.get_protocol()

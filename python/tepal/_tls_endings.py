@@ -102,7 +102,7 @@ def record_of(
         kind = _kind_of(error)
         cause = error if isinstance(error, OSError) else None
         text = str(error) or type(error).__name__
-        return Closed(kind, text, error=_copied(cause), unsent=unsent, unread=unread)
+        return Closed(kind, text, error=copy_of(cause), unsent=unsent, unread=unread)
     kind = CloseKind.LOCAL if ending is None else CloseKind(ending)
     failed = kind not in (*_CLEAN, CloseKind.FAILED, CloseKind.PROTOCOL_FAILED)
     layer_kind = _LAYER_KINDS.get(kind)
@@ -115,7 +115,7 @@ def record_of(
             kind = CloseKind.TLS_ALERT
     kernel = None if below is None else below.error
     if kernel is None and kind is CloseKind.FAILED and isinstance(error, OSError):
-        kernel = _copied(error)
+        kernel = copy_of(error)
     return Closed(
         kind,
         text,
@@ -153,13 +153,13 @@ def story_of(
         host=host,
         port=peer[1] if isinstance(peer, tuple) and len(peer) > 1 else None,
         address=peer,
-        cause=_copied(error) if isinstance(error, OSError) else None,
+        cause=copy_of(error) if isinstance(error, OSError) else None,
         elapsed=elapsed,
         text=f"{phase}{where}: {closed.text}",
     )
 
 
-def _copied(error: OSError | None) -> OSError | None:
+def copy_of(error: OSError | None) -> OSError | None:
     """The same without its traceback, which leads to all that the connection has used."""
     if error is None:
         return None

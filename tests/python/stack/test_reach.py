@@ -301,6 +301,54 @@ def test_a_server_tells_the_quiet_of_an_accepted_connection_and_keeps_it(run: An
     run(main())
 
 
+@pytest.mark.parametrize("addresses", [None, "linear", "race"])
+def test_what_create_connection_raises_has_the_story(run: Any, addresses: Any) -> None:
+    async def main() -> None:
+        loop: Any = asyncio.get_running_loop()
+        port = refused_port()
+        with pytest.raises(ConnectionRefusedError) as caught:
+            await loop.create_connection(Recorder, "127.0.0.1", port, addresses=addresses)
+        problem = caught.value.problem
+        assert (problem.phase, problem.kind) == ("connect", "refused")
+        assert (problem.host, problem.port) == ("127.0.0.1", port)
+        assert [attempt.address for attempt in problem.attempts] == [("127.0.0.1", port)]
+        assert isinstance(problem.attempts[0].error, ConnectionRefusedError)
+        assert isinstance(problem.cause, ConnectionRefusedError)
+
+    run(main())
+
+
+def test_a_name_that_is_none_is_told_by_create_connection(run: Any) -> None:
+    async def main() -> None:
+        loop: Any = asyncio.get_running_loop()
+
+        async def getaddrinfo(*_: Any, **__: Any) -> Any:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+        loop.getaddrinfo = getaddrinfo
+        with pytest.raises(socket.gaierror) as caught:
+            await loop.create_connection(Recorder, "nobody.test", 80)
+        problem = caught.value.problem
+        assert (problem.phase, problem.kind, problem.host) == ("resolve", "name_not_found", "nobody.test")
+
+    run(main())
+
+
+def test_a_handshake_that_fails_is_told_by_create_connection(run: Any) -> None:
+    async def main() -> None:
+        loop: Any = asyncio.get_running_loop()
+        server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(OSError) as caught:
+            await loop.create_connection(Recorder, "127.0.0.1", port, ssl=True)
+        problem = caught.value.problem
+        assert (problem.phase, problem.kind, problem.layer) == ("handshake", "layer", "tls")
+        assert problem.address == ("127.0.0.1", port)
+        server.close()
+
+    run(main())
+
+
 # S59, S60, S61, S63
 def test_reconnect_keeps_the_protocol_through_failures_that_never_had_a_connection(
     run: Any,

@@ -64,7 +64,8 @@ impl SslTransport {
             State::Open => {
                 inner.closed.set(true);
                 inner.state.set(State::Flushing);
-                let by_peer = slf.get().session(py).is_some_and(|session| session.peer_has_closed());
+                let by_peer =
+                    slf.get().session(py).is_some_and(|session| session.peer_has_closed());
                 inner.closer.set(Some(if by_peer { "peer_closed_layer" } else { "local" }));
                 SslTransport::arm_shutdown(slf)?;
                 SslTransport::flush(slf)

@@ -1,0 +1,116 @@
+"""The `problem` of what `create_connection` raises: asyncio's own exceptions, with the story."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import time
+from contextvars import ContextVar, Token
+from typing import Any
+
+from ._reaching import Attempt, Phase, Problem
+from ._tls_endings import copy_of
+
+_KINDS = {
+    errno.ECONNREFUSED: "refused",
+    errno.EHOSTUNREACH: "unreachable",
+    errno.ENETUNREACH: "unreachable",
+    errno.EHOSTDOWN: "unreachable",
+    errno.EACCES: "not_permitted",
+    errno.EPERM: "not_permitted",
+    errno.EMFILE: "exhausted",
+    errno.ENFILE: "exhausted",
+    errno.ENOBUFS: "exhausted",
+    errno.ENOMEM: "exhausted",
+    errno.EADDRNOTAVAIL: "exhausted",
+    errno.ETIMEDOUT: "timed_out",
+}
+
+# Who writes down the addresses that are tried, also in the tasks of a race.
+_current: ContextVar[Story | None] = ContextVar("tepal_story", default=None)
+
+
+class Story:
+    """Writes down what happens, and attaches it to the exception that leaves its block."""
+
+    def __init__(self, host: Any, port: Any, has_ssl: bool) -> None:
+        self.host = host if isinstance(host, str) else None
+        self.port = port if isinstance(port, int) else None
+        self.has_ssl = has_ssl
+        self.attempts: list[Attempt] = []
+
+    def __enter__(self) -> Story:
+        self.began = time.monotonic()
+        self.token: Token[Story | None] = _current.set(self)
+        return self
+
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        _current.reset(self.token)
+        told = isinstance(error, (OSError, ExceptionGroup))
+        if told and getattr(error, "problem", None) is None:
+            error.problem = self.problem(error)  # type: ignore[union-attr]
+
+    def problem(self, error: Any) -> Problem:
+        """What an exception is the end of."""
+        last = self.attempts[-1] if self.attempts else None
+        connected = any(attempt.error is None for attempt in self.attempts)
+        if isinstance(error, socket.gaierror):
+            phase = Phase.RESOLVE
+        elif connected or self.host is None:
+            phase = Phase.HANDSHAKE
+        else:
+            phase = Phase.RESOLVE if last is None else Phase.CONNECT
+        layer = getattr(error, "layer", None)
+        if layer is None and self.has_ssl and phase is Phase.HANDSHAKE:
+            layer = "tls"
+        to = f" to {self.host}:{self.port}" if self.host is not None else ""
+        return Problem(
+            phase,
+            self.kind(error, layer),
+            layer=layer,
+            host=self.host,
+            port=self.port,
+            address=None if last is None else last.address,
+            cause=copy_of(error) if isinstance(error, OSError) else None,
+            attempts=tuple(self.attempts),
+            elapsed=time.monotonic() - self.began,
+            text=f"{phase}{to}: {error}",
+        )
+
+    def kind(self, error: Any, layer: str | None) -> str:
+        """What happened, in one word."""
+        if isinstance(error, socket.gaierror):
+            unknown = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", None))
+            return "name_not_found" if error.errno in unknown else "failed"
+        if isinstance(error, TimeoutError):
+            return "timed_out"
+        if layer is not None:
+            late = isinstance(error, ConnectionAbortedError) and "taking longer" in str(error)
+            return "timed_out" if late else "layer"
+        number = getattr(error, "errno", None)
+        if number is None and self.attempts and self.attempts[-1].error is not None:
+            # asyncio has made one of several, which have the numbers.
+            number = self.attempts[-1].error.errno
+        return _KINDS.get(number, "failed") if number is not None else "failed"
+
+
+class Telling:
+    """Writes down one address that is tried."""
+
+    def __init__(self, address: Any) -> None:
+        self.address = address
+
+    def __enter__(self) -> None:
+        self.began = time.monotonic()
+
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        story = _current.get()
+        if story is None or (error is not None and not isinstance(error, OSError)):
+            return
+        elapsed = time.monotonic() - self.began
+        story.attempts.append(Attempt(self.address, copy_of(error), elapsed))
+
+
+def tells_no_more() -> None:
+    """The connection is there: its callbacks get a context without the story."""
+    _current.set(None)
