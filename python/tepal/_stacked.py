@@ -7,7 +7,6 @@ import ipaddress
 from typing import TYPE_CHECKING, Any, Literal
 
 from ._errors import Closed, connect_error, exception_of
-from ._layers import spec_of
 from ._reaching import Phase
 from ._values import check_seconds, check_word, kind_of
 
@@ -50,6 +49,8 @@ class Stacked(Base):
             RuntimeError: the connection is not established, closes, or another change is under way.
             TypeError, ValueError: an argument is wrong. Nothing has changed in all of these cases.
         """
+        from ._layers import spec_of
+
         native = spec_of(spec)
         _check_name("below", below)
         check_word("residual", residual, ("reject", "discard", "feed"))

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from ._layers import specs_of
 from ._names import Names, _socket_getaddrinfo
 from ._protocol import Protocol
 from ._reaching import NO_TIMEOUTS, Backoff, Timeouts
@@ -29,6 +28,13 @@ else:
     Base = object
 
 Factory = Callable[[], asyncio.BaseProtocol]
+
+
+def _specs_of(layers: Iterable[Any]) -> Any:
+    # Not at the top: the module is imported when the first layer is asked for.
+    from ._layers import specs_of
+
+    return specs_of(layers)
 
 
 @dataclass(frozen=True, repr=False)
@@ -144,7 +150,7 @@ class Stacks(Base):
             backoff: the plan by which a failed or lost connection is made anew.
         """
         self._check_closed()
-        specs = specs_of(layers)
+        specs = _specs_of(layers)
         check_word("addresses", addresses, ("linear", "race"))
         limits = _timeouts(timeouts)
         if backoff is not None and not isinstance(backoff, Backoff):
@@ -268,7 +274,7 @@ class Stacks(Base):
                 live; what is before the connection does not count.
         """
         self._check_closed()
-        specs = specs_of(layers)
+        specs = _specs_of(layers)
         check_int("backlog", backlog, 1)
         check_bool("reuse_port", reuse_port)
         spans = _timeouts(timeouts)
@@ -333,7 +339,7 @@ class Stacks(Base):
         Raises:
             OSError: asyncio's own exceptions; each has the whole story in its `problem`.
         """
-        specs = specs_of(layers)
+        specs = _specs_of(layers)
         if not specs and timeouts is None and addresses is None:
             with Story(host, port, bool(keywords.get("ssl"))):
                 return await super().create_connection(  # type: ignore[misc, no-any-return]
@@ -370,7 +376,7 @@ class Stacks(Base):
         Args:
             layers: recipes for layers, from the wire upward; not together with `ssl`.
         """
-        specs = specs_of(layers)
+        specs = _specs_of(layers)
         if not specs:
             return await super().create_server(  # type: ignore[misc]
                 protocol_factory, host, port, **keywords
