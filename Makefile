@@ -4,7 +4,7 @@
 
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 
-.PHONY: help python demo test test-next lint bench bench-python fuzz soak docs ecosystem
+.PHONY: help python wheels demo test test-next lint bench bench-python fuzz soak docs ecosystem
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -16,6 +16,9 @@ python: ## build the extension module for each interpreter, into environments of
 
 ecosystem: ## other libraries' own tests on tepal's loop and on asyncio's
 	@scripts/ecosystem
+
+wheels: ## build a wheel for each interpreter
+	@scripts/wheels
 
 demo: ## run servers and clients on real connections, and check what they did
 	@scripts/demo
