@@ -66,6 +66,38 @@ fn a_run_of_one_turn_looks_at_the_kernel() {
 }
 
 #[test]
+fn each_turn_of_a_short_chain_looks_at_the_kernel() {
+    on_every_driver(|event_loop| {
+        let (reader, mut writer) = std::os::unix::net::UnixStream::pair().expect("a pair");
+        let seen = Rc::new(Cell::new(0u32));
+        let count = Rc::clone(&seen);
+        let fd = std::os::fd::AsRawFd::as_raw_fd(&reader);
+        let mut watcher = event_loop
+            .watch(fd, Interest::READ, move |_, _| count.set(count.get() + 1))
+            .expect("an open descriptor");
+        watcher.start().expect("it can be watched");
+        // A byte arrives in the fortieth of a chain of turns; the next turn sees it.
+        fn hop(lp: &tepal::Loop, left: u32, mut act: impl FnMut(u32) + 'static) {
+            act(left);
+            match left {
+                0 => lp.stop(),
+                _ => drop(lp.call_soon(move |lp| hop(lp, left - 1, act))),
+            }
+        }
+        let turns = Rc::clone(&seen);
+        event_loop.call_soon(move |lp| {
+            hop(lp, 41, move |left| match left {
+                2 => std::io::Write::write_all(&mut writer, b"x").expect("room"),
+                1 => assert_eq!(turns.get(), 0),
+                0 => assert_eq!(turns.get(), 1),
+                _ => {}
+            });
+        });
+        run(event_loop);
+    });
+}
+
+#[test]
 fn timers_are_never_early_and_keep_the_order_of_equal_deadlines() {
     on_every_driver_and_simulated(|event_loop| {
         let order = Rc::new(RefCell::new(Vec::new()));

@@ -98,7 +98,9 @@ pub(crate) struct Core<H: Host> {
     looks: Cell<u32>,
     state: Cell<State>,
     stopping: Cell<bool>,
-    // Since the last look at the kernel; and the clock at the first of them that read it.
+    // Looks at the kernel in a row that did not wait and found nothing.
+    looks_in_vain: Cell<u32>,
+    // Since the last look; and the clock at the first of them that read it.
     turns_since_poll: Cell<u32>,
     skipping_since: Cell<Instant>,
     turns: Cell<u64>,
@@ -205,6 +207,7 @@ impl<H: Host> Engine<H> {
             looks: Cell::new(0),
             state: Cell::new(State::Idle),
             stopping: Cell::new(false),
+            looks_in_vain: Cell::new(0),
             turns_since_poll: Cell::new(0),
             skipping_since: Cell::new(Instant::ZERO),
             turns: Cell::new(0),

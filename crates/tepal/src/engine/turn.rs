@@ -12,9 +12,13 @@ use crate::names::Names;
 
 use super::{Engine, Flow, Host, Object, ObjectKey, Occasion, State, Step, TimerWork, Work};
 
-/// While work is ready, a turn that only runs callbacks costs a tenth of a look at the kernel, so
-/// not every turn looks. Every fourth reads the clock instead, and after [`SPAN_PER_POLL`] the loop
-/// looks: slow callbacks hold a descriptor up for eight turns, quick ones for a few microseconds.
+/// Every turn looks at the kernel, as asyncio's do and as programs expect that yield a few turns for
+/// their I/O to happen, until so many looks in a row, made while work was ready, have found nothing.
+const LOOKS_IN_VAIN: u32 = 64;
+
+/// From then on not every turn looks, since one that only runs callbacks costs a tenth of a look.
+/// Every fourth reads the clock instead, and after [`SPAN_PER_POLL`] the loop looks: slow callbacks
+/// hold a descriptor up for eight turns, quick ones for a few microseconds.
 const TURNS_PER_CLOCK: u32 = 4;
 const SPAN_PER_POLL: Duration = Duration::from_micros(20);
 
@@ -55,9 +59,8 @@ impl<H: Host> Engine<H> {
         // Whatever ends the run, a panic included, leaves a loop that can run again.
         let _idle = IdleOnDrop(&core.state);
         let _stop = OnDrop(&core.stopping, false);
-        // The first turn looks at the kernel: whoever makes one turn at a time (a guest in another
-        // loop) expects it of each.
-        core.turns_since_poll.set(TURNS_PER_POLL - 1);
+        // Whoever makes one turn at a time (a guest in another loop) expects a look in each.
+        core.looks_in_vain.set(0);
         loop {
             if self.poll()?.is_break() {
                 return Ok(Flow::Break(()));
@@ -104,6 +107,9 @@ impl<H: Host> Engine<H> {
     #[inline]
     fn may_skip_poll(&self) -> bool {
         let core = self.core();
+        if core.looks_in_vain.get() < LOOKS_IN_VAIN {
+            return false;
+        }
         let turns = core.turns_since_poll.get() + 1;
         core.turns_since_poll.set(turns);
         if !turns.is_multiple_of(TURNS_PER_CLOCK) {
@@ -126,6 +132,10 @@ impl<H: Host> Engine<H> {
         let flow = core.host.wait(&mut *wait);
         let mut events = core.events.take();
         let result = core.driver.borrow_mut().collect(wait, &mut events);
+        core.looks_in_vain.set(match deadline == Some(Instant::ZERO) && events.is_empty() {
+            true => core.looks_in_vain.get().saturating_add(1),
+            false => 0,
+        });
         // Looked at only when their turn comes: a pass over all objects here would load them into
         // the cache and, in a long batch, lose them again before they are used.
         let mut ready = core.ready.borrow_mut();
