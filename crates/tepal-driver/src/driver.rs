@@ -7,8 +7,8 @@ use std::time::SystemTime;
 use tepal_base::{Buffer, Instant, Key};
 
 use crate::{
-    Address, Child, Command, Event, ExitStatus, Half, Interest, NetworkInterface, SignalSource,
-    SocketOption, Waker,
+    Address, Child, Command, Event, ExitStatus, FileStamp, Half, Interest, NetworkInterface,
+    SignalSource, SocketOption, Waker,
 };
 
 /// An open socket, pipe end, child or foreign descriptor of one driver.
@@ -263,8 +263,8 @@ pub trait Driver {
     /// first `limit` bytes.
     fn read_file(&mut self, path: &Path, limit: usize) -> io::Result<Vec<u8>>;
 
-    /// When a configuration file last changed, to know whether to read it again.
-    fn file_changed(&mut self, path: &Path) -> io::Result<SystemTime>;
+    /// Which state of a configuration file there is, to know whether to read it again.
+    fn file_changed(&mut self, path: &Path) -> io::Result<FileStamp>;
 
     /// Removes the file of a Unix socket.
     fn remove_file(&mut self, path: &Path) -> io::Result<()>;

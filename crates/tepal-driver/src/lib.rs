@@ -16,6 +16,7 @@ mod entry;
 mod errors;
 mod event;
 pub mod faults;
+mod file_stamp;
 mod interface;
 mod limits;
 mod options;
@@ -37,6 +38,7 @@ pub use driver::{
 pub use engine::{driver_names, open_driver};
 pub use errors::is_exhaustion;
 pub use event::{Event, Interest, Readiness, Wake, Waker};
+pub use file_stamp::FileStamp;
 pub use interface::NetworkInterface;
 pub use limits::raise_descriptor_limit;
 pub use options::{Half, SocketOption};

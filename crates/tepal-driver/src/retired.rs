@@ -9,8 +9,8 @@ use tepal_base::{Buffer, Instant};
 
 use crate::engine::monotonic;
 use crate::{
-    Address, Child, Command, Connect, Descriptor, Domain, Driver, Event, ExitStatus, Half,
-    Interest, Kind, NetworkInterface, Received, ReceivedFrom, Sent, Signal, SignalSource,
+    Address, Child, Command, Connect, Descriptor, Domain, Driver, Event, ExitStatus, FileStamp,
+    Half, Interest, Kind, NetworkInterface, Received, ReceivedFrom, Sent, Signal, SignalSource,
     SocketOption, Wait, Wake, Waker,
 };
 
@@ -171,7 +171,7 @@ impl Driver for Retired {
         refused()
     }
 
-    fn file_changed(&mut self, _: &Path) -> io::Result<SystemTime> {
+    fn file_changed(&mut self, _: &Path) -> io::Result<FileStamp> {
         refused()
     }
 

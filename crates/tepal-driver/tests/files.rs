@@ -103,7 +103,20 @@ on_every_engine! {
         assert_eq!(driver.read_file(&path, 1000).expect("reads"), b"127.0.0.1 localhost\n");
         assert_eq!(driver.read_file(&path, 9).expect("reads"), b"127.0.0.1");
         let changed = driver.file_changed(&path).expect("is there");
-        assert_eq!(changed, std::fs::metadata(&path).expect("is there").modified().expect("has"));
+        let told = std::fs::metadata(&path).expect("is there");
+        assert_eq!(changed.modified, told.modified().expect("has"));
+        assert_eq!((changed.len, changed.changed >= changed.modified), (20, true));
+
+        // Another file of the same length and time in its place, as an editor puts it there.
+        let other = directory.0.join("hosts.new");
+        std::fs::write(&other, b"127.0.0.2 localhost\n").expect("writes");
+        let times = std::fs::FileTimes::new().set_modified(changed.modified);
+        let file = std::fs::File::options().write(true).open(&other).expect("opens");
+        file.set_times(times).expect("sets the time");
+        std::fs::rename(&other, &path).expect("renames");
+        let renamed = driver.file_changed(&path).expect("is there");
+        assert_eq!((renamed.modified, renamed.len), (changed.modified, changed.len));
+        assert_ne!((renamed.inode, renamed), (changed.inode, changed));
         driver.remove_file(&path).expect("removes");
         assert_eq!(errno(driver.read_file(&path, 9)), Some(libc::ENOENT));
         assert_eq!(errno(driver.file_changed(&path)), Some(libc::ENOENT));

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use tepal_driver::{Descriptor, Domain, Kind};
+use tepal_driver::{Descriptor, Domain, FileStamp, Kind};
 
 use crate::errno::{EINVAL, ENOENT, Outcome};
 use crate::ports::UnixName;
@@ -14,6 +14,8 @@ use crate::state::State;
 pub(crate) struct File {
     pub(crate) bytes: Vec<u8>,
     pub(crate) changed: SystemTime,
+    // Raised with each file that is put anywhere.
+    pub(crate) inode: u64,
 }
 
 impl State {
@@ -23,7 +25,14 @@ impl State {
 
     pub(crate) fn put_file(&mut self, path: PathBuf, bytes: Vec<u8>) {
         let changed = self.wall();
-        self.files.insert(path, File { bytes, changed });
+        self.last_inode += 1;
+        self.files.insert(path, File { bytes, changed, inode: self.last_inode });
+    }
+
+    pub(crate) fn rename_file(&mut self, from: &Path, to: &Path) {
+        if let Some(file) = self.files.remove(from) {
+            self.files.insert(to.to_owned(), file);
+        }
     }
 
     pub(crate) fn read_file(&self, path: &Path, limit: usize) -> Outcome<Vec<u8>> {
@@ -31,8 +40,10 @@ impl State {
         Ok(bytes[..bytes.len().min(limit)].to_vec())
     }
 
-    pub(crate) fn file_changed(&self, path: &Path) -> Outcome<SystemTime> {
-        self.files.get(path).map(|file| file.changed).ok_or(ENOENT)
+    pub(crate) fn file_changed(&self, path: &Path) -> Outcome<FileStamp> {
+        let file = self.files.get(path).ok_or(ENOENT)?;
+        let (inode, len) = (file.inode, file.bytes.len() as u64);
+        Ok(FileStamp { device: 1, inode, len, modified: file.changed, changed: file.changed })
     }
 
     /// A live socket goes on without its file, but nobody finds it any more.

@@ -113,6 +113,12 @@ impl SimKernel {
         self.lock().put_file(path.as_ref().to_owned(), bytes.into());
     }
 
+    /// Moves a file to another's place, as `mv` does: with its inode and its time of contents. Does
+    /// nothing if there is no such file.
+    pub fn rename_file(&self, from: impl AsRef<Path>, to: impl AsRef<Path>) {
+        self.lock().rename_file(from.as_ref(), to.as_ref());
+    }
+
     /// Says what becomes of what is sent to an address. Without this, loopback addresses are
     /// local and all others unreachable (`ENETUNREACH`).
     pub fn set_route(&self, address: IpAddr, route: Route) {

@@ -9,9 +9,9 @@ use std::time::{Duration, SystemTime};
 
 use tepal_base::{Buffer, Instant};
 use tepal_driver::{
-    Address, Child, Command, Connect, Descriptor, Domain, Driver, Event, ExitStatus, Half,
-    Interest, Kind, NetworkInterface, Received, ReceivedFrom, Sent, SignalSource, SocketOption,
-    Wait, Waker,
+    Address, Child, Command, Connect, Descriptor, Domain, Driver, Event, ExitStatus, FileStamp,
+    Half, Interest, Kind, NetworkInterface, Received, ReceivedFrom, Sent, SignalSource,
+    SocketOption, Wait, Waker,
 };
 
 use crate::driver::SimDriver;
@@ -295,7 +295,7 @@ impl Driver for SimDriver {
         })
     }
 
-    fn file_changed(&mut self, path: &Path) -> io::Result<SystemTime> {
+    fn file_changed(&mut self, path: &Path) -> io::Result<FileStamp> {
         self.call("file_changed", format_args!("{}", path.display()), |state, _| {
             state.file_changed(path)
         })

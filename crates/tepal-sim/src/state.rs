@@ -34,6 +34,7 @@ pub(crate) struct State {
     pub(crate) ports: Ports,
     pub(crate) unix_names: BTreeMap<UnixName, Option<SocketId>>,
     pub(crate) files: BTreeMap<PathBuf, File>,
+    pub(crate) last_inode: u64,
     pub(crate) routes: BTreeMap<IpAddr, Route>,
     // Dropped drivers leave a hole: a DriverId is never used again.
     pub(crate) drivers: Vec<Option<DriverState>>,
@@ -104,6 +105,7 @@ impl State {
             ports: Ports::new(*config.ephemeral_ports.start()),
             unix_names: BTreeMap::new(),
             files: BTreeMap::new(),
+            last_inode: 0,
             routes: BTreeMap::new(),
             drivers: Vec::new(),
             leaked: 0,

@@ -1,7 +1,7 @@
 use std::fmt::{self, Display};
 use std::time::SystemTime;
 
-use tepal_driver::{Address, Connect, Descriptor, Sent};
+use tepal_driver::{Address, Connect, Descriptor, FileStamp, Sent};
 
 use crate::errno::Fault;
 
@@ -35,6 +35,7 @@ told! {
     usize: |value, f| write!(f, "{value}");
     Vec<u8>: |value, f| write!(f, "{} bytes", value.len());
     SystemTime: |value, f| write!(f, "{value:?}");
+    FileStamp: |value, f| write!(f, "inode {}, {} bytes", value.inode, value.len);
     Descriptor: |value, f| write!(f, "{value:?}");
     (Descriptor, Descriptor): |value, f| write!(f, "{:?} {:?}", value.0, value.1);
     (Descriptor, Address): |value, f| write!(f, "{:?} {}", value.0, value.1);

@@ -246,7 +246,9 @@ fn configuration_files_are_those_of_the_test() {
     assert_eq!(hand.driver.read_file(path, 10).expect("there"), b"nameserver");
     hand.wait(Duration::from_secs(5));
     kernel.put_file(path, "");
-    assert_eq!(hand.driver.file_changed(path).expect("there"), first + Duration::from_secs(5));
+    let second = hand.driver.file_changed(path).expect("there");
+    assert_eq!(second.modified, first.modified + Duration::from_secs(5));
+    assert!(second.inode != first.inode && second.len == 0);
     assert!(hand.driver.read_file(path, 10).expect("there").is_empty());
     hand.driver.remove_file(path).expect("there");
     assert_eq!(text(hand.driver.read_file(path, 9).map(|_| "there")), "ENOENT");

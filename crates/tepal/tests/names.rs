@@ -1,5 +1,7 @@
 //! Names resolved by the loop: without a thread, from the system's files and from servers.
 
+#[path = "common/asking.rs"]
+mod asking;
 mod common;
 #[path = "common/dns.rs"]
 #[allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
@@ -10,59 +12,17 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
+use asking::{addresses, ask, everywhere, query, resolver, simulated};
 use common::on_every_driver;
-use dns::{Say, Shared, Zone, put};
+use dns::{Say, Zone, put};
 use tepal::names::{
-    AddrInfo, AddrInfoError, AddrInfoQuery, Family, Flags, Hints, NameInfoFlags, RecordType,
-    ResolveError, Settings, SocketType,
+    AddrInfo, AddrInfoError, AddrInfoQuery, NameInfoFlags, RecordType, Settings, SocketType,
 };
-use tepal::{EventLoop, Loop, Reply, Resolve, Resolver};
+use tepal::{EventLoop, Loop, Reply, Resolve};
 use tepal_sim::{Config, SimKernel};
-
-const STREAM: Hints = Hints {
-    flags: Flags(0),
-    family: Family::Unspecified,
-    socket_type: SocketType::STREAM,
-    protocol: 0,
-};
-
-fn query<'a>(host: &'a str, service: &'a str) -> AddrInfoQuery<'a> {
-    let (host, service) = (Some(host), Some(service));
-    AddrInfoQuery { host, service, hints: STREAM, timeout: Some(Duration::from_secs(10)) }
-}
-
-fn addresses(infos: &[AddrInfo]) -> Vec<String> {
-    infos.iter().map(|info| info.address.to_string()).collect()
-}
-
-fn ask(event_loop: &EventLoop, host: &str, service: &str) -> Result<Vec<String>, ResolveError> {
-    let asked = event_loop.getaddrinfo(&query(host, service));
-    let result = event_loop.run_until_complete(asked).expect("the loop runs");
-    result.map(|infos| addresses(&infos))
-}
 
 fn is_answered<T>(future: &tepal::Resolving<T>) -> bool {
     format!("{future:?}").contains("answered: true")
-}
-
-/// A resolver whose only server is the test's.
-fn resolver(event_loop: &EventLoop, zone: &Shared, settings: Settings) -> Resolver {
-    let server = dns::serve(event_loop, zone);
-    let resolver = event_loop.resolver(Settings { servers: Some(vec![server]), ..settings });
-    event_loop.set_resolver(Some(&resolver));
-    resolver
-}
-
-fn simulated() -> (SimKernel, EventLoop) {
-    let kernel = SimKernel::new(Config::seeded(7));
-    let event_loop = EventLoop::with_driver(Box::new(kernel.driver()));
-    (kernel, event_loop)
-}
-
-/// On every driver of this machine, and on the simulated one.
-fn everywhere(test: impl Fn(&EventLoop)) {
-    on_every_driver(&test);
-    test(&simulated().1);
 }
 
 /// Refuses to be asked.
@@ -205,60 +165,6 @@ fn a_server_that_is_not_there_is_told_at_once() {
 
 fn local() -> tepal::Address {
     SocketAddr::from(([127, 0, 0, 1], 0)).into()
-}
-
-#[test]
-fn the_hosts_file_counts_and_is_read_again_when_it_changes() {
-    let (kernel, event_loop) = simulated();
-    kernel.put_file("/etc/hosts", "127.0.0.3 printer\n");
-    assert_eq!(ask(&event_loop, "printer", "9100").expect("is there"), ["127.0.0.3:9100"]);
-    kernel.put_file("/etc/hosts", "127.0.0.4 printer\n127.0.0.5 scanner\n");
-    assert_eq!(ask(&event_loop, "printer", "9100").expect("is there"), ["127.0.0.3:9100"]);
-    kernel.advance(Duration::from_secs(1));
-    assert_eq!(ask(&event_loop, "printer", "9100").expect("is there"), ["127.0.0.4:9100"]);
-    assert_eq!(ask(&event_loop, "scanner", "9100").expect("is there"), ["127.0.0.5:9100"]);
-    let reads = kernel.calls()["read_file"];
-    kernel.advance(Duration::from_secs(5));
-    assert_eq!(ask(&event_loop, "scanner", "9100").expect("is there"), ["127.0.0.5:9100"]);
-    kernel.advance(Duration::from_secs(5));
-    assert_eq!(ask(&event_loop, "scanner", "9100").expect("is there"), ["127.0.0.5:9100"]);
-    assert!(kernel.calls()["read_file"] <= reads + 1, "an unchanged file is not read again");
-}
-
-#[test]
-fn settings_may_leave_the_hosts_file_out() {
-    let (kernel, event_loop) = simulated();
-    kernel.put_file("/etc/hosts", "127.0.0.3 printer.test\n");
-    let zone = Zone::new();
-    put(&zone, "printer.test", 60, &["127.0.0.8"]);
-    let settings = Settings { hosts: false, ..Settings::default() };
-    let _resolver = resolver(&event_loop, &zone, settings);
-    assert_eq!(ask(&event_loop, "printer.test", "1").expect("is there"), ["127.0.0.8:1"]);
-}
-
-#[test]
-fn resolv_conf_names_servers_and_is_read_again_when_it_changes() {
-    let (kernel, event_loop) = simulated();
-    let zones = [Zone::new(), Zone::new()];
-    put(&zones[0], "www.corp.test", 3600, &["127.0.0.10"]);
-    put(&zones[1], "www.corp.test", 3600, &["127.0.0.11"]);
-    for (zone, port) in zones.iter().zip([1, 2]) {
-        dns::serve_at(&event_loop, zone, ([127, 0, 0, port], 53).into());
-    }
-    kernel.put_file("/etc/resolv.conf", "nameserver 127.0.0.1\nsearch corp.test\n");
-    assert_eq!(ask(&event_loop, "www", "80").expect("is there"), ["127.0.0.10:80"]);
-    kernel.put_file("/etc/resolv.conf", "nameserver 127.0.0.2\nsearch corp.test\n");
-    kernel.advance(Duration::from_secs(1));
-    assert_eq!(ask(&event_loop, "www", "80").expect("is there"), ["127.0.0.11:80"]);
-}
-
-#[test]
-fn a_name_that_only_another_module_knows_fails_with_a_hint() {
-    let (kernel, event_loop) = simulated();
-    kernel.put_file("/etc/nsswitch.conf", "hosts: files mdns4_minimal [NOTFOUND=return] dns\n");
-    let error = ask(&event_loop, "printer.local", "80").expect_err("we have no mdns");
-    assert_eq!(error.code, AddrInfoError::NoName);
-    assert!(error.to_string().contains("SystemResolver"), "{error}");
 }
 
 #[test]

@@ -13,9 +13,9 @@ use crate::entry::{self, Entry, Kind as EntryKind};
 use crate::selector::Selector;
 use crate::signals::ProcessSignals;
 use crate::{
-    Address, Child, Command, Connect, Descriptor, Domain, Driver, Event, ExitStatus, Half,
-    Interest, Kind, NetworkInterface, Received, ReceivedFrom, Sent, SignalSource, SocketOption,
-    Wait, Waker, sockaddr, sys,
+    Address, Child, Command, Connect, Descriptor, Domain, Driver, Event, ExitStatus, FileStamp,
+    Half, Interest, Kind, NetworkInterface, Received, ReceivedFrom, Sent, SignalSource,
+    SocketOption, Wait, Waker, sockaddr, sys,
 };
 
 impl<S: Selector> Driver for Engine<S> {
@@ -242,7 +242,7 @@ impl<S: Selector> Driver for Engine<S> {
         files::read(path, limit)
     }
 
-    fn file_changed(&mut self, path: &Path) -> io::Result<SystemTime> {
+    fn file_changed(&mut self, path: &Path) -> io::Result<FileStamp> {
         files::changed(path)
     }
 

@@ -2,8 +2,11 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
+
+use crate::FileStamp;
 
 pub(super) fn read(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
@@ -11,6 +14,16 @@ pub(super) fn read(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-pub(super) fn changed(path: &Path) -> io::Result<SystemTime> {
-    fs::metadata(path)?.modified()
+pub(super) fn changed(path: &Path) -> io::Result<FileStamp> {
+    let state = fs::metadata(path)?;
+    // Before 1970 only by somebody's wish: such times are equal here, and the rest still differs.
+    let seconds = u64::try_from(state.ctime()).unwrap_or(0);
+    let nanos = u32::try_from(state.ctime_nsec()).unwrap_or(0);
+    Ok(FileStamp {
+        device: state.dev(),
+        inode: state.ino(),
+        len: state.len(),
+        modified: state.modified()?,
+        changed: SystemTime::UNIX_EPOCH + Duration::new(seconds, nanos),
+    })
 }

@@ -8,8 +8,8 @@ use tepal_base::{Buffer, Instant};
 
 use super::{Faults, Operation};
 use crate::{
-    Address, Child, Command, Connect, Descriptor, Domain, Driver, Event, ExitStatus, Half,
-    Interest, Kind, NetworkInterface, Readiness, Received, ReceivedFrom, Sent, SignalSource,
+    Address, Child, Command, Connect, Descriptor, Domain, Driver, Event, ExitStatus, FileStamp,
+    Half, Interest, Kind, NetworkInterface, Readiness, Received, ReceivedFrom, Sent, SignalSource,
     SocketOption, Wait, Waker,
 };
 
@@ -336,7 +336,7 @@ impl Driver for FaultDriver {
         self.inner.read_file(path, limit)
     }
 
-    fn file_changed(&mut self, path: &Path) -> io::Result<SystemTime> {
+    fn file_changed(&mut self, path: &Path) -> io::Result<FileStamp> {
         self.check(Operation::FileChanged)?;
         self.inner.file_changed(path)
     }

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tepal_base::Instant;
-use tepal_driver::{Address, Domain, Driver, Kind, NetworkInterface};
+use tepal_driver::{Address, Domain, Driver, FileStamp, Kind, NetworkInterface};
 use tepal_names::config::{Environment, Hosts, Nsswitch, Policy, ResolvConf, Services};
 use tepal_names::{HostAddr, Interfaces, Source};
 
@@ -83,7 +83,7 @@ enum Stamp {
     #[default]
     Unknown,
     Absent,
-    At(SystemTime),
+    At(FileStamp),
 }
 
 /// How long a table is taken to be true without a look at its file.
@@ -257,14 +257,14 @@ fn own_addresses(interface: &NetworkInterface) -> Vec<HostAddr> {
 /// The text of a file if it is another than the one read before; empty if there is none.
 fn reread(driver: &mut dyn Driver, path: &Path, limit: usize, stamp: &mut Stamp) -> Option<String> {
     let now = match driver.file_changed(path) {
-        Ok(time) => Stamp::At(time),
+        Ok(state) => Stamp::At(state),
         Err(_) => Stamp::Absent,
     };
     if now == *stamp {
         return None;
     }
     *stamp = now;
-    let Stamp::At(time) = now else { return Some(String::new()) };
+    let Stamp::At(state) = now else { return Some(String::new()) };
     let Ok(mut bytes) = driver.read_file(path, limit) else {
         // It cannot be read: that may pass.
         *stamp = Stamp::Unknown;
@@ -274,8 +274,9 @@ fn reread(driver: &mut dyn Driver, path: &Path, limit: usize, stamp: &mut Stamp)
         // The last line is cut.
         bytes.truncate(bytes.iter().rposition(|&byte| byte == b'\n').unwrap_or(0));
     }
-    // A change in the same step of the file system's clock would go unseen.
-    if driver.wall().duration_since(time).is_ok_and(|age| age < STAMP_STEP) {
+    // A write of the same length in the same step of the file system's clock would go unseen.
+    let young = |time| driver.wall().duration_since(time).is_ok_and(|age| age < STAMP_STEP);
+    if [state.modified, state.changed].into_iter().any(young) {
         *stamp = Stamp::Unknown;
     }
     Some(String::from_utf8_lossy(&bytes).into_owned())
