@@ -9,6 +9,10 @@
 //!   fails or 250 ms after it started, whichever is first. The first to connect wins and the
 //!   others are cancelled; [`Strategy::redundant_count`] counts those.
 //!
+//! Handshakes above the connect can be part of an attempt ([`Strategy::handle_reached`]) or come
+//! after it has won; if they fail then, [`Strategy::handle_lost`] goes on with what is left. The
+//! deadline is for connecting: it stands still while handshakes are all that is waited for.
+//!
 //! ```
 //! use std::time::Duration;
 //! use tepal_base::Instant;
@@ -56,6 +60,8 @@ pub struct Strategy<E, A = SocketAddr> {
     // Race: when the next attempt starts if nothing happens before.
     next_start: Instant,
     steps: VecDeque<Step>,
+    // The time for connecting is over, and only handshakes are left to wait for.
+    closed: bool,
     ended: bool,
     redundant_count: usize,
 }
@@ -79,6 +85,8 @@ pub struct Attempt<E, A = SocketAddr> {
     pub outcome: AttemptOutcome<E>,
     // When the attempt is given up; FAR before it starts.
     limit: Instant,
+    // When its handshakes began, if they are part of it.
+    reached: Option<Instant>,
 }
 
 /// What became of an attempt.
@@ -166,6 +174,7 @@ impl<E, A> Strategy<E, A> {
             ended: None,
             outcome: AttemptOutcome::Waiting,
             limit: Instant::FAR,
+            reached: None,
         });
         let mut strategy = Strategy {
             attempts: attempts.collect(),
@@ -174,6 +183,7 @@ impl<E, A> Strategy<E, A> {
             next: 0,
             next_start: now,
             steps: VecDeque::new(),
+            closed: false,
             ended: false,
             redundant_count: 0,
         };
@@ -191,6 +201,64 @@ impl<E, A> Strategy<E, A> {
         self.steps.push_back(Step::Done(index));
     }
 
+    /// An attempt has connected, and its handshakes begin, which are part of it. They may take
+    /// until `end`: a linear strategy shares the time until then out among this address and those
+    /// that are left.
+    pub fn handle_reached(&mut self, index: usize, end: Instant, now: Instant) {
+        let limit = self.handshake_end(end, now);
+        if let Some(attempt) = self.attempts.get_mut(index)
+            && matches!(attempt.outcome, AttemptOutcome::Running)
+        {
+            attempt.limit = limit;
+            attempt.reached = Some(now);
+        }
+    }
+
+    /// Until when handshakes that begin now may take, if all of them may take until `end`.
+    pub fn handshake_end(&self, end: Instant, now: Instant) -> Instant {
+        let left = match self.mode {
+            Mode::Linear => self.left(),
+            Mode::Race { .. } => 0,
+        };
+        match end {
+            Instant::FAR => Instant::FAR,
+            end => now + share(end.since(now), left + 1),
+        }
+    }
+
+    /// The winner failed in what comes after the connect; its socket is closed already. With
+    /// `go_on` the addresses follow whose turn had not come, those included that were cancelled
+    /// because this one had won. Returns `false`, and stays ended, if there are none.
+    ///
+    /// Indices of earlier steps are worth nothing afterwards.
+    pub fn handle_lost(&mut self, index: usize, error: E, go_on: bool, now: Instant) -> bool {
+        let Some(winner) = self.attempts.get_mut(index) else { return false };
+        let (AttemptOutcome::Connected, Some(won)) = (&winner.outcome, winner.ended) else {
+            return false;
+        };
+        winner.outcome = AttemptOutcome::Failed(error);
+        winner.ended = Some(now);
+        if !go_on || self.left() == 0 {
+            return false;
+        }
+        for attempt in &mut self.attempts {
+            if matches!(attempt.outcome, AttemptOutcome::Cancelled) {
+                attempt.outcome = AttemptOutcome::Waiting;
+                (attempt.started, attempt.ended, attempt.reached) = (None, None, None);
+            }
+        }
+        // A stable order: what is over comes first, then what waits, as it was.
+        self.attempts.sort_by_key(|attempt| matches!(attempt.outcome, AttemptOutcome::Waiting));
+        let over = |attempt: &Attempt<E, A>| !matches!(attempt.outcome, AttemptOutcome::Waiting);
+        self.next = self.attempts.iter().take_while(|attempt| over(attempt)).count();
+        self.deadline = self.deadline + now.since(won);
+        self.next_start = now;
+        self.ended = false;
+        self.steps.clear();
+        self.advance(now);
+        true
+    }
+
     /// An attempt failed; its socket is closed already. The next one starts at once.
     pub fn handle_failed(&mut self, index: usize, error: E, now: Instant) {
         if self.ended || !self.end_attempt(index, AttemptOutcome::Failed(error), now) {
@@ -198,6 +266,15 @@ impl<E, A> Strategy<E, A> {
         }
         self.next_start = now;
         self.advance(now);
+    }
+
+    /// An attempt failed for a reason that holds for every address: gives up the others too, and
+    /// ends with [`Step::Failed`].
+    pub fn handle_refused(&mut self, index: usize, error: E, now: Instant) {
+        if !self.ended && self.end_attempt(index, AttemptOutcome::Failed(error), now) {
+            self.cancel_running(now);
+            self.fail();
+        }
     }
 
     /// Time went by. To be called at [`poll_timeout`](Strategy::poll_timeout)'s instant; a call
@@ -237,10 +314,10 @@ impl<E, A> Strategy<E, A> {
         }
         let limits = self.running().map(|attempt| attempt.limit);
         let next_start = match self.mode {
-            Mode::Race { .. } if self.next < self.attempts.len() => self.next_start,
+            Mode::Race { .. } if self.next < self.attempts.len() && !self.closed => self.next_start,
             _ => Instant::FAR,
         };
-        Some(limits.min().unwrap_or(Instant::FAR).min(next_start).min(self.deadline))
+        Some(limits.min().unwrap_or(Instant::FAR).min(next_start))
     }
 
     /// Every address in the order of trying, with what became of it.
@@ -257,16 +334,27 @@ impl<E, A> Strategy<E, A> {
 
     /// Starts what is due, or ends with a failure when nothing runs and nothing is left.
     fn advance(&mut self, now: Instant) {
-        if now >= self.deadline {
+        let shaking = self.running().any(|attempt| attempt.reached.is_some());
+        // One at a time: while it makes its handshakes, nobody is kept from connecting.
+        let stands = shaking && self.mode == Mode::Linear;
+        if now >= self.deadline && !stands {
             for index in 0..self.next {
-                if self.end_attempt(index, AttemptOutcome::TimedOut, now) {
+                if self.attempts[index].reached.is_none()
+                    && self.end_attempt(index, AttemptOutcome::TimedOut, now)
+                {
                     self.steps.push_back(Step::Cancel(index));
                 }
             }
-            self.fail();
+            // What has connected in time may finish its handshakes; nothing new begins.
+            match shaking {
+                true => self.closed = true,
+                false => self.fail(),
+            }
+        }
+        if self.ended {
             return;
         }
-        while self.next < self.attempts.len() {
+        while self.next < self.attempts.len() && !self.closed {
             let due = match self.mode {
                 Mode::Linear => self.running().next().is_none(),
                 Mode::Race { .. } => self.next_start <= now,
@@ -285,10 +373,7 @@ impl<E, A> Strategy<E, A> {
         let left = self.attempts.len() - self.next;
         let limit = match self.mode {
             // The time left, shared out; the last address gets the rest.
-            Mode::Linear if left > 1 => {
-                let share = self.deadline.since(now).as_nanos() / left as u128;
-                now + Duration::from_nanos(u64::try_from(share).unwrap_or(u64::MAX))
-            }
+            Mode::Linear if left > 1 => now + share(self.deadline.since(now), left),
             Mode::Linear => self.deadline,
             Mode::Race { delay } => {
                 self.next_start = now + delay;
@@ -309,6 +394,9 @@ impl<E, A> Strategy<E, A> {
             Some(attempt) if matches!(attempt.outcome, AttemptOutcome::Running) => {
                 attempt.outcome = outcome;
                 attempt.ended = Some(now);
+                if let (Some(reached), Mode::Linear) = (attempt.reached, self.mode) {
+                    self.deadline = self.deadline + now.since(reached);
+                }
                 true
             }
             _ => false,
@@ -331,11 +419,25 @@ impl<E, A> Strategy<E, A> {
         self.steps.push_back(Step::Failed);
     }
 
+    /// How many addresses may still be tried if the one that runs, or has won, fails.
+    fn left(&self) -> usize {
+        let waits = |attempt: &&Attempt<E, A>| {
+            matches!(attempt.outcome, AttemptOutcome::Waiting | AttemptOutcome::Cancelled)
+        };
+        self.attempts.iter().filter(waits).count()
+    }
+
     fn running(&self) -> impl Iterator<Item = &Attempt<E, A>> {
         self.attempts[..self.next]
             .iter()
             .filter(|attempt| matches!(attempt.outcome, AttemptOutcome::Running))
     }
+}
+
+/// The part of a span that each of `count` has.
+fn share(span: Duration, count: usize) -> Duration {
+    let nanos = span.as_nanos() / count.max(1) as u128;
+    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }
 
 /// Alternates families, beginning with the first address's; the order within each stays.

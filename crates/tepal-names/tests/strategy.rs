@@ -219,3 +219,88 @@ fn any_schedule_ends_by_the_deadline_with_every_socket_accounted_for() {
         assert_eq!(strategy.poll_timeout(), None);
     }
 }
+
+#[test]
+fn handshakes_inside_an_attempt_have_a_time_of_their_own() {
+    // Linear: 10 s for connecting two addresses; the first connects at once and hangs in its
+    // handshakes. What those take is not taken from the second's time to connect.
+    let mut linear = Strategy::linear(v4(2), at(0), at(10_000));
+    linear.handle_reached(0, Instant::FAR, at(100));
+    assert_eq!(linear.poll_timeout(), Some(Instant::FAR));
+    linear.handle_timeout(at(30_000));
+    assert_eq!(steps(&mut linear), [Step::Start(0)]);
+    linear.handle_failed(0, (), at(30_100));
+    assert_eq!(steps(&mut linear), [Step::Start(1)]);
+    assert_eq!(linear.poll_timeout(), Some(at(40_000)));
+
+    // With a limit for all of it the first has its share of that.
+    let mut linear = Strategy::<()>::linear(v4(2), at(0), at(10_000));
+    linear.handle_reached(0, at(20_000), at(0));
+    assert_eq!(linear.poll_timeout(), Some(at(10_000)));
+    linear.handle_timeout(at(10_000));
+    assert_eq!(steps(&mut linear), [Step::Start(0), Step::Cancel(0), Step::Start(1)]);
+    linear.handle_reached(1, at(20_000), at(11_000));
+    assert_eq!(linear.poll_timeout(), Some(at(20_000)));
+}
+
+#[test]
+fn a_race_goes_on_beside_handshakes_and_whoever_finishes_first_wins() {
+    let mut race = Strategy::<()>::race(v4(2), at(0), at(600));
+    race.handle_reached(0, Instant::FAR, at(10));
+    assert_eq!(race.poll_timeout(), Some(at(250)));
+    race.handle_timeout(at(250));
+    race.handle_reached(1, Instant::FAR, at(260));
+    race.handle_connected(1, at(300));
+    let all = [Step::Start(0), Step::Start(1), Step::Cancel(0), Step::Done(1)];
+    assert_eq!((steps(&mut race), race.redundant_count()), (all.to_vec(), 1));
+
+    // Past the time for connecting only handshakes go on.
+    let mut race = Strategy::<()>::race(v4(3), at(0), at(400));
+    race.handle_reached(0, Instant::FAR, at(10));
+    race.handle_timeout(at(250));
+    race.handle_timeout(at(400));
+    assert_eq!(steps(&mut race), [Step::Start(0), Step::Start(1), Step::Cancel(1)]);
+    assert_eq!(race.poll_timeout(), Some(Instant::FAR));
+    race.handle_failed(0, (), at(5_000));
+    assert_eq!(steps(&mut race), [Step::Failed]);
+    assert_eq!(race.attempts()[2].started, None);
+}
+
+#[test]
+fn a_winner_that_is_lost_gives_way_to_what_is_left() {
+    // A race: the second wins, the first is cancelled for it and gets its turn after all.
+    let mut race = Strategy::race(v4(3), at(0), at(1_000));
+    race.handle_timeout(at(250));
+    race.handle_connected(1, at(260));
+    assert_eq!(steps(&mut race).last(), Some(&Step::Done(1)));
+    assert!(race.handle_lost(1, "no", true, at(5_260)));
+    assert_eq!(race.attempts()[0].outcome, AttemptOutcome::Failed("no"));
+    assert_eq!(race.attempts()[1].address, v4(1)[0]);
+    assert_eq!(steps(&mut race), [Step::Start(1)]);
+    // The five seconds of handshakes are not taken from the time to connect.
+    race.handle_failed(1, "refused", at(5_300));
+    assert_eq!(steps(&mut race), [Step::Start(2)]);
+    assert_eq!(race.poll_timeout(), Some(at(6_000)));
+    race.handle_connected(2, at(5_400));
+    assert_eq!(steps(&mut race), [Step::Done(2)]);
+    assert!(!race.handle_lost(2, "no", true, at(5_500)), "nothing is left");
+    assert_eq!(race.poll_timeout(), None);
+
+    let mut linear = Strategy::linear(v4(2), at(0), at(1_000));
+    linear.handle_connected(0, at(10));
+    assert!(linear.clone().handle_lost(0, (), true, at(20)));
+    assert!(!linear.clone().handle_lost(0, (), false, at(20)), "nobody wants to go on");
+    assert!(linear.handle_lost(0, (), true, at(20)));
+    assert!(!linear.handle_lost(0, (), true, at(30)), "told once");
+    assert_eq!(steps(&mut linear), [Step::Start(0), Step::Done(0), Step::Start(1)][2..]);
+}
+
+#[test]
+fn a_refusal_that_holds_for_all_ends_all() {
+    let mut race = Strategy::race(v4(3), at(0), at(1_000));
+    race.handle_timeout(at(250));
+    race.handle_refused(0, "who are you", at(260));
+    let all = [Step::Start(0), Step::Start(1), Step::Cancel(1), Step::Failed];
+    assert_eq!(steps(&mut race), all);
+    assert_eq!((race.attempts()[2].started, race.poll_timeout()), (None, None));
+}
