@@ -82,6 +82,9 @@ class Backoff(Value):
         jitter: the part of the wait that is left to chance, 0 to 1: 0.5 means half to one and a
             half of it, so that many clients do not come back at the same moment.
         attempts: how many retries may follow one another without success. None: no limit.
+        steady: how many seconds a connection must have stood to count as a success, after which
+            the waits begin anew with `first`. 10: a peer that accepts and hangs up is tried less
+            and less often, as one that refuses is.
     """
 
     first: float = 0.5
@@ -89,10 +92,11 @@ class Backoff(Value):
     most: float = 60
     jitter: float = 0.5
     attempts: int | None = None
+    steady: float = 10
 
     def __post_init__(self) -> None:
-        check_seconds("first", self.first)
-        check_seconds("most", self.most)
+        for name in ("first", "most", "steady"):
+            check_seconds(name, getattr(self, name))
         for name, least, most in (("factor", 1, 1e9), ("jitter", 0, 1)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -101,6 +105,10 @@ class Backoff(Value):
                 raise ValueError(f"{name} must be from {least:g} to {most:g}, not {value!r}")
         if self.attempts is not None:
             check_int("attempts", self.attempts, 0, (1 << 32) - 1)
+
+    def _numbers(self) -> tuple[float, float, float, float, int | None, float]:
+        spread = (self.first, self.factor, self.most, self.jitter)
+        return (*spread, self.attempts, self.steady)
 
 
 @dataclass(frozen=True, repr=False)
@@ -113,6 +121,8 @@ class Attempt(Value):
     """Why it did not serve; None if it connected, or if its turn never came."""
     elapsed: float | None = None
     """Seconds; None if its turn never came."""
+    layer: str | None = None
+    """The layer whose handshake failed, by its command name; None if it was the connect."""
 
 
 @dataclass(frozen=True, repr=False)

@@ -94,7 +94,7 @@ def problem_record(
     kind: str,
     text: str,
     *,
-    attempts: list[tuple[Any, OSError | None, float | None]],
+    attempts: list[tuple[Any, OSError | None, float | None, str | None]],
     **fields: Any,
 ) -> Problem:
     """A `Problem`."""

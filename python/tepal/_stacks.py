@@ -127,6 +127,7 @@ class Stacks(Base):
         local: tuple[str, int] | None = None,
         resolver: Any = None,
         addresses: Literal["linear", "race"] = "linear",
+        handshakes: Literal["next", "race", "once"] = "next",
         timeouts: Timeouts | None = None,
         backoff: Backoff | None = None,
     ) -> StreamTransport:
@@ -146,12 +147,17 @@ class Stacks(Base):
             local: an address and a port to bind first.
             resolver: who resolves the name. None: the loop's.
             addresses: in which way several are tried: one after another, or as a race (RFC 8305).
+            handshakes: what a failed handshake of a layer means for the addresses that are left.
+                "next": the next one is tried, unless credentials were refused or a setting of ours
+                is wrong. "race": handshakes are part of the race of addresses, and the first to
+                finish them all wins. "once": none is tried.
             timeouts: how long each phase may take.
             backoff: the plan by which a failed or lost connection is made anew.
         """
         self._check_closed()
         specs = _specs_of(layers)
         check_word("addresses", addresses, ("linear", "race"))
+        check_word("handshakes", handshakes, ("next", "race", "once"))
         limits = _timeouts(timeouts)
         if backoff is not None and not isinstance(backoff, Backoff):
             raise TypeError(f"backoff must be a tepal.Backoff, not {kind_of(backoff)}")
@@ -171,7 +177,7 @@ class Stacks(Base):
         bound = None if local is None else _local_address(local)
         plan = None
         if backoff is not None:
-            plan = (backoff.first, backoff.factor, backoff.most, backoff.jitter, backoff.attempts)
+            plan = backoff._numbers()
         if sock is not None:
             if local is not None or backoff is not None:
                 raise ValueError("a connected sock takes no local and no backoff")
@@ -187,7 +193,7 @@ class Stacks(Base):
             peer,
             bound,
             chosen,
-            addresses == "race",
+            (addresses == "race", handshakes),
             limits._seconds(),
             plan,
             specs,

@@ -65,9 +65,8 @@ pub(crate) fn closed_record<'py>(py: Python<'py>, closed: &Closed) -> PyResult<B
     if let Some(problem) = &closed.problem {
         keywords.set_item("problem", problem_to_python(py, problem)?)?;
     }
+    keywords.set_item("layer", closed.layer())?;
     if let Some(error) = &closed.layer_error {
-        let layer = Some(error.layer()).filter(|layer| !layer.is_empty());
-        keywords.set_item("layer", layer)?;
         keywords.set_item("layer_kind", kind_name(error.kind()))?;
         keywords.set_item("fault", lower_name(&error.fault()))?;
         keywords.set_item("code", code_of(error.kind()))?;
@@ -97,7 +96,7 @@ pub(crate) fn problem_to_python<'py>(
     for attempt in &problem.attempts {
         let error = attempt.error.as_ref().map(|error| os_error(error).into_value(py));
         let elapsed = attempt.elapsed.map(|elapsed| elapsed.as_secs_f64());
-        attempts.push((address(&attempt.address)?, error, elapsed));
+        attempts.push((address(&attempt.address)?, error, elapsed, attempt.layer));
     }
     keywords.set_item("attempts", attempts)?;
     keywords.set_item("elapsed", problem.elapsed.as_secs_f64())?;

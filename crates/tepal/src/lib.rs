@@ -56,6 +56,6 @@ pub use tepal_layers::{
     SocksServer, Stack, Tap, Tls,
 };
 pub use transport::{
-    Addresses, AttemptReport, Backoff, CloseKind, Closed, Crossing, DatagramKey, Phase, Problem,
-    ProblemCause, ProblemKind, Restart, StreamOptions, Timeouts, Unsent,
+    Addresses, AttemptReport, Backoff, CloseKind, Closed, Crossing, DatagramKey, Handshakes, Phase,
+    Problem, ProblemCause, ProblemKind, Restart, StreamOptions, Timeouts, Unsent,
 };

@@ -1,5 +1,5 @@
-//! Connecting anew with the same protocol: asked for in every hook, planned, followed through a
-//! change of address, without a leak.
+//! Connecting anew with the same protocol: asked for in every hook, and followed through a change
+//! of address. Plans are in `plans.rs`, what becomes of written bytes in `unsent.rs`.
 
 mod common;
 #[path = "common/dns.rs"]
@@ -7,91 +7,26 @@ mod common;
 mod dns;
 #[path = "common/layered.rs"]
 mod layered;
+#[path = "common/reach.rs"]
+mod reach;
 #[path = "common/story.rs"]
 #[allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
 mod story;
 
 use std::cell::{Cell, RefCell};
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use common::{Echo, address, on_every_driver};
+use common::{Echo, address};
 use dns::{Say, Zone, put};
+use reach::{
+    Sink, again, echo_server, everywhere, fickle_server, nobody, run_to_end, run_until, simulated,
+};
 use story::Story;
 use tepal::layers::Info;
 use tepal::names::Settings;
-use tepal::{
-    Backoff, CloseKind, EventLoop, Lines, Listen, Loop, Phase, Protocol, Restart, Target, Timeouts,
-    Transport, Unsent,
-};
-use tepal_sim::{Config, Route, SimKernel};
-
-fn simulated() -> (SimKernel, EventLoop) {
-    let kernel = SimKernel::new(Config::seeded(23));
-    let event_loop = EventLoop::with_driver(Box::new(kernel.driver()));
-    (kernel, event_loop)
-}
-
-fn everywhere(test: impl Fn(&EventLoop)) {
-    on_every_driver(&test);
-    test(&simulated().1);
-}
-
-fn echo_server(event_loop: &EventLoop) -> SocketAddr {
-    address(&event_loop.listen(|_: &tepal::Address| Echo, "127.0.0.1:0").expect("a port"))
-}
-
-/// Closes each connection at its first byte, after answering it.
-struct Fickle;
-
-impl Protocol for Fickle {
-    fn data_received(&mut self, transport: &Transport, data: &[u8]) -> usize {
-        transport.write(data);
-        transport.close();
-        data.len()
-    }
-}
-
-fn fickle_server(event_loop: &EventLoop) -> SocketAddr {
-    address(&event_loop.listen(|_: &tepal::Address| Fickle, "127.0.0.1:0").expect("a port"))
-}
-
-fn nobody(event_loop: &EventLoop) -> SocketAddr {
-    let server = event_loop.listen(|_: &tepal::Address| Echo, "127.0.0.1:0").expect("a port");
-    let address = address(&server);
-    server.close();
-    address
-}
-
-/// Runs until `done` says so, at most ten thousand virtual seconds or twenty real ones.
-fn run_until(event_loop: &EventLoop, mut done: impl FnMut() -> bool + 'static) {
-    let lp: Loop = (**event_loop).clone();
-    let limit = match event_loop.driver_name() {
-        "sim" => Duration::from_secs(100_000),
-        _ => Duration::from_secs(20),
-    };
-    let end = event_loop.time() + limit;
-    let waiting = async move {
-        while !done() {
-            assert!(lp.time() < end, "it takes too long");
-            lp.sleep(Duration::from_millis(1)).await;
-        }
-        lp.sleep(Duration::from_millis(2)).await;
-    };
-    event_loop.run_until_complete(waiting).expect("the loop runs");
-}
-
-fn run_to_end(event_loop: &EventLoop, transport: &Transport) {
-    let transport = transport.clone();
-    run_until(event_loop, move || {
-        transport.phase() == Phase::Closed && transport.closed().is_some()
-    });
-}
-
-fn again(transport: &Transport) {
-    assert!(transport.reconnect(None), "an outbound connection");
-}
+use tepal::{Backoff, CloseKind, Listen, Phase, Protocol, Target, Timeouts, Transport};
+use tepal_sim::Route;
 
 #[test]
 fn s59_s60_s62_the_same_protocol_goes_on_after_the_peer_has_closed() {
@@ -197,47 +132,6 @@ fn s61_connection_lost_of_a_failed_attempt_may_reconnect_too() {
 }
 
 #[test]
-fn a_plan_reconnects_without_code_and_ends_with_its_attempts() {
-    let (_, event_loop) = simulated();
-    let nobody = nobody(&event_loop);
-    let story = Story::new();
-    let begin = event_loop.time();
-    let plan = Backoff { attempts: Some(4), jitter: 0.0, ..Backoff::default() };
-    let transport = event_loop.connect(story.clone(), Target::address(nobody).backoff(plan));
-    let awaited = event_loop.run_until_complete(transport.established()).expect("runs");
-    let problem = awaited.expect_err("nobody is there").problem().cloned().expect("told");
-    assert_eq!(problem.attempt, 5, "the first and four more");
-    let waited = event_loop.time().since(begin);
-    assert!(waited >= Duration::from_millis(7500), "0.5 + 1 + 2 + 4 s: {waited:?}");
-    assert!(waited < Duration::from_millis(7600), "{waited:?}");
-    assert_eq!(story.count("error_connecting"), 5);
-    assert_eq!(story.count("lost"), 1, "one at the end");
-}
-
-#[test]
-fn a_plan_does_not_bring_back_what_its_owner_closed() {
-    for event in ["made", "established", "data"] {
-        everywhere(|event_loop| {
-            let server = echo_server(event_loop);
-            let story = Story::new();
-            let story = match event {
-                "data" => story
-                    .on("established", |transport| {
-                        transport.write(b"x");
-                    })
-                    .on("data", |transport| transport.abort()),
-                event => story.on(event, |transport| transport.close()),
-            };
-            let target = Target::address(server).backoff(Backoff::default());
-            let transport = event_loop.connect(story.clone(), target);
-            run_to_end(event_loop, &transport);
-            assert_eq!(story.count("lost"), 1, "{event}");
-            assert!(story.count("established") <= 1, "{event}");
-        });
-    }
-}
-
-#[test]
 fn a_close_while_waiting_is_the_end() {
     everywhere(|event_loop| {
         let nobody = nobody(event_loop);
@@ -300,117 +194,6 @@ fn an_attempt_that_runs_is_given_up_silently() {
     assert_eq!(kernel.ledger().open_descriptors, open);
 }
 
-/// Takes what comes, and says when it has all.
-struct Sink(Rc<RefCell<Vec<u8>>>);
-
-impl Protocol for Sink {
-    fn data_received(&mut self, _: &Transport, data: &[u8]) -> usize {
-        self.0.borrow_mut().extend_from_slice(data);
-        data.len()
-    }
-}
-
-#[test]
-fn bytes_written_early_wait_through_failed_attempts() {
-    // With layers and without: what no layer has taken is not lost with them.
-    for layered in [false, true] {
-        everywhere(|event_loop| {
-            let bytes = Rc::default();
-            let sink = Rc::clone(&bytes);
-            let target = nobody(event_loop);
-            let failures = Cell::new(0);
-            let lp: Loop = (**event_loop).clone();
-            let story = Story::new()
-                .on("made", |transport| {
-                    transport.write(b"early ");
-                    transport.write(b"bytes");
-                })
-                .on("error_connecting", move |transport| {
-                    failures.set(failures.get() + 1);
-                    if failures.get() == 3 {
-                        // Now somebody listens.
-                        let sink = Rc::clone(&sink);
-                        let mut listen = Listen::on(target);
-                        if layered {
-                            listen = listen.layer(Lines::new(64));
-                        }
-                        let serve = move |_: &tepal::Address| Sink(Rc::clone(&sink));
-                        drop(lp.listen(serve, listen).expect("the port is free"));
-                    }
-                    again(transport);
-                });
-            let mut to = Target::address(target);
-            if layered {
-                to = to.layer(Lines::new(64));
-            }
-            let transport = event_loop.connect(story.clone(), to);
-            let got: Rc<RefCell<Vec<u8>>> = Rc::clone(&bytes);
-            run_until(event_loop, move || got.borrow().len() == 11);
-            assert_eq!(*bytes.borrow(), b"early bytes");
-            assert_eq!(story.count("error_connecting"), 3);
-            transport.close();
-            run_to_end(event_loop, &transport);
-        });
-    }
-}
-
-/// Reads nothing on its first connection, then everything.
-fn late_reader(event_loop: &EventLoop) -> (SocketAddr, Rc<RefCell<Vec<u8>>>) {
-    struct Late {
-        deaf: bool,
-        bytes: Rc<RefCell<Vec<u8>>>,
-    }
-    impl Protocol for Late {
-        fn connection_established(&mut self, transport: &Transport) {
-            if self.deaf {
-                transport.pause_reading();
-            }
-        }
-        fn data_received(&mut self, _: &Transport, data: &[u8]) -> usize {
-            self.bytes.borrow_mut().extend_from_slice(data);
-            data.len()
-        }
-    }
-    let bytes = Rc::default();
-    let shared = Rc::clone(&bytes);
-    let first = Cell::new(true);
-    let serve =
-        move |_: &tepal::Address| Late { deaf: first.replace(false), bytes: Rc::clone(&shared) };
-    (address(&event_loop.listen(serve, "127.0.0.1:0").expect("a port")), bytes)
-}
-
-#[test]
-fn s62_unsent_bytes_are_dropped_and_counted_or_kept_when_asked() {
-    const LEN: usize = 32 << 20;
-    for keep in [false, true] {
-        let (_, event_loop) = simulated();
-        let (server, bytes) = late_reader(&event_loop);
-        let first = Cell::new(true);
-        let story = Story::new().on("established", move |transport| {
-            if first.replace(false) {
-                transport.write(&vec![7; LEN]);
-            } else {
-                transport.write(b"!");
-            }
-        });
-        let transport = event_loop.connect(story.clone(), server);
-        let writing = transport.clone();
-        run_until(&event_loop, move || writing.write_buffer_size() > 0);
-        let unsent = if keep { Unsent::Keep } else { Unsent::Drop };
-        let waiting = transport.write_buffer_size();
-        assert!(transport.reconnect_with(None, Restart::Connect, unsent));
-        let got = Rc::clone(&bytes);
-        run_until(&event_loop, move || got.borrow().last() == Some(&b'!'));
-        let closed = story.0.borrow().ends[0].clone();
-        assert_eq!(closed.unsent, waiting as u64, "told either way");
-        let expected = if keep { waiting + 1 } else { 1 };
-        assert_eq!(bytes.borrow().len(), expected);
-        assert_eq!(transport.write_buffer_size(), 0);
-        transport.close();
-        run_to_end(&event_loop, &transport);
-    }
-}
-
 #[test]
 fn a_peer_that_moves_is_found_by_its_name() {
     let (_, event_loop) = simulated();
@@ -420,7 +203,8 @@ fn a_peer_that_moves_is_found_by_its_name() {
     let settings = Settings { servers: Some(vec![server]), ..Settings::default() };
     let resolver = event_loop.resolver(settings);
     event_loop.set_resolver(Some(&resolver));
-    let serve = |at: &str| event_loop.listen(|_: &tepal::Address| Fickle, at).expect("a port");
+    let serve =
+        |at: &str| event_loop.listen(|_: &tepal::Address| reach::Fickle, at).expect("a port");
     let old = serve("127.0.0.2:7000");
     let plan = Backoff { first: Duration::from_secs(2), ..Backoff::default() };
     let peers = Rc::new(RefCell::new(Vec::new()));
@@ -532,52 +316,4 @@ fn s66_a_handshake_has_its_deadline() {
         assert!(took >= Duration::from_secs(7) && took < Duration::from_secs(13), "{took:?}");
         assert_eq!(transport.closed().expect("over").kind, CloseKind::HandshakeTimedOut);
     }
-}
-
-#[test]
-fn ten_thousand_flaps_leave_nothing_behind() {
-    const FLAPS: usize = 10_000;
-    let (kernel, event_loop) = simulated();
-    let zone = Zone::new();
-    put(&zone, "flapping.test", 60, &["127.0.0.1"]);
-    let server = dns::serve(&event_loop, &zone);
-    let settings = Settings { servers: Some(vec![server]), ..Settings::default() };
-    let resolver = event_loop.resolver(settings);
-    event_loop.set_resolver(Some(&resolver));
-    let server = fickle_server(&event_loop);
-    // Runs once, so that what is made once is there.
-    let warm = event_loop.connect(Story::new(), Target::host("flapping.test", server.port()));
-    let trying = warm.clone();
-    run_until(&event_loop, move || trying.is_established());
-    warm.abort();
-    run_to_end(&event_loop, &warm);
-    event_loop.run_until_complete(event_loop.sleep(Duration::from_secs(70))).expect("runs");
-    let before = (kernel.ledger().open_descriptors, event_loop.timer_count());
-
-    struct Flapping(Rc<Cell<usize>>);
-    impl Protocol for Flapping {
-        fn connection_established(&mut self, transport: &Transport) {
-            transport.write(b"x");
-        }
-        fn connection_lost(&mut self, transport: &Transport, _: &tepal::Closed) {
-            self.0.set(self.0.get() + 1);
-            if self.0.get() == FLAPS {
-                transport.close();
-                transport.event_loop().stop();
-            }
-        }
-    }
-    let losses = Rc::new(Cell::new(0));
-    let plan = Backoff { jitter: 0.5, ..Backoff::default() };
-    let begin = event_loop.time();
-    let target = Target::host("flapping.test", server.port()).backoff(plan);
-    let transport = event_loop.connect(Flapping(Rc::clone(&losses)), target);
-    event_loop.run_forever().expect("runs");
-    assert_eq!(losses.get(), FLAPS);
-    let took = event_loop.time().since(begin).as_secs_f64() / FLAPS as f64;
-    // Each success begins the plan anew: half a second, give or take the jitter.
-    assert!((0.48..0.52).contains(&took), "no drift: {took} s for each");
-    run_to_end(&event_loop, &transport);
-    event_loop.run_until_complete(event_loop.sleep(Duration::from_secs(70))).expect("runs");
-    assert_eq!((kernel.ledger().open_descriptors, event_loop.timer_count()), before);
 }

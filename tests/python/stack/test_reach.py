@@ -611,3 +611,76 @@ def test_an_exception_in_a_hook_costs_that_connection_and_is_reported(run: Any) 
     (problem,) = run(main(), expected_problems=1)
     assert isinstance(problem["exception"], ZeroDivisionError)
     assert problem["transport"] is not None
+
+
+class Everywhere:
+    """A resolver that knows two addresses of every name."""
+
+    async def getaddrinfo(self, host: str, port: int, **_: Any) -> Any:
+        kind = (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "")
+        return [(*kind, (address, port)) for address in ("127.0.0.2", "127.0.0.1")]
+
+
+# S21, S23
+@pytest.mark.parametrize("handshakes", ["next", "race", "once"])
+@pytest.mark.parametrize("addresses", ["linear", "race"])
+def test_a_failed_handshake_tries_the_next_address(
+    run: Any, addresses: Any, handshakes: Any
+) -> None:
+    async def main() -> None:
+        loop: Any = asyncio.get_running_loop()
+        server, port = await serve(lambda: Recorder(echo), layers=[server_tls()])
+
+        class Rude(asyncio.Protocol):
+            def connection_made(self, transport: Any) -> None:
+                transport.close()
+
+        rude = await loop.create_server(Rude, "127.0.0.2", port)
+        transport = loop.connect(
+            Recorder,
+            "two.test",
+            port,
+            layers=[client_tls()],
+            resolver=Everywhere(),
+            addresses=addresses,
+            handshakes=handshakes,
+        )
+        client = transport.get_protocol()
+        if handshakes == "once":
+            with pytest.raises(tepal.ConnectError) as caught:
+                await transport.established()
+            assert caught.value.problem.layer == "tls"
+            assert caught.value.problem.attempts[0].layer == "tls"
+            assert caught.value.problem.attempts[1].elapsed is None
+        else:
+            await transport.established()
+            assert transport.get_extra_info("peername") == ("127.0.0.1", port)
+            assert client.events.count("established") == 1
+            transport.write(b"x")
+            await client.until(lambda: client.data == b"x")
+            transport.close()
+            await client.lost
+        rude.close()
+        await server.drain(1)
+
+    run(main())
+
+
+def test_a_peer_that_hangs_up_does_not_begin_the_plan_anew(run: Any) -> None:
+    async def main() -> None:
+        loop: Any = asyncio.get_running_loop()
+
+        class Short(Recorder):
+            def connection_made(self, transport: Any) -> None:
+                transport.close()
+
+        server, port = await serve(Short)
+        backoff = tepal.Backoff(first=0.001, jitter=0, attempts=3)
+        transport = loop.connect(Recorder, "127.0.0.1", port, backoff=backoff)
+        client = transport.get_protocol()
+        while transport.phase is not tepal.Phase.CLOSED:
+            await asyncio.sleep(0.001)
+        assert client.events.count("established") == 4
+        await server.drain(1)
+
+    run(main())

@@ -82,6 +82,7 @@ CANARY = "canary-7f3a"
         (lambda: tepal.Backoff(jitter=2), ValueError, "jitter"),
         (lambda: tepal.Backoff(attempts=-1), ValueError, "attempts"),
         (lambda: tepal.Backoff(first=None), TypeError, "first"),
+        (lambda: tepal.Backoff(steady=-1), ValueError, "steady"),
         (lambda: tepal.Layer.spec()._build().step(None), NotImplementedError, "step"),
         (lambda: tepal.ProtocolLayer(3), TypeError, "factory"),
     ],
@@ -180,7 +181,7 @@ def test_signatures_are_those_of_the_design() -> None:
     ]  # fmt: skip
     assert list(inspect.signature(tepal.Loop.connect).parameters)[1:] == [
         "protocol_factory", "host", "port", "path", "sock", "layers", "local", "resolver",
-        "addresses", "timeouts", "backoff",
+        "addresses", "handshakes", "timeouts", "backoff",
     ]  # fmt: skip
     assert list(inspect.signature(tepal.Loop.listen).parameters)[1:] == [
         "protocol_factory", "host", "port", "path", "sock", "layers", "backlog", "reuse_port",

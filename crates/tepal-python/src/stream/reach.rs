@@ -8,7 +8,7 @@ use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use tepal::engine::{Outbound, Peer};
 use tepal::names::{Family, ResolverKey};
-use tepal::{Address, Addresses, Backoff, Phase, Restart, Side, Timeouts, Unsent};
+use tepal::{Address, Addresses, Backoff, Handshakes, Phase, Restart, Side, Timeouts, Unsent};
 use tepal_driver::UnixAddress;
 
 use super::protocol::PyStreamProtocol;
@@ -52,10 +52,11 @@ fn peer_of(peer: &Bound<'_, PyAny>) -> PyResult<Peer> {
 impl StreamTransport {
     /// Attaches a protocol to a connection that is to be made.
     ///
-    /// `peer`: (host, port) or a path. `local`: (address, port, scope) or None. `timeouts` and
+    /// `peer`: (host, port) or a path. `local`: (address, port, scope) or None. `order`: whether
+    /// addresses race, and what becomes of handshakes. `timeouts` and
     /// `backoff`: the fields of the values, in order.
     #[pyo3(signature = (
-        event_loop, protocol, context, peer, local, resolver, race, timeouts, backoff, layers,
+        event_loop, protocol, context, peer, local, resolver, order, timeouts, backoff, layers,
     ))]
     #[allow(clippy::too_many_arguments, reason = "one caller, which names them")]
     fn _connect(
@@ -66,9 +67,9 @@ impl StreamTransport {
         peer: &Bound<'_, PyAny>,
         local: Option<(IpAddr, u16, u32)>,
         resolver: Option<u64>,
-        race: bool,
+        order: (bool, String),
         timeouts: Spans,
-        backoff: Option<(f64, f64, f64, f64, Option<u32>)>,
+        backoff: Option<(f64, f64, f64, f64, Option<u32>, f64)>,
         layers: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
         let py = slf.py();
@@ -81,14 +82,21 @@ impl StreamTransport {
         };
         to.local = local.into_iter().map(local_address).collect();
         to.resolver = resolver.map(ResolverKey::from_bits);
+        let (race, handshakes) = order;
         to.addresses = if race { Addresses::Race } else { Addresses::Linear };
+        to.handshakes = match handshakes.as_str() {
+            "race" => Handshakes::Race,
+            "once" => Handshakes::Once,
+            _ => Handshakes::Next,
+        };
         to.timeouts = self::timeouts(timeouts);
-        to.backoff = backoff.map(|(first, factor, most, jitter, attempts)| Backoff {
+        to.backoff = backoff.map(|(first, factor, most, jitter, attempts, steady)| Backoff {
             first: seconds(first),
             factor,
             most: seconds(most),
             jitter,
             attempts,
+            steady: seconds(steady),
         });
         let stack = stack_of(layers)?;
         let inner = slf.get().inner.get(py);

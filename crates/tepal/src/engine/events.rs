@@ -20,10 +20,13 @@ impl<H: Host> Engine<H> {
                     drop(objects);
                     return self.run_both(key);
                 }
-                match stream.queue_read() {
-                    true => self.stream_read(key, objects),
-                    false => Flow::Continue(()),
+                if stream.queue_read() {
+                    return self.stream_read(key, objects);
                 }
+                // One of a race's handshakes may have got something.
+                let shakes = readable && stream.is_connecting() && stream.note_writable();
+                drop(objects);
+                if shakes { self.run_step(key, Step::Write) } else { Flow::Continue(()) }
             }
             Some(Object::Datagram(endpoint)) => {
                 endpoint.readable |= readable;

@@ -155,5 +155,6 @@ impl Way {
 }
 
 fn report(address: Address, error: io::Error) -> AttemptReport {
-    AttemptReport { address, error: Some(Arc::new(error)), elapsed: Some(Default::default()) }
+    let (error, elapsed) = (Some(Arc::new(error)), Some(Default::default()));
+    AttemptReport { address, error, layer: None, elapsed }
 }

@@ -1,4 +1,5 @@
 mod bound;
+mod connecting;
 mod datagram_target;
 mod fate;
 mod handles;
@@ -28,6 +29,7 @@ use tepal_base::{CallOnce, Instant};
 use tepal_driver::{Address, Command, Driver, Interest, Signal};
 use tepal_layers::{Side, Stack};
 
+pub use connecting::{ConnectError, Connecting};
 pub use fate::Established;
 pub use handles::{Handle, Remote, Timer, TimerHandle, Trigger, Watcher};
 pub use names::{Reply, Resolve, Resolver, Resolving};
@@ -35,7 +37,7 @@ pub use pending::Pending;
 pub use process::{Process, ProcessProtocol};
 pub use protocol::{DatagramProtocol, Protocol};
 pub use server::{Drain, Listen, Server};
-pub use target::{ConnectError, Connecting, Target};
+pub use target::Target;
 pub use task::{Elapsed, Sleep, Task, Timeout};
 pub use transport::{DatagramTransport, Transport};
 

@@ -54,6 +54,8 @@ pub struct Closed {
     pub unsent: u64,
     /// Bytes received that the protocol did not take, in all layers.
     pub unread: u64,
+    // The layer whose handshake was under way, where the wire failed under it.
+    pub(crate) shaking: Option<&'static str>,
 }
 
 /// What ended a connection.
@@ -126,7 +128,14 @@ impl Closed {
             problem: None,
             unsent: 0,
             unread: 0,
+            shaking: None,
         }
+    }
+
+    /// The same, told of the layer whose handshake it ended, if any was under way.
+    pub(crate) fn in_layer(self, shaking: Option<&'static str>) -> Closed {
+        let shaking = shaking.filter(|name| !name.is_empty());
+        Closed { shaking: shaking.or(self.shaking), ..self }
     }
 
     pub(crate) fn failed(half: Half, error: io::Error) -> Closed {
@@ -159,9 +168,11 @@ impl Closed {
         Closed { layer_error: Some(error), ..Closed::new(kind) }
     }
 
-    /// The name of the layer that ended the connection, if one did.
+    /// The name of the layer that ended the connection, or whose handshake was under way when the
+    /// wire failed; `None` if there is no such layer.
     pub fn layer(&self) -> Option<&'static str> {
-        self.layer_error.as_ref().map(Error::layer).filter(|name| !name.is_empty())
+        let of_error = self.layer_error.as_ref().map(Error::layer).filter(|name| !name.is_empty());
+        of_error.or(self.shaking)
     }
 
     /// Whether the end was an orderly one: ours, the peer's FIN or close_notify, or an abort that

@@ -24,6 +24,8 @@ impl<H: Host> Engine<H> {
             Phase::Handshaking if !self.stream_is_closing(key) => {
                 let text = "the attempt as a whole took too long";
                 let error = LayerError::remote(ErrorKind::HandshakeTimeout, text);
+                let shaking = self.stream_handshaking(key);
+                let error = shaking.map_or(error.clone(), |layer| error.in_layer(layer));
                 self.fail_stream(key, Closed::of_layer(error, true), true)
             }
             Phase::Established | Phase::Handshaking => {
@@ -155,6 +157,7 @@ impl<H: Host> Engine<H> {
         let mut abandoned = At::Nothing;
         if let Some(reaching) = &mut stream.outbound {
             abandoned = std::mem::replace(&mut reaching.step, At::Nothing);
+            reaching.note_stood(self.now());
             if closed.problem.is_some() {
                 reaching.problem.clone_from(&closed.problem);
             }

@@ -89,7 +89,8 @@ impl<H: Host> Engine<H> {
                 if !layered {
                     stream.phase = Phase::Established;
                 }
-                let total = stream.outbound.as_ref().map(|reaching| reaching.deadline);
+                let now = self.now();
+                let total = stream.outbound.as_ref().map(|reaching| reaching.handshake_end(now));
                 // Closed before it was established: the timer is the closing one already.
                 (stream.timer.filter(|_| !stream.closing), layered, total)
             }

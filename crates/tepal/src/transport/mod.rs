@@ -21,8 +21,8 @@ pub use datagram::DatagramKey;
 pub use file::FileCut;
 pub(crate) use reach::local_for;
 pub use reach::{
-    Addresses, AttemptReport, Backoff, Outbound, Peer, Phase, Problem, ProblemCause, ProblemKind,
-    Restart, Timeouts, Unsent,
+    Addresses, AttemptReport, Backoff, Handshakes, Outbound, Peer, Phase, Problem, ProblemCause,
+    ProblemKind, Restart, Timeouts, Unsent,
 };
 pub(crate) use splice::Pipe;
 pub(crate) use stream::Stream;

@@ -259,6 +259,10 @@ impl<H: Host> Stream<H> {
         self.descriptor
     }
 
+    pub(crate) fn is_connecting(&self) -> bool {
+        self.phase == Phase::Connecting
+    }
+
     /// An event says that there may be room. Whether to queue a step.
     pub(crate) fn note_writable(&mut self) -> bool {
         let due = self.phase == Phase::Connecting || self.blocked;

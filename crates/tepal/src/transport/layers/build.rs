@@ -1,5 +1,6 @@
 //! From specs to layers: at the beginning of an attempt, and for a stream that was plain.
 
+use tepal_driver::Descriptor;
 use tepal_layers::{Chain, Error, Host as Name, Keepsakes, Limits, Place, Stack, Turn};
 
 use super::{Feed, Layers};
@@ -14,7 +15,7 @@ impl<H: Host> Stream<H> {
         self.phase == Phase::Handshaking && self.outbound.is_some()
     }
 
-    pub(super) fn chain_limits(&self) -> Limits {
+    pub(in crate::transport) fn chain_limits(&self) -> Limits {
         let handshake = self.handshake_timeout;
         Limits { input: self.read_limit, handshake, ..Limits::default() }
     }
@@ -24,23 +25,15 @@ impl<H: Host> Engine<H> {
     /// The wire of a layered stream stands: builds its layers and begins their handshakes.
     pub(in crate::transport) fn stream_handshake(&self, key: StreamKey<H>) -> Flow {
         let core = self.core();
+        let (socket, limits) = match stream(&mut core.objects.borrow_mut(), key) {
+            Some(stream) => (stream.descriptor, stream.chain_limits()),
+            None => return Flow::Continue(()),
+        };
+        let Some(built) = self.build_chain(key, socket, limits) else {
+            return Flow::Continue(());
+        };
         let mut objects = core.objects.borrow_mut();
         let Some(stream) = stream(&mut objects, key) else { return Flow::Continue(()) };
-        let Some(recipe) = &mut stream.recipe else { return Flow::Continue(()) };
-        let stack = recipe.stack.clone();
-        let mut keepsakes = std::mem::take(&mut recipe.keepsakes);
-        let limits = stream.chain_limits();
-        drop(objects);
-        let place = self.place_of(key);
-        // Specs may be user code.
-        let workspace = &core.workspace;
-        let turn = Turn::new(self.now(), workspace);
-        let built = Chain::with(&stack, &place, limits, &mut keepsakes, turn);
-        let mut objects = core.objects.borrow_mut();
-        let Some(stream) = self::stream(&mut objects, key) else { return Flow::Continue(()) };
-        if let Some(recipe) = &mut stream.recipe {
-            recipe.keepsakes.merge(keepsakes);
-        }
         if stream.phase == Phase::Lost {
             return Flow::Continue(());
         }
@@ -62,15 +55,44 @@ impl<H: Host> Engine<H> {
         self.flush_stream(key)
     }
 
+    /// Builds the layers that a stream is to have, for a socket of its. `None`: it is gone, or has
+    /// none.
+    pub(in crate::transport) fn build_chain(
+        &self,
+        key: StreamKey<H>,
+        socket: Option<Descriptor>,
+        limits: Limits,
+    ) -> Option<Result<Chain, Error>> {
+        let core = self.core();
+        let (stack, mut keepsakes) = {
+            let mut objects = core.objects.borrow_mut();
+            let recipe = stream(&mut objects, key)?.recipe.as_mut()?;
+            (recipe.stack.clone(), std::mem::take(&mut recipe.keepsakes))
+        };
+        let place = self.place_at(key, socket);
+        // Specs may be user code.
+        let turn = Turn::new(self.now(), &core.workspace);
+        let built = Chain::with(&stack, &place, limits, &mut keepsakes, turn);
+        let mut objects = core.objects.borrow_mut();
+        let recipe = stream(&mut objects, key)?.recipe.as_mut()?;
+        recipe.keepsakes.merge(keepsakes);
+        Some(built)
+    }
+
     // Where the layers of a stream stand.
     pub(super) fn place_of(&self, key: StreamKey<H>) -> Place {
+        let socket = stream(&mut self.core().objects.borrow_mut(), key).and_then(|s| s.descriptor);
+        self.place_at(key, socket)
+    }
+
+    fn place_at(&self, key: StreamKey<H>, socket: Option<Descriptor>) -> Place {
         let core = self.core();
         let mut objects = core.objects.borrow_mut();
         let Some(stream) = stream(&mut objects, key) else {
             return Place::new(tepal_layers::Side::Client);
         };
         let mut place = Place::new(stream.side());
-        if let Some(socket) = stream.descriptor {
+        if let Some(socket) = socket {
             let mut driver = core.driver.borrow_mut();
             // A Unix socket has none, and a peer may be gone: layers know that they may not know.
             place.peer = driver.peer_address(socket).ok().and_then(|address| address.as_ip());

@@ -214,7 +214,9 @@ impl<H: Host> Engine<H> {
     /// that something outside has given work (a timer, another thread's answer). Harmless at any
     /// time.
     pub fn stream_wake_layers(&self, key: StreamKey<H>) {
-        self.ask(key, |layers| layers.inbox.push(Request::Wake));
+        if !self.wake_trials(key) {
+            self.ask(key, |layers| layers.inbox.push(Request::Wake));
+        }
     }
 
     /// The stream whose layers are being moved now: what a layer that is stepped belongs to.

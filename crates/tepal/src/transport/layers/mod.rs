@@ -102,7 +102,7 @@ pub(super) struct Popping<H: Host> {
 }
 
 /// What a lost stream's layers leave behind, to be dropped with nothing borrowed.
-pub(super) struct Lost<H: Host> {
+pub(in crate::transport) struct Lost<H: Host> {
     chain: Option<Box<Chain>>,
     files: Vec<FilePart<H>>,
     popping: Option<Popping<H>>,
@@ -158,6 +158,17 @@ impl<H: Host> Layers<H> {
     /// Bytes on their way out that have not reached the stream's output.
     pub(super) fn buffered(&self) -> usize {
         self.write_len + self.inbox.len() + self.stranded_len
+    }
+
+    /// The same before an attempt: what was asked for stays, and what the last one had is given
+    /// back.
+    pub(super) fn renew(&mut self, names: Vec<&'static str>) -> Lost<H> {
+        let mut old = std::mem::replace(self, Layers::new());
+        self.names = names;
+        self.inbox = old.inbox.take();
+        self.inbox.framed = true;
+        self.popping = old.popping.take();
+        Lost { chain: old.chain, files: Vec::new(), popping: None, timer: old.timer }
     }
 
     pub(super) fn lose(&mut self) -> Lost<H> {

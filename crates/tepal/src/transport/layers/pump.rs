@@ -127,8 +127,8 @@ impl<H: Host> Engine<H> {
             drop(objects);
             return drop(chain);
         }
-        let holds = stream.holds_inbox();
-        let Some(layers) = &mut stream.layers else {
+        let (holds, open) = (stream.holds_inbox(), stream.is_open());
+        let Some(layers) = stream.layers.as_mut().filter(|_| open) else {
             drop(objects);
             return drop(chain);
         };
@@ -205,7 +205,8 @@ impl<H: Host> Engine<H> {
         loop {
             let mut objects = self.core().objects.borrow_mut();
             let Some(stream) = stream(&mut objects, key) else { return Next::Gone };
-            if stream.phase == Phase::Lost {
+            // Also if the next address is tried, for which another chain will be built.
+            if !stream.is_open() {
                 return Next::Gone;
             }
             let holds = stream.holds_inbox();
@@ -350,7 +351,12 @@ impl<H: Host> Engine<H> {
     }
 
     // Empties the chain into the stream's output; how many bytes.
-    fn move_output(&self, key: StreamKey<H>, chain: &mut Chain, turn: Turn<'_>) -> usize {
+    pub(super) fn move_output(
+        &self,
+        key: StreamKey<H>,
+        chain: &mut Chain,
+        turn: Turn<'_>,
+    ) -> usize {
         if chain.output().is_empty() {
             return 0;
         }

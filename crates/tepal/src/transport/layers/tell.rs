@@ -29,7 +29,7 @@ impl<H: Host> Engine<H> {
             Event::Eof => self.tell_eof(key, chain),
             Event::Layer(notice) => self.tell_notice(key, chain, notice),
             Event::Established => self.tell_established(key, chain),
-            Event::Failed(error) => self.tell_failed(key, chain, error),
+            Event::Failed(error) => self.tell_failed(key, chain, error, turn),
             Event::WriteEof => {
                 if let Some(stream) = stream(&mut self.core().objects.borrow_mut(), key) {
                     stream.end_output = EndOutput::Wanted;
@@ -159,6 +159,7 @@ impl<H: Host> Engine<H> {
             Some(stream) if stream.phase == Phase::Handshaking => {
                 stream.phase = Phase::Established;
                 stream.unanswered = false;
+                stream.forget_addresses();
             }
             // Layers were pushed on a connection that stood already.
             _ => return Flow::Continue(()),
@@ -168,9 +169,27 @@ impl<H: Host> Engine<H> {
         Flow::Continue(())
     }
 
-    fn tell_failed(&self, key: StreamKey<H>, chain: &Chain, error: Error) -> Flow {
-        let in_handshake = chain.handshaking().is_some_and(|layer| layer == error.layer());
+    fn tell_failed(
+        &self,
+        key: StreamKey<H>,
+        chain: &mut Chain,
+        error: Error,
+        turn: Turn<'_>,
+    ) -> Flow {
+        let shaking = chain.handshaking();
+        let before = stream(&mut self.core().objects.borrow_mut(), key)
+            .is_some_and(|stream| stream.phase == Phase::Handshaking);
+        // The wire may have failed under a handshake that is not to blame.
+        let in_handshake = before || shaking.is_some_and(|layer| layer == error.layer());
         let mut closed = Closed::of_layer(error, in_handshake);
+        if in_handshake {
+            closed = closed.in_layer(shaking);
+            // What the layer still has to say (an alert) goes out as far as the kernel takes it.
+            self.move_output(key, chain, turn);
+            if self.stream_next_address(key, &closed) {
+                return Flow::Continue(());
+            }
+        }
         self.note_failed(key, &mut closed);
         // A wire that is broken takes no last words.
         let at_once = closed.layer_error.is_none();
@@ -182,11 +201,8 @@ impl<H: Host> Engine<H> {
         let write_failed = layers.write_failed.take();
         if at_once {
             drop(objects);
-            return self.fail_stream(
-                key,
-                write_failed.map_or(closed, |closed| *closed),
-                in_handshake,
-            );
+            let closed = write_failed.map_or(closed, |failed| failed.in_layer(shaking));
+            return self.fail_stream(key, closed, in_handshake);
         }
         layers.failed = Some(Box::new(closed.clone()));
         stream.mark_dirty().then(|| self.core().dirty.borrow_mut().push(key));
@@ -227,6 +243,9 @@ impl<H: Host> Engine<H> {
         mut closed: Closed,
         in_handshake: bool,
     ) -> Flow {
+        if in_handshake && self.stream_next_address(key, &closed) {
+            return Flow::Continue(());
+        }
         if closed.problem.is_none() {
             self.note_failed(key, &mut closed);
         }

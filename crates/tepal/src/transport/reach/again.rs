@@ -5,9 +5,9 @@ use std::time::Duration;
 use tepal_base::{ByteQueue, Instant};
 use tepal_driver::Descriptor;
 
-use super::At;
+use super::{At, Reaching};
 use crate::engine::{Engine, Flow, Host, Step, StreamKey, stream};
-use crate::transport::layers::{Inbox, Layers};
+use crate::transport::layers::{Inbox, Layers, Lost};
 use crate::transport::stream::{EndOutput, Phase, Stream};
 use crate::transport::{CloseKind, Closed};
 
@@ -204,6 +204,16 @@ impl<H: Host> Engine<H> {
     }
 }
 
+impl<H: Host> Reaching<H> {
+    /// A connection has ended: if it stood for long enough, the plan begins anew.
+    pub(in crate::transport) fn note_stood(&mut self, now: Instant) {
+        let steady = self.to.backoff.map_or(Duration::ZERO, |backoff| backoff.steady);
+        if self.was_established && now.since(self.stands) >= steady {
+            self.retries = 0;
+        }
+    }
+}
+
 impl<H: Host> Stream<H> {
     /// Forgets the last connection. What is set by users stays: limits, the pause, what was
     /// written for the next one. Gives back the descriptor to close.
@@ -238,6 +248,19 @@ impl<H: Host> Stream<H> {
             Box::new(layers)
         });
         (self.descriptor.take(), dropped)
+    }
+
+    /// Forgets the layers of an address whose handshake failed; the next one's are still to be
+    /// built. What was written waits on.
+    pub(super) fn rewind_layers(&mut self) -> (Option<Lost<H>>, ByteQueue) {
+        self.readable = false;
+        self.peer_eof = false;
+        self.blocked = false;
+        self.dirty = false;
+        self.unanswered = false;
+        let names = self.recipe.iter().flat_map(|recipe| recipe.stack.names()).collect();
+        let lost = self.layers.as_mut().map(|layers| layers.renew(names));
+        (lost, std::mem::take(&mut self.output))
     }
 
     /// What was dropped may have made room. Whether the protocol is to be told.

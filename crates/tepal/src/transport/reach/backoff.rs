@@ -27,6 +27,12 @@ pub struct Backoff {
     pub jitter: f64,
     /// How many retries may follow one another without success. Default: no limit.
     pub attempts: Option<u32>,
+    /// How long a connection must have stood to count as a success, after which the waits begin
+    /// anew with `first`. Default 10 s: longer than a peer needs to accept, to read a greeting and
+    /// to hang up, so that one that does so is tried less and less often, as one that refuses is;
+    /// and short beside what a connection that works is kept for. With zero every established
+    /// connection is a success.
+    pub steady: Duration,
 }
 
 impl Default for Backoff {
@@ -37,6 +43,7 @@ impl Default for Backoff {
             most: Duration::from_secs(60),
             jitter: 0.5,
             attempts: None,
+            steady: Duration::from_secs(10),
         }
     }
 }
@@ -90,6 +97,7 @@ mod tests {
             most: Duration::from_secs(1),
             jitter: -3.0,
             attempts: None,
+            steady: Duration::ZERO,
         };
         assert_eq!(odd.delay(u32::MAX, f64::NAN), Some(Duration::from_secs(1)));
         let endless = Backoff { most: Duration::MAX, jitter: f64::INFINITY, ..Backoff::default() };

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tepal_base::Instant;
-use tepal_driver::{Address, Connect, Descriptor, Driver, Interest, Kind, SocketOption};
-use tepal_names::strategy::{AttemptOutcome, CONNECTION_ATTEMPT_DELAY, Step, Strategy};
+use tepal_driver::Address;
 
-use super::{At, AttemptReport, Phase as PublicPhase, ProblemCause, ProblemKind, Reaching};
-use crate::engine::{Engine, Flow, Host, StreamKey, StreamProtocol, domain_of, stream};
+use super::race::{Failure, Progress, Race, Runner, outcome_of};
+use super::{At, Handshakes, Phase as PublicPhase, ProblemCause, ProblemKind, Reaching};
+use crate::engine::{Engine, Flow, Host, StreamKey, StreamProtocol, stream};
 use crate::transport::stream::Phase;
 use crate::transport::{CloseKind, Closed};
 
@@ -25,74 +25,6 @@ pub enum Addresses {
     Race,
     /// A race with another delay, from 10 ms to 2 s.
     RaceAfter(Duration),
-}
-
-/// Attempts on the addresses of a peer.
-pub(in crate::transport) struct Race {
-    strategy: Strategy<Arc<io::Error>, Address>,
-    // Of the attempts that run.
-    sockets: Vec<(usize, Descriptor)>,
-}
-
-impl Race {
-    fn new(how: Addresses, addresses: Vec<Address>, now: Instant, deadline: Instant) -> Race {
-        let is_v4 = |address: &Address| matches!(address, Address::Ip(ip) if ip.is_ipv4());
-        let strategy = match how {
-            Addresses::Linear => Strategy::linear(addresses, now, deadline),
-            Addresses::Race => {
-                Strategy::race_by(addresses, is_v4, CONNECTION_ATTEMPT_DELAY, now, deadline)
-            }
-            Addresses::RaceAfter(delay) => {
-                Strategy::race_by(addresses, is_v4, delay, now, deadline)
-            }
-        };
-        Race { strategy, sockets: Vec::new() }
-    }
-
-    fn take_socket(&mut self, index: usize) -> Option<Descriptor> {
-        let at = self.sockets.iter().position(|(of, _)| *of == index)?;
-        Some(self.sockets.swap_remove(at).1)
-    }
-
-    /// Closes what is left open.
-    pub(in crate::transport) fn close(self, driver: &mut dyn Driver) {
-        for (_, socket) in self.sockets {
-            // Nothing was sent on it, so nothing can be lost.
-            let _ = driver.close(socket);
-        }
-    }
-
-    fn reports(&self, now: Instant) -> Vec<AttemptReport> {
-        let attempts = self.strategy.attempts().iter();
-        let report = attempts.map(|attempt| {
-            let ended = attempt.ended.unwrap_or(now);
-            let error = match &attempt.outcome {
-                AttemptOutcome::Failed(error) => Some(Arc::clone(error)),
-                AttemptOutcome::TimedOut => Some(no_answer()),
-                AttemptOutcome::Cancelled => Some(Arc::new(io::Error::new(
-                    io::ErrorKind::Interrupted,
-                    "nothing before another one connected",
-                ))),
-                _ => None,
-            };
-            let elapsed = attempt.started.map(|started| ended.since(started));
-            AttemptReport { address: attempt.address.clone(), error, elapsed }
-        });
-        report.collect()
-    }
-}
-
-fn no_answer() -> Arc<io::Error> {
-    Arc::new(io::Error::new(io::ErrorKind::TimedOut, "nothing in time"))
-}
-
-/// What became of the attempts.
-enum Progress {
-    /// They go on; something is due then.
-    Until(Option<Instant>),
-    /// This socket is connected, to this address.
-    Won(Descriptor, Address),
-    Failed,
 }
 
 impl<H: Host> Engine<H> {
@@ -119,30 +51,39 @@ impl<H: Host> Engine<H> {
     }
 
     /// Does what the strategy wants.
-    fn stream_attempt(&self, key: StreamKey<H>, now: Instant) -> Flow {
-        let progress = {
-            let core = self.core();
-            let mut objects = core.objects.borrow_mut();
-            let Some(stream) = stream(&mut objects, key) else { return Flow::Continue(()) };
-            let Some(reaching) = &mut stream.outbound else { return Flow::Continue(()) };
-            let mut driver = core.driver.borrow_mut();
-            reaching.advance(key.to_bits(), &mut **driver, now)
-        };
-        match progress {
-            Progress::Until(None) => Flow::Continue(()),
-            Progress::Until(Some(deadline)) => {
-                self.arm_stream_at(key, deadline);
-                Flow::Continue(())
+    pub(super) fn stream_attempt(&self, key: StreamKey<H>, now: Instant) -> Flow {
+        loop {
+            let mut closed = Vec::new();
+            let progress = {
+                let core = self.core();
+                let mut objects = core.objects.borrow_mut();
+                let Some(stream) = stream(&mut objects, key) else { return Flow::Continue(()) };
+                let shakes = stream.layers.is_some();
+                let Some(reaching) = &mut stream.outbound else { return Flow::Continue(()) };
+                let shakes = shakes && reaching.to.handshakes == Handshakes::Race;
+                let mut driver = core.driver.borrow_mut();
+                reaching.advance((key.to_bits(), shakes), &mut **driver, &mut closed, now)
+            };
+            closed.into_iter().for_each(|runner| self.close_runner(runner));
+            match progress {
+                Progress::Until(None) => return Flow::Continue(()),
+                Progress::Until(Some(deadline)) => {
+                    self.arm_stream_at(key, deadline);
+                    return Flow::Continue(());
+                }
+                Progress::Reached(index) => self.trial_begin(key, index),
+                Progress::Won(runner, address) => {
+                    return self.stream_won(key, runner, address, now);
+                }
+                Progress::Failed => return self.stream_unconnected(key, now),
             }
-            Progress::Won(socket, address) => self.stream_won(key, socket, address, now),
-            Progress::Failed => self.stream_unconnected(key, now),
         }
     }
 
     fn stream_won(
         &self,
         key: StreamKey<H>,
-        socket: Descriptor,
+        runner: Runner,
         address: Address,
         now: Instant,
     ) -> Flow {
@@ -150,35 +91,49 @@ impl<H: Host> Engine<H> {
             let core = self.core();
             let mut objects = core.objects.borrow_mut();
             let Some(stream) = stream(&mut objects, key) else { return Flow::Continue(()) };
-            stream.descriptor = Some(socket);
+            stream.descriptor = Some(runner.socket);
             if let Some(reaching) = &mut stream.outbound {
                 if let At::Connecting(race) = std::mem::replace(&mut reaching.step, At::Nothing) {
                     let redundant = race.strategy.redundant_count() as u64;
                     core.redundant_connects.set(core.redundant_connects.get() + redundant);
                     reaching.reports = race.reports(now);
+                    if stream.layers.is_some() && runner.trial.is_none() {
+                        reaching.step = At::Chosen(race);
+                    }
                 }
                 reaching.address = Some(address);
             }
         }
-        self.stream_wire_stands(key)
+        match runner.trial {
+            Some(trial) => self.stream_wire_ready(key, *trial),
+            None => self.stream_wire_stands(key),
+        }
     }
 
     fn stream_unconnected(&self, key: StreamKey<H>, now: Instant) -> Flow {
         let mut failure = None;
+        let mut shaken = None;
+        let mut left = Vec::new();
         {
             let core = self.core();
             let mut objects = core.objects.borrow_mut();
             let Some(stream) = stream(&mut objects, key) else { return Flow::Continue(()) };
             let Some(reaching) = &mut stream.outbound else { return Flow::Continue(()) };
-            if let At::Connecting(race) = std::mem::replace(&mut reaching.step, At::Nothing) {
+            if let At::Connecting(mut race) = std::mem::replace(&mut reaching.step, At::Nothing) {
                 reaching.reports = race.reports(now);
-                race.close(&mut **core.driver.borrow_mut());
+                shaken = race.shaken.take();
+                left = race.take_runners();
             }
             let tried = reaching.reports.iter().rfind(|report| report.elapsed.is_some());
             if let Some(report) = tried {
                 reaching.address = Some(report.address.clone());
                 failure = report.error.clone();
             }
+        }
+        left.into_iter().for_each(|runner| self.close_runner(runner));
+        // A handshake that failed got farther than a connect, and says more.
+        if let Some(closed) = shaken {
+            return self.stream_unshaken(key, closed, now);
         }
         let error = failure.unwrap_or_else(|| {
             Arc::new(io::Error::new(io::ErrorKind::AddrNotAvailable, "there is no address to try"))
@@ -206,42 +161,57 @@ impl<H: Host> Engine<H> {
         Flow::Continue(())
     }
 
-    /// A socket of a connecting stream may have ended its attempt.
+    /// A socket of a connecting stream may have ended its attempt, or have something for its
+    /// handshakes.
     pub(in crate::transport) fn stream_connecting_event(&self, key: StreamKey<H>) -> Flow {
         let now = self.now();
+        let mut shaking = Vec::new();
         {
             let core = self.core();
             let mut objects = core.objects.borrow_mut();
-            let reaching = stream(&mut objects, key).and_then(|s| s.outbound.as_deref_mut());
-            let Some(Reaching { step: At::Connecting(race), .. }) = reaching else {
+            let Some(stream) = stream(&mut objects, key) else { return Flow::Continue(()) };
+            let layered = stream.layers.is_some();
+            let Some(reaching) = stream.outbound.as_deref_mut() else {
+                return Flow::Continue(());
+            };
+            let shakes = layered && reaching.to.handshakes == Handshakes::Race;
+            let Reaching { step: At::Connecting(race), .. } = reaching else {
                 return Flow::Continue(());
             };
             let mut driver = core.driver.borrow_mut();
             let mut over = Vec::new();
-            for &(index, socket) in &race.sockets {
-                match outcome_of(&mut **driver, socket) {
-                    None => {}
-                    Some(result) => over.push((index, result)),
+            for runner in &race.runners {
+                match runner.trial {
+                    Some(_) => shaking.push(runner.index),
+                    None => {
+                        let outcome = outcome_of(&mut **driver, runner.socket);
+                        over.extend(outcome.map(|result| (runner.index, result)));
+                    }
                 }
             }
             for (index, result) in over {
                 match result {
+                    Ok(()) if shakes => race.connected.push(index),
                     Ok(()) => race.strategy.handle_connected(index, now),
                     Err(error) => {
-                        if let Some(socket) = race.take_socket(index) {
-                            let _ = driver.close(socket);
+                        if let Some(runner) = race.take_runner(index) {
+                            let _ = driver.close(runner.socket);
                         }
-                        race.strategy.handle_failed(index, Arc::new(error), now);
+                        race.strategy.handle_failed(index, Failure::of_connect(error), now);
                     }
                 }
             }
         }
+        for index in shaking {
+            self.trial_event(key, index);
+        }
         self.stream_attempt(key, now)
     }
 
-    /// The strategy's time has come.
+    /// The strategy's time has come, or that of a handshake.
     pub(super) fn stream_connect_timeout(&self, key: StreamKey<H>) -> Flow {
         let now = self.now();
+        self.trial_timeouts(key, now);
         {
             let mut objects = self.core().objects.borrow_mut();
             let reaching = stream(&mut objects, key).and_then(|s| s.outbound.as_deref_mut());
@@ -251,106 +221,5 @@ impl<H: Host> Engine<H> {
             race.strategy.handle_timeout(now);
         }
         self.stream_attempt(key, now)
-    }
-}
-
-impl<H: Host> Reaching<H> {
-    fn advance(&mut self, token: u64, driver: &mut dyn Driver, now: Instant) -> Progress {
-        let At::Connecting(race) = &mut self.step else { return Progress::Until(None) };
-        while let Some(step) = race.strategy.poll_step() {
-            match step {
-                Step::Start(index) => {
-                    let address = race.strategy.attempts()[index].address.clone();
-                    match start(driver, &address, &self.to.local, &self.to.options, token) {
-                        Ok((socket, state)) => {
-                            race.sockets.push((index, socket));
-                            if state == Connect::Connected {
-                                race.strategy.handle_connected(index, now);
-                            }
-                        }
-                        Err(error) => race.strategy.handle_failed(index, Arc::new(error), now),
-                    }
-                }
-                Step::Cancel(index) => {
-                    if let Some(socket) = race.take_socket(index) {
-                        let _ = driver.close(socket);
-                    }
-                }
-                Step::Done(index) => {
-                    let address = race.strategy.attempts()[index].address.clone();
-                    return match race.take_socket(index) {
-                        Some(socket) => Progress::Won(socket, address),
-                        None => Progress::Failed,
-                    };
-                }
-                Step::Failed => return Progress::Failed,
-            }
-        }
-        Progress::Until(race.strategy.poll_timeout().filter(|at| *at != Instant::FAR))
-    }
-}
-
-/// Opens a socket and begins to connect it. It reports under `token`.
-fn start(
-    driver: &mut dyn Driver,
-    peer: &Address,
-    local: &[Address],
-    options: &[SocketOption],
-    token: u64,
-) -> io::Result<(Descriptor, Connect)> {
-    let domain = domain_of(peer)?;
-    let local = local_for(peer, local)?;
-    let socket = driver.open(domain, Kind::Stream)?;
-    let started = (|| {
-        if matches!(peer, Address::Ip(_)) {
-            driver.set_option(socket, &SocketOption::NoDelay(true))?;
-        }
-        for option in options {
-            driver.set_option(socket, option)?;
-        }
-        if let Some(local) = local {
-            driver.bind(socket, local)?;
-        }
-        let state = driver.connect(socket, peer)?;
-        let interest = match state {
-            Connect::Connected => Interest::READ,
-            Connect::InProgress => Interest::BOTH,
-        };
-        driver.register(socket, token, interest)?;
-        Ok(state)
-    })();
-    if started.is_err() {
-        // The first error is the one to tell.
-        let _ = driver.close(socket);
-    }
-    started.map(|state| (socket, state))
-}
-
-/// The local address to bind before a connect to `peer`; `None`: the kernel chooses.
-pub(crate) fn local_for<'a>(
-    peer: &Address,
-    local: &'a [Address],
-) -> io::Result<Option<&'a Address>> {
-    let domain = domain_of(peer)?;
-    let suits = |local: &&Address| domain_of(local).is_ok_and(|of| of == domain);
-    match local.iter().find(suits) {
-        None if !local.is_empty() => {
-            let text = "no local address is of its family";
-            Err(io::Error::new(io::ErrorKind::AddrNotAvailable, text))
-        }
-        found => Ok(found),
-    }
-}
-
-/// How a connect ended; `None` while it runs.
-fn outcome_of(driver: &mut dyn Driver, socket: Descriptor) -> Option<io::Result<()>> {
-    match driver.take_error(socket) {
-        Ok(None) => match driver.peer_address(socket) {
-            Ok(_) => Some(Ok(())),
-            // A spurious event, or another attempt's.
-            Err(error) if error.kind() == io::ErrorKind::NotConnected => None,
-            Err(error) => Some(Err(error)),
-        },
-        Ok(Some(error)) | Err(error) => Some(Err(error)),
     }
 }

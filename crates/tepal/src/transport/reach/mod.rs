@@ -17,9 +17,12 @@ mod again;
 mod backoff;
 mod connect;
 mod problem;
+mod race;
 mod report;
 mod resolve;
+mod shaking;
 mod timeouts;
+mod trial;
 mod watch;
 
 use std::any::Any;
@@ -37,10 +40,11 @@ pub(super) use again::Again;
 pub use again::{Restart, Unsent};
 pub use backoff::Backoff;
 pub use connect::Addresses;
-pub(super) use connect::Race;
-pub(crate) use connect::local_for;
 pub use problem::{AttemptReport, Phase, Problem, ProblemCause, ProblemKind};
+pub(super) use race::Race;
+pub(crate) use race::local_for;
 pub(super) use resolve::Question;
+pub use shaking::Handshakes;
 pub use timeouts::Timeouts;
 pub(super) use watch::Watch;
 
@@ -56,6 +60,8 @@ pub struct Outbound<H: Host> {
     pub resolver: Option<ResolverKey<H>>,
     /// In which way several addresses are tried.
     pub addresses: Addresses,
+    /// What a failed handshake means for the addresses that are left.
+    pub handshakes: Handshakes,
     /// How long each phase may take.
     pub timeouts: Timeouts,
     /// The plan by which a failed or lost connection is made anew, without anybody asking.
@@ -92,6 +98,7 @@ impl<H: Host> Outbound<H> {
             local: Vec::new(),
             resolver: None,
             addresses: Addresses::default(),
+            handshakes: Handshakes::default(),
             timeouts: Timeouts::default(),
             backoff: None,
             options: Vec::new(),
@@ -116,8 +123,10 @@ pub(super) struct Reaching<H: Host> {
     pub(super) deadline: Instant,
     // Counted from 1 since the last success.
     pub(super) attempt: u32,
-    // Waits since the last success.
+    // Waits since the last success: see `Backoff::steady`.
     pub(super) retries: u32,
+    // Since when the connection stands, or stood last.
+    pub(super) stands: Instant,
     // Bytes have flowed in this generation.
     pub(super) was_established: bool,
     // What the last resolution gave.
@@ -139,6 +148,8 @@ pub(super) enum At<H: Host> {
     Nothing,
     Resolving(Question<H>),
     Connecting(Box<Race>),
+    // One address has connected and makes its handshakes; what is left waits for their outcome.
+    Chosen(Box<Race>),
 }
 
 impl<H: Host> Reaching<H> {
@@ -150,6 +161,7 @@ impl<H: Host> Reaching<H> {
             deadline: Instant::FAR,
             attempt: 0,
             retries: 0,
+            stands: Instant::FAR,
             was_established: false,
             addresses: Vec::new(),
             reports: Vec::new(),

@@ -97,11 +97,14 @@ pub enum ProblemCause {
 
 /// One address, and what came of it.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct AttemptReport {
     /// The address.
     pub address: Address,
     /// Why it did not serve; `None` if it connected, or if its turn never came.
     pub error: Option<Arc<io::Error>>,
+    /// The layer whose handshake failed, by its command name; `None` if it was the connect.
+    pub layer: Option<&'static str>,
     /// From its start to its end; `None` if its turn never came.
     pub elapsed: Option<Duration>,
 }
@@ -202,6 +205,14 @@ impl fmt::Display for Target<'_> {
 /// One line: what was tried, where, what each address said, how long it took, which attempt.
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // One address that was given as such needs no list.
+        let single = self.host.is_none() && self.attempts.len() == 1;
+        let failed = self.attempts.iter().filter(|attempt| attempt.error.is_some()).count();
+        let listed = match self.phase {
+            Phase::Connect => !self.attempts.is_empty() && !single,
+            Phase::Handshake => failed > 1,
+            _ => false,
+        };
         let target = self.target();
         match (self.phase, self.layer) {
             (Phase::Resolve, _) => write!(f, "cannot find {target}")?,
@@ -210,17 +221,15 @@ impl fmt::Display for Problem {
             _ => write!(f, "lost the connection to {target}")?,
         }
         if self.host.is_some()
+            && !listed
             && matches!(self.phase, Phase::Handshake | Phase::Established | Phase::Closing)
             && let Some(address) = &self.address
         {
             write!(f, " at {address}")?;
         }
-        // One address that was given as such needs no list.
-        let single = self.host.is_none() && self.attempts.len() == 1;
-        let listed = self.phase == Phase::Connect && !self.attempts.is_empty() && !single;
         match &self.cause {
             // The list says it, address by address.
-            Some(ProblemCause::Io(_)) if listed => {}
+            Some(_) if listed => {}
             Some(cause) => write!(f, ": {cause}")?,
             None if self.kind == ProblemKind::TimedOut && !listed => f.write_str(": no answer")?,
             None => {}

@@ -45,7 +45,10 @@ impl<H: Host> Stream<H> {
                 Some(_) => Phase::Resolve,
                 None => Phase::Connect,
             },
-            Inner::Connecting => Phase::Connect,
+            Inner::Connecting => match self.outbound.as_ref().map(|reaching| &reaching.step) {
+                Some(At::Connecting(race)) if race.is_shaking() => Phase::Handshake,
+                _ => Phase::Connect,
+            },
             Inner::Handshaking => Phase::Handshake,
             Inner::Established => Phase::Established,
             Inner::Waiting => Phase::Waiting,
@@ -58,16 +61,26 @@ impl<H: Host> Stream<H> {
         closed: &Closed,
         now: tepal_base::Instant,
     ) -> Option<Arc<Problem>> {
-        let reaching = self.outbound.as_ref()?;
-        if closed.is_clean() {
-            return None;
-        }
         let phase = match self.phase {
             Inner::Handshaking => Phase::Handshake,
             Inner::Established => Phase::Established,
             Inner::Connecting => Phase::Connect,
             _ => Phase::Resolve,
         };
+        self.problem_in(phase, closed, now)
+    }
+
+    /// The same, where the phase is known better.
+    pub(super) fn problem_in(
+        &self,
+        phase: Phase,
+        closed: &Closed,
+        now: tepal_base::Instant,
+    ) -> Option<Arc<Problem>> {
+        let reaching = self.outbound.as_ref()?;
+        if closed.is_clean() {
+            return None;
+        }
         let mut problem = reaching.problem(phase, now);
         problem.layer = closed.layer();
         problem.cause = match (&closed.error, &closed.layer_error) {
@@ -136,7 +149,9 @@ impl<H: Host> Engine<H> {
                 let unused = self.lookup_cancel(question.lookup);
                 drop(unused);
             }
-            At::Connecting(race) => race.close(&mut **self.core().driver.borrow_mut()),
+            At::Connecting(mut race) | At::Chosen(mut race) => {
+                race.take_runners().into_iter().for_each(|runner| self.close_runner(runner));
+            }
         }
     }
 }

@@ -81,13 +81,13 @@ impl<H: Host> Watch<H> {
 }
 
 impl<H: Host> Engine<H> {
-    /// A stream was established: counts it as a success, and begins to watch it.
+    /// A stream was established: begins to watch it.
     pub(in crate::transport) fn stream_begin_watch(&self, key: StreamKey<H>) {
         let mut objects = self.core().objects.borrow_mut();
         let Some(stream) = stream(&mut objects, key) else { return };
         if let Some(reaching) = &mut stream.outbound {
             reaching.was_established = true;
-            reaching.retries = 0;
+            reaching.stands = self.now();
             reaching.problem = None;
         }
         let timeouts = match (&stream.outbound, stream.timeouts.as_deref()) {
