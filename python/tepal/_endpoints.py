@@ -63,8 +63,11 @@ class Endpoints(Base):
     async def _connect_sock(
         self, exceptions: list[Any], addr_info: Any, local_addr_infos: Any = None
     ) -> socket.socket:
-        with Telling(addr_info[4]):
-            return await _Asyncio._connect_sock(self, exceptions, addr_info, local_addr_infos)
+        try:
+            with Telling(addr_info[4]):
+                return await _Asyncio._connect_sock(self, exceptions, addr_info, local_addr_infos)
+        finally:
+            del exceptions  # Or each of them would hold itself, through its traceback and this frame.
 
     async def _create_connection_transport(self, *args: Any, **keywords: Any) -> Any:
         tells_no_more()

@@ -62,6 +62,9 @@ class Loop(
         if asyncio.coroutines._is_debug_mode():  # type: ignore[attr-defined]
             self.set_debug(True)
 
+    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
+        """Of a handle that somebody made by himself, with this loop in it: nothing to account for."""
+
     def __repr__(self) -> str:
         return (
             f"<{type(self).__name__} running={self.is_running()} "

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import sys
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -30,12 +32,7 @@ class Signals(Base):
             ValueError: there is no such signal, or this is not the main thread.
             RuntimeError: the signal cannot be caught.
         """
-        if callable(callback):
-            check_callback(callback, "add_signal_handler")
-        else:
-            raise TypeError(
-                f"a callable object was expected by add_signal_handler(), got {callback!r}"
-            )
+        check_callback(callback, "add_signal_handler")
         self._check_signal(sig)
         self._check_closed()
         known = sig in self._signal_numbers
@@ -78,6 +75,15 @@ class Signals(Base):
         return True
 
     def _close_signals(self) -> None:
+        if self._signal_numbers and sys.is_finalizing():
+            warnings.warn(
+                f"Closing the loop {self!r} on interpreter shutdown stage, "
+                "skipping signal handlers removal",
+                ResourceWarning,
+                source=self,
+                stacklevel=3,
+            )
+            self._signal_numbers.clear()
         for sig in list(self._signal_numbers):
             try:
                 self.remove_signal_handler(sig)
