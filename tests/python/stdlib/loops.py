@@ -96,7 +96,9 @@ def replace(factory: Factory) -> LoopClass:
         return loop
 
     def close_loop(loop: asyncio.AbstractEventLoop) -> None:
-        # The original looks at `_default_executor` to see whether this is needed.
+        # The original looks at `_default_executor` to see whether this is needed. Some tests have
+        # replaced a method, which this needs.
+        vars(loop).pop("call_soon", None)
         if not loop.is_closed() and not loop.is_running():
             loop.run_until_complete(loop.shutdown_default_executor())
         executor = getattr(loop, "_default_executor", None)
@@ -113,6 +115,17 @@ def replace(factory: Factory) -> LoopClass:
         from test.test_asyncio import test_tasks
 
         test_tasks.GatherTestsBase._run_loop = run_loop
+    with contextlib.suppress(ImportError):
+        from test.test_asyncio import test_base_events
+
+        def set_up(self: Any) -> None:
+            # The original makes a bare BaseEventLoop over a mock of a selector; most of the tests
+            # ask for nothing that only this has.
+            utils.TestCase.setUp(self)
+            self.loop = stand_in()
+            self.set_event_loop(self.loop)
+
+        test_base_events.BaseEventLoopTests.setUp = set_up
     utils.TestCase.new_test_loop = new_test_loop
     utils.TestCase.close_loop = staticmethod(close_loop)
     return stand_in
