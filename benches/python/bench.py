@@ -9,6 +9,7 @@ docs/design/benchmarks.md.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import platform
 import statistics
@@ -46,6 +47,13 @@ ROWS = [
     Row("tls-64k", "TLS echo (SSLContext), 16 x 64 KiB", "us", "tls", 16, 65536),
     Row("tls-native", "TLS echo (tepal.TLS), 64 x 1 KiB", "us", "tls-native", only="tepal"),
     Row("udp", "UDP echo, 64 x 512 B", "us", "udp", 64, 512),
+    Row("aiohttp", "aiohttp, hello, 32 connections", "us", "http", 32),
+    Row("uvicorn-h11", "uvicorn with h11, hello, 32 connections", "us", "http", 32),
+    Row("uvicorn-httptools", "uvicorn with httptools, hello, 32 connections", "us", "http", 32),
+    Row("websockets", "websockets, echo, 32 x 1 KiB", "us", "websockets", 32),
+    Row("redis", "redis-py, pipeline, one command", "us", "redis"),
+    Row("proxy", "relay of asyncio protocols, 64 x 1 KiB", "us", "proxy"),
+    Row("join", "the same, by `transport.join` on tepal", "us", "proxy"),
     Row("call_soon", "call_soon, chained", "ns", "micro"),
     Row("call_later", "call_later and cancel", "ns", "micro"),
     Row("wait_for", "wait_for", "us", "micro"),
@@ -72,6 +80,44 @@ class Bench:
         cores = sorted(os.sched_getaffinity(0))
         self.python, self.program, self.directory, self.seconds = python, program, directory, seconds
         self.server_core, self.load_core = cores[0], cores[min(1, len(cores) - 1)]
+        self.beside: dict[str, subprocess.Popen[str]] = {}
+        self.echo_address = ""
+
+    def close(self) -> None:
+        """Ends what samples have started beside themselves."""
+        for process in self.beside.values():
+            process.kill()
+            process.wait()
+
+    def start(self, name: str, words: list[str]) -> subprocess.Popen[str]:
+        """A program on the load's core, once for all samples."""
+        if name not in self.beside:
+            try:
+                self.beside[name] = subprocess.Popen(
+                    words, stdout=subprocess.PIPE, text=True, preexec_fn=pinned(self.load_core)
+                )
+            except FileNotFoundError:
+                raise Absent(f"{words[0]} is not installed") from None
+        return self.beside[name]
+
+    def echo(self) -> str:
+        """The address of a server that relays lead to."""
+        if not self.echo_address:
+            process = self.start("echo", [self.program, "serve", "bare-epoll"])
+            assert process.stdout is not None
+            self.echo_address = process.stdout.readline().split()[1]
+        return self.echo_address
+
+    def redis(self) -> str:
+        """The path where a Redis server listens."""
+        path = f"{self.directory}/redis"
+        words = ["redis-server", "--port", "0", "--unixsocket", path, "--save", "", "--dir", self.directory]
+        process = self.start("redis", words)
+        assert process.stdout is not None
+        while not os.path.exists(path):
+            if not process.stdout.readline():
+                raise Absent("redis-server has ended")
+        return path
 
     def sample(self, row: Row, loop: str) -> float:
         """Nanoseconds of CPU for one operation, or bytes."""
@@ -83,7 +129,18 @@ class Bench:
             if done.returncode:
                 raise Absent(done.stderr.strip().splitlines()[-1:])
             return float(done.stdout)
-        words = [self.python, str(HERE / "serve.py"), loop, row.kind, self.directory]
+        if row.kind == "redis":
+            words = [self.python, str(HERE / "applications.py"), loop, row.name, self.redis()]
+            done = subprocess.run(words, capture_output=True, text=True, preexec_fn=pinned(self.server_core), timeout=120)
+            if done.returncode:
+                raise Absent(done.stderr.strip().splitlines()[-1:])
+            return float(done.stdout)
+        if row.kind in ("http", "websockets", "proxy"):
+            words = [self.python, str(HERE / "applications.py"), loop, row.name]
+            if row.kind == "proxy":
+                words += self.echo().rsplit(":", 1)
+        else:
+            words = [self.python, str(HERE / "serve.py"), loop, row.kind, self.directory]
         server = subprocess.Popen(
             words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=pinned(self.server_core)
         )
@@ -98,6 +155,9 @@ class Bench:
             if row.name.startswith("memory"):
                 command += ["--memory"]
             command += ["--seconds", str(self.seconds), "--warmup", str(self.seconds / 3)]
+            if row.kind in ("http", "websockets"):
+                command = [self.python, str(HERE / "exchange.py"), line[1], line[2], row.kind]
+                command += [str(row.connections), str(self.seconds)]
             done = subprocess.run(command, capture_output=True, text=True, preexec_fn=pinned(self.load_core), timeout=60)
             if done.returncode:
                 raise Absent(done.stderr.strip())
@@ -149,9 +209,11 @@ def main() -> None:
     base = "uvloop" if "uvloop" in names else names[0]
     head = ["workload", *names, *(f"{n} / {base}" for n in names if n != base)]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    with tempfile.TemporaryDirectory() as directory:
+    with contextlib.ExitStack() as stack:
+        directory = stack.enter_context(tempfile.TemporaryDirectory())
         certificate(directory)
         bench = Bench(options.python, program, directory, options.seconds)
+        stack.callback(bench.close)
         for row in rows:
             samples: dict[str, list[float]] = {name: [] for name in names}
             gone: dict[str, str] = {}
