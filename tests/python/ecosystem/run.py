@@ -9,20 +9,32 @@ Each library comes from its source package on PyPI, into an environment of its o
 from __future__ import annotations
 
 import argparse
+import atexit
+import contextlib
+import functools
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import tarfile
 import tempfile
+import textwrap
 import time
 import tomllib
 import xml.etree.ElementTree as xml
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 HERE = Path(__file__).resolve().parent
+
+
+class Outcome(NamedTuple):
+    """passed, skipped or failed, and what pytest tells of a failure."""
+
+    state: str
+    text: str = ""
 
 
 class Absent(Exception):
@@ -56,7 +68,7 @@ def prepare(name: str, suite: dict[str, Any], python: str, place: Path) -> tuple
             archive.extractall(root, filter="data")
         unpacked = next(path for path in root.iterdir() if path.is_dir() and path.name != "venv")
         unpacked.rename(source)
-        needs = ["pytest", *suite.get("needs", [])]
+        needs = ["pytest", "pytest-timeout", *suite.get("needs", [])]
         done = call([*pip, "install", f"{name}=={version}", *needs], 600)
         if done.returncode:
             raise Absent(f"what the tests of {name} need ({done.stderr.strip().splitlines()[-1:]})")
@@ -64,12 +76,29 @@ def prepare(name: str, suite: dict[str, Any], python: str, place: Path) -> tuple
     return str(inside), source
 
 
-def results(python: str, source: Path, suite: dict[str, Any], on_tepal: bool, limit: float) -> dict[str, str]:
+@functools.cache
+def with_names() -> tuple[str, ...]:
+    """What a command line begins with so that `localhost` has both its addresses, as suites expect
+    it; nothing where it has them anyway, or where that cannot be arranged."""
+    with contextlib.suppress(OSError):
+        if len({it[0] for it in socket.getaddrinfo("localhost", 1, type=socket.SOCK_STREAM)}) == 2:
+            return ()
+    hosts = Path(tempfile.mkdtemp()) / "hosts"
+    atexit.register(shutil.rmtree, hosts.parent)
+    hosts.write_text("127.0.0.1 localhost\n::1 localhost ip6-localhost\n")
+    begin = ("unshare", "--mount", "sh", "-c", f'mount --bind {hosts} /etc/hosts && exec "$@"', "sh")
+    with contextlib.suppress(OSError, subprocess.CalledProcessError):
+        call([*begin, "true"], 20, check=True)
+        return begin
+    return ()
+
+
+def results(python: str, source: Path, suite: dict[str, Any], on_tepal: bool, limit: float) -> dict[str, Outcome]:
     """The outcome of each test."""
     with tempfile.TemporaryDirectory() as directory:
         report = Path(directory, "report.xml")
-        words = [python, "-m", "pytest", "-q", f"--junitxml={report}"]
-        words += ["-p", "no:cacheprovider", *suite.get("arguments", [])]
+        words = [*with_names(), python, "-m", "pytest", "-q", f"--junitxml={report}"]
+        words += ["-p", "no:cacheprovider", "--timeout=60", *suite.get("arguments", [])]
         words += [f"--deselect={it}" for it in suite.get("deselect", [])]
         environment = dict(os.environ)
         path = [str(HERE), str(HERE.parents[2] / "python")] if on_tepal else []
@@ -85,7 +114,9 @@ def results(python: str, source: Path, suite: dict[str, Any], on_tepal: bool, li
         for case in xml.parse(report).iter("testcase"):
             bad = case.find("failure") if case.find("failure") is not None else case.find("error")
             state = "passed" if case.find("skipped") is None else "skipped"
-            found[f"{case.get('classname')}::{case.get('name')}"] = "failed" if bad is not None else state
+            found[f"{case.get('classname')}::{case.get('name')}"] = (
+                Outcome(state) if bad is None else Outcome("failed", bad.text or bad.get("message") or "")
+            )
         return found
 
 
@@ -96,6 +127,7 @@ def main() -> int:
     parser.add_argument("--python", default=sys.executable)
     parser.add_argument("--place", default=os.path.join(os.environ.get("CARGO_TARGET_DIR", "target"), "ecosystem"))
     parser.add_argument("--limit", type=float, default=900, help="seconds for one suite on one loop")
+    parser.add_argument("--lines", type=int, default=8, help="how many are shown of a failure")
     options = parser.parse_args()
     status = passed = failed = 0
     for name in options.libraries or suites:
@@ -118,8 +150,12 @@ def main() -> int:
                 with open(os.environ["TEPAL_ABSENT_FILE"], "a") as absent:
                     print(f"the tests of {name}: {str(why).splitlines()[0]}", file=absent)
             continue
-        worse = sorted(test for test, state in ours.items() if state == "failed" and stock.get(test) != "failed")
-        count = lambda found, state: sum(it == state for it in found.values())  # noqa: E731
+        worse = sorted(
+            test
+            for test, outcome in ours.items()
+            if outcome.state == "failed" and stock.get(test, Outcome("absent")).state != "failed"
+        )
+        count = lambda found, state: sum(it.state == state for it in found.values())  # noqa: E731
         print(
             f"{name} {suites[name]['version']}: asyncio {count(stock, 'passed')} passed, {count(stock, 'failed')} failed; "
             f"tepal {count(ours, 'passed')} passed, {count(ours, 'failed')} failed, {len(worse)} of them on tepal only "
@@ -127,6 +163,7 @@ def main() -> int:
         )
         for test in worse:
             print(f"  {test}")
+            print(textwrap.indent("\n".join(ours[test].text.strip().splitlines()[-options.lines :]), "    "))
         passed += count(ours, "passed")
         failed += len(worse)
         status |= bool(worse)
