@@ -4,7 +4,9 @@
 //! `signal.set_wakeup_fd`; the Python handler runs later, in the main thread, between bytecodes or in
 //! `PyErr_CheckSignals`. Every run in the main thread lends its own pipe for that byte, which only
 //! wakes the loop: without it a signal that comes just before the wait would sleep through it. The
-//! loop then lets the interpreter run its handlers. `add_signal_handler` installs one of ours by
+//! loop then lets the interpreter run its handlers. A program that set a descriptor of its own before
+//! the run (Twisted's reactor does) gets the bytes handed on, and one that sets it within the run
+//! keeps it. `add_signal_handler` installs one of ours by
 //! `signal.signal`, and that one sets a flag; flags cannot be lost as bytes in a full pipe can.
 
 use std::io;
@@ -29,36 +31,54 @@ use crate::imports::imports;
 pub(crate) struct WakePipe {
     read: Descriptor,
     write_fd: RawFd,
+    // Whose place it takes in this run: the bytes are handed on.
+    earlier: Option<RawFd>,
 }
 
 /// Restores the wake-up descriptor that was set before a run.
 pub(super) struct Woken<'py> {
     py: Python<'py>,
-    old: Option<Py<PyAny>>,
+    replaced: Option<Replaced>,
+}
+
+#[derive(Clone, Copy)]
+struct Replaced {
+    old: RawFd,
+    ours: RawFd,
 }
 
 impl Loop {
     /// Lets signals wake the loop, if this is the main thread, until the result is dropped.
     pub(super) fn hear_signals<'py>(&self, py: Python<'py>, state: &State) -> PyResult<Woken<'py>> {
-        let Some(pipe) = state.wake_pipe().map_err(|error| os_error(&error))? else {
-            return Ok(Woken { py, old: None });
+        let nothing = Woken { py, replaced: None };
+        let Some(mut pipe) = state.wake_pipe().map_err(|error| os_error(&error))? else {
+            return Ok(nothing);
         };
-        match imports(py).set_wakeup_fd.call1(py, (pipe.write_fd,)) {
-            Ok(old) => Ok(Woken { py, old: Some(old) }),
+        let old = match imports(py).set_wakeup_fd.call1(py, (pipe.write_fd,)) {
+            Ok(old) => old.extract::<RawFd>(py)?,
             // Not the main thread: signals are no matter of this loop.
-            Err(error) if error.is_instance_of::<PyValueError>(py) => Ok(Woken { py, old: None }),
-            Err(error) => Err(error),
-        }
+            Err(error) if error.is_instance_of::<PyValueError>(py) => return Ok(nothing),
+            Err(error) => return Err(error),
+        };
+        pipe.earlier = Some(old).filter(|fd| *fd >= 0 && *fd != pipe.write_fd);
+        state.host().wake_pipe.set(Some(pipe));
+        Ok(Woken { py, replaced: Some(Replaced { old, ours: pipe.write_fd }) })
     }
 }
 
 impl Drop for Woken<'_> {
     fn drop(&mut self) {
-        let Some(old) = &self.old else { return };
-        // The descriptor that was set before may be closed by now; then none is right.
-        let restored = imports(self.py).set_wakeup_fd.call1(self.py, (old,));
-        if restored.is_err() {
-            let _ = imports(self.py).set_wakeup_fd.call1(self.py, (-1,));
+        let Some(Replaced { old, ours }) = self.replaced else { return };
+        let set = |fd: RawFd| {
+            let was = imports(self.py).set_wakeup_fd.call1(self.py, (fd,))?;
+            was.extract::<RawFd>(self.py)
+        };
+        match set(old) {
+            Ok(was) if was == ours => {}
+            // Set within the run: whoever did wants it.
+            Ok(was) => drop(set(was)),
+            // The descriptor that was set before may be closed by now; then none is right.
+            Err(_) => drop(set(-1)),
         }
     }
 }
@@ -81,7 +101,7 @@ impl State {
         let Some((read, read_fd, write_fd)) = made else { return Ok(None) };
         let key = self.engine.watch(read_fd, Callback::WakePipe)?;
         self.engine.watch_set(key, Interest::READ)?;
-        let pipe = WakePipe { read, write_fd };
+        let pipe = WakePipe { read, write_fd, earlier: None };
         self.host().wake_pipe.set(Some(pipe));
         Ok(Some(pipe))
     }
@@ -95,12 +115,23 @@ impl PyHost {
             loop {
                 let received = driver.receive(pipe.read, buffer);
                 buffer = received.buffer;
-                if !matches!(received.result, Ok(1..)) || !received.more {
+                let Ok(count @ 1..) = received.result else { return };
+                if let (Some(fd), Some(signals)) = (pipe.earlier, buffer.get(..count)) {
+                    hand_on(fd, signals);
+                }
+                if !received.more {
                     return;
                 }
             }
         });
     }
+}
+
+// As the interpreter would have written them: what does not fit is lost, and so is what a descriptor
+// closed meanwhile would have got.
+fn hand_on(fd: RawFd, signals: &[u8]) {
+    // SAFETY: the pointer and the length are those of a slice that is borrowed for the call.
+    let _ = unsafe { libc::write(fd, signals.as_ptr().cast(), signals.len()) };
 }
 
 /// Signal numbers that one word holds; Linux has 64, from 1 on.
