@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -18,9 +20,10 @@ import loops
 Loop = asyncio.AbstractEventLoop
 
 
-def spent() -> int:
+def spent(children: bool) -> int:
     own = os.times()
-    return time.process_time_ns() + int((own.children_user + own.children_system) * 1e9)
+    others = own.children_user + own.children_system if children else 0.0
+    return time.process_time_ns() + int(others * 1e9)
 
 
 def call_soon(loop: Loop) -> int:
@@ -55,6 +58,23 @@ def call_later(loop: Loop) -> int:
     return many
 
 
+def call_later_at_once(loop: Loop) -> int:
+    """Without a turn between the calls: how a loop keeps timers that are gone."""
+    many = 200_000
+
+    def nothing() -> None:
+        pass
+
+    def main() -> None:
+        for index in range(many):
+            loop.call_later(60 + index % 7, nothing).cancel()
+        loop.stop()
+
+    loop.call_soon(main)
+    loop.run_forever()
+    return many
+
+
 def wait_for(loop: Loop) -> int:
     many = 40_000
 
@@ -67,6 +87,177 @@ def wait_for(loop: Loop) -> int:
 
     loop.run_until_complete(main())
     return many
+
+
+def sleep_zero(loop: Loop) -> int:
+    many = 200_000
+
+    async def main() -> None:
+        for _ in range(many):
+            await asyncio.sleep(0)
+
+    loop.run_until_complete(main())
+    return many
+
+
+def create_task(loop: Loop) -> int:
+    many = 60_000
+
+    async def nothing() -> None:
+        pass
+
+    async def main() -> None:
+        for _ in range(many):
+            await loop.create_task(nothing())
+
+    loop.run_until_complete(main())
+    return many
+
+
+def gather(loop: Loop) -> int:
+    many = 60_000
+
+    async def nothing() -> None:
+        await asyncio.sleep(0)
+
+    async def main() -> None:
+        for _ in range(many // 1000):
+            await asyncio.gather(*[nothing() for _ in range(1000)])
+
+    loop.run_until_complete(main())
+    return many
+
+
+def future(loop: Loop) -> int:
+    many = 100_000
+
+    async def main() -> None:
+        for _ in range(many):
+            waiting = loop.create_future()
+            loop.call_soon(waiting.set_result, None)
+            await waiting
+
+    loop.run_until_complete(main())
+    return many
+
+
+def queue(loop: Loop) -> int:
+    many = 40_000
+
+    async def answer(asked: asyncio.Queue[int], answers: asyncio.Queue[int]) -> None:
+        while True:
+            await answers.put(await asked.get())
+
+    async def main() -> None:
+        asked: asyncio.Queue[int] = asyncio.Queue()
+        answers: asyncio.Queue[int] = asyncio.Queue()
+        task = loop.create_task(answer(asked, answers))
+        for index in range(many):
+            await asked.put(index)
+            await answers.get()
+        task.cancel()
+
+    loop.run_until_complete(main())
+    return many
+
+
+def event(loop: Loop) -> int:
+    many = 60_000
+
+    async def main() -> None:
+        raised = asyncio.Event()
+        for _ in range(many):
+            loop.call_soon(raised.set)
+            await raised.wait()
+            raised.clear()
+
+    loop.run_until_complete(main())
+    return many
+
+
+def executor(loop: Loop) -> int:
+    many = 4_000
+
+    def nothing() -> None:
+        pass
+
+    async def main() -> None:
+        for _ in range(many):
+            await loop.run_in_executor(None, nothing)
+
+    loop.run_until_complete(main())
+    return many
+
+
+def sock(loop: Loop) -> int:
+    many = 20_000
+
+    async def answer(end: socket.socket) -> None:
+        while data := await loop.sock_recv(end, 4096):
+            await loop.sock_sendall(end, data)
+
+    async def main() -> None:
+        ours, other = socket.socketpair()
+        ours.setblocking(False)
+        other.setblocking(False)
+        task = loop.create_task(answer(other))
+        for _ in range(many):
+            await loop.sock_sendall(ours, b"x" * 1024)
+            await loop.sock_recv(ours, 4096)
+        ours.close()
+        await task
+
+    loop.run_until_complete(main())
+    return many
+
+
+def unix(loop: Loop) -> int:
+    many = 20_000
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(4096):
+            writer.write(data)
+        writer.close()
+
+    async def main() -> None:
+        with tempfile.TemporaryDirectory() as directory:
+            server = await asyncio.start_unix_server(answer, directory + "/s")
+            reader, writer = await asyncio.open_unix_connection(directory + "/s")
+            for _ in range(many):
+                writer.write(b"x" * 1024)
+                await reader.readexactly(1024)
+            writer.close()
+            server.close()
+
+    loop.run_until_complete(main())
+    return many
+
+
+def churn(loop: Loop) -> int:
+    many = 3_000
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.close()
+
+    async def main() -> None:
+        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        for _ in range(many):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.close()
+            await reader.read()
+        server.close()
+
+    loop.run_until_complete(main())
+    return many
+
+
+def idle(loop: Loop) -> int:
+    """What a second of sleep costs."""
+    loop.call_later(1, loop.stop)
+    loop.run_forever()
+    return 1
 
 
 def call_soon_threadsafe(loop: Loop) -> int:
@@ -117,30 +308,31 @@ def import_time(loop: Loop) -> int:
 
 
 ROWS: dict[str, Callable[[Loop], int]] = {
-    "call_soon": call_soon,
-    "call_later": call_later,
-    "wait_for": wait_for,
-    "call_soon_threadsafe": call_soon_threadsafe,
-    "getaddrinfo": getaddrinfo,
-    "subprocess": subprocess,
+    row.__name__: row
+    for row in [
+        call_soon, call_later, call_later_at_once, wait_for, call_soon_threadsafe, getaddrinfo, subprocess,
+        sleep_zero, create_task, gather, future, queue, event, executor, sock, unix, churn, idle,
+    ]
 }
 
 
 def main() -> None:
     name, row = sys.argv[1:]
+    children = not row.endswith("_parent")
+    row = row.removesuffix("_parent")
     if row == "import":
         # Beyond asyncio's, which every program on such a loop imports too.
         import asyncio as _  # noqa: F401
 
-        before = spent()
+        before = spent(children)
         loops.factory(name)
-        print((spent() - before) / 1)
+        print((spent(children) - before) / 1)
         return
     loop: Any = loops.factory(name)()
     asyncio.set_event_loop(loop)
-    before = spent()
+    before = spent(children)
     many = ROWS[row](loop)
-    after = spent()
+    after = spent(children)
     print((after - before) / many)
     sys.stdout.flush()
     os._exit(0)
