@@ -285,10 +285,7 @@ impl<H: Host> Engine<H> {
 
     /// Runs a job once the clock has reached `deadline`, never before.
     pub fn call_at(&self, deadline: Instant, job: H::Job) -> TimerKey<H> {
-        let mut timers = self.0.timers.borrow_mut();
-        let key = timers.insert(TimerWork::Once(job));
-        timers.arm(key, deadline);
-        TimerKey(key)
+        TimerKey(self.0.timers.borrow_mut().insert_armed(TimerWork::Once(job), deadline))
     }
 
     /// Runs a job after a delay.

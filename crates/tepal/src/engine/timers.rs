@@ -6,6 +6,11 @@
 //! ([`SLACK`]), because the heap is swept once they do; so cancelling is O(1) amortised, and a
 //! store from which everything was cancelled is empty.
 //!
+//! An armed timer first waits in a list of its own, and goes into the heap when the loop asks for the
+//! next deadline, which it does once a turn. Most timers are limits that are never reached, and many
+//! are cancelled in the turn that armed them: those never see the heap, and the last one to be armed
+//! leaves not even a stale entry.
+//!
 //! A timer that is re-armed for later (an idle time-out, pushed back at every message) keeps its
 //! old heap entry, which is moved to the true deadline when it surfaces. That makes re-arming two
 //! stores, at the price of one extra push per *elapsed* interval.
@@ -19,7 +24,10 @@ use tepal_base::{Instant, Key, Slab};
 pub(crate) struct Timers<T> {
     entries: Slab<Entry<T>>,
     heap: BinaryHeap<Reverse<HeapEntry<T>>>,
-    // Heap entries whose timer is gone, disarmed, or armed anew for earlier.
+    // What was armed since the loop last looked, in the order of arming: a part of the heap that is
+    // not sorted yet.
+    fresh: Vec<HeapEntry<T>>,
+    // Entries of both whose timer is gone, disarmed, or armed anew for earlier.
     stale: usize,
     next_seq: u64,
 }
@@ -67,7 +75,13 @@ const SLACK: usize = 64;
 
 impl<T> Timers<T> {
     pub(crate) const fn new() -> Timers<T> {
-        Timers { entries: Slab::new(), heap: BinaryHeap::new(), stale: 0, next_seq: 1 }
+        Timers {
+            entries: Slab::new(),
+            heap: BinaryHeap::new(),
+            fresh: Vec::new(),
+            stale: 0,
+            next_seq: 1,
+        }
     }
 
     /// A stopped timer.
@@ -81,12 +95,23 @@ impl<T> Timers<T> {
         })
     }
 
+    /// A timer that is armed for `deadline`.
+    #[inline]
+    pub(crate) fn insert_armed(&mut self, work: T, deadline: Instant) -> TimerKey<T> {
+        let seq = self.next_seq;
+        self.next_seq += 1;
+        let work = Some(work);
+        let entry = Entry { work, deadline, seq, queued: seq, state: State::Armed };
+        let key = self.entries.insert(entry);
+        self.fresh.push(HeapEntry { deadline, seq, key });
+        key
+    }
+
     /// Removes a timer, armed or not. The caller drops the work, which is user code.
     pub(crate) fn remove(&mut self, key: TimerKey<T>) -> Option<Entry<T>> {
         let entry = self.entries.remove(key)?;
         if entry.queued != NONE {
-            self.stale += 1;
-            self.sweep();
+            self.forget(entry.queued);
         }
         Some(entry)
     }
@@ -102,12 +127,11 @@ impl<T> Timers<T> {
         if postponed {
             return true;
         }
-        let was_queued = std::mem::replace(&mut entry.queued, seq) != NONE;
-        self.heap.push(Reverse(HeapEntry { deadline, seq, key }));
-        if was_queued {
-            self.stale += 1;
-            self.sweep();
+        let before = std::mem::replace(&mut entry.queued, seq);
+        if before != NONE {
+            self.forget(before);
         }
+        self.fresh.push(HeapEntry { deadline, seq, key });
         true
     }
 
@@ -116,9 +140,9 @@ impl<T> Timers<T> {
         let Some(entry) = self.entries.get_mut(key) else { return false };
         let active = entry.state != State::Stopped;
         entry.state = State::Stopped;
-        if std::mem::take(&mut entry.queued) != NONE {
-            self.stale += 1;
-            self.sweep();
+        let queued = std::mem::replace(&mut entry.queued, NONE);
+        if queued != NONE {
+            self.forget(queued);
         }
         active
     }
@@ -176,6 +200,7 @@ impl<T> Timers<T> {
     /// Removes every timer. The caller drops them.
     pub(crate) fn take_all(&mut self) -> Vec<Entry<T>> {
         self.heap.clear();
+        self.fresh.clear();
         self.stale = 0;
         self.entries.drain()
     }
@@ -191,7 +216,11 @@ impl<T> Timers<T> {
     }
 
     // Makes the heap's top a live entry with its true deadline. `None`: no timer is armed.
+    #[inline]
     fn surface(&mut self) -> Option<()> {
+        if !self.fresh.is_empty() {
+            self.sort_fresh();
+        }
         loop {
             let Reverse(top) = self.heap.peek()?;
             let (key, seq) = (top.key, top.seq);
@@ -217,16 +246,44 @@ impl<T> Timers<T> {
         }
     }
 
-    fn sweep(&mut self) {
-        if self.stale <= (self.heap.len() - self.stale) + SLACK {
+    // Puts what was armed into the heap, without what is stale already.
+    fn sort_fresh(&mut self) {
+        for entry in self.fresh.drain(..) {
+            if self.entries.get(entry.key).is_some_and(|timer| timer.queued == entry.seq) {
+                self.heap.push(Reverse(entry));
+            } else {
+                self.stale -= 1;
+            }
+        }
+        // A turn that has armed very many is rare.
+        self.fresh.shrink_to(4 * SLACK);
+    }
+
+    // The entry of this number stands for nothing any more.
+    #[inline]
+    fn forget(&mut self, seq: u64) {
+        if self.fresh.last().is_some_and(|last| last.seq == seq) {
+            self.fresh.pop();
             return;
         }
+        self.stale += 1;
+        if self.stale > self.heap.len() + self.fresh.len() - self.stale + SLACK {
+            self.sweep();
+        }
+    }
+
+    fn sweep(&mut self) {
         let entries = &self.entries;
+        self.fresh
+            .retain(|fresh| entries.get(fresh.key).is_some_and(|entry| entry.queued == fresh.seq));
         self.heap.retain(|Reverse(top)| {
             entries.get(top.key).is_some_and(|entry| entry.queued == top.seq)
         });
         if self.heap.capacity() > 4 * SLACK {
             self.heap.shrink_to(2 * self.heap.len());
+        }
+        if self.fresh.capacity() > 4 * SLACK {
+            self.fresh.shrink_to(2 * self.fresh.len());
         }
         self.stale = 0;
     }
@@ -296,10 +353,30 @@ mod tests {
             .collect();
         for key in keys {
             assert!(timers.remove(key).is_some());
-            assert!(timers.stale <= timers.heap.len() - timers.stale + SLACK);
+            let kept = timers.heap.len() + timers.fresh.len();
+            assert!(timers.stale <= kept - timers.stale + SLACK);
         }
         assert_eq!((timers.len(), timers.next_deadline()), (0, None));
         assert!(timers.heap.is_empty() && timers.heap.capacity() <= 4 * SLACK);
+        assert!(timers.fresh.is_empty() && timers.fresh.capacity() <= 4 * SLACK);
+    }
+
+    #[test]
+    fn a_timer_that_is_cancelled_in_the_turn_that_armed_it_leaves_nothing() {
+        let mut timers = Timers::new();
+        let kept = timers.insert_armed(0, at(7));
+        for n in 1..1000 {
+            let key = timers.insert_armed(n, at(n));
+            assert!(timers.remove(key).is_some());
+        }
+        assert_eq!((timers.fresh.len(), timers.stale), (1, 0));
+        let (a, b) = (timers.insert_armed(1, at(3)), timers.insert_armed(2, at(4)));
+        assert!(timers.disarm(a) && timers.remove(b).is_some());
+        assert_eq!(timers.stale, 1);
+        assert_eq!(timers.next_deadline(), Some(at(7)));
+        assert_eq!((timers.heap.len(), timers.fresh.len(), timers.stale), (1, 0, 0));
+        assert!(timers.arm(kept, at(5)) && timers.arm(a, at(5)));
+        assert_eq!(fire(&mut timers, 5), [0, 1]);
     }
 
     #[test]
@@ -310,7 +387,7 @@ mod tests {
             // Later, earlier, later: both paths.
             timers.arm(key, at(if n % 3 == 1 { 1_000_000 - n / 2 } else { 1_000_000 + n }));
         }
-        assert!(timers.heap.len() <= 2 * SLACK + 2);
+        assert!(timers.heap.len() + timers.fresh.len() <= 2 * SLACK + 2);
         assert_eq!(fire(&mut timers, u64::MAX), [0]);
         assert_eq!(timers.next_deadline(), None);
     }
