@@ -15,6 +15,7 @@ from ._resolver import Resolver, SystemResolver
 from ._signals import Signals
 from ._sockets import Sockets
 from ._stacks import Stacks
+from ._tepal import add_fast_methods
 
 if TYPE_CHECKING:
 
@@ -77,3 +78,6 @@ class Loop(
         _warn(f"unclosed event loop {self!r}", ResourceWarning, source=self)
         if not self.is_running():
             self.close()
+
+
+add_fast_methods(Loop)

@@ -14,7 +14,7 @@ use pyo3::prelude::*;
 
 static EXITING: AtomicBool = AtomicBool::new(false);
 static EXIT_THREAD: OnceLock<ThreadId> = OnceLock::new();
-// Threads that run a loop and are not in a wait.
+// Threads that run a loop and are not in a wait, or are about to take the GIL again.
 static ACTIVE: AtomicUsize = AtomicUsize::new(0);
 
 /// How long the exit handler waits for callbacks that are under way elsewhere.
@@ -45,6 +45,18 @@ pub(crate) fn wait(wait: impl FnOnce()) {
         std::thread::park();
     }
     ACTIVE.fetch_add(1, Ordering::SeqCst);
+}
+
+/// Runs `f` with the GIL let go, as of a thread that the end of the interpreter waits for; near that
+/// end, with it held.
+pub(crate) fn detached(py: Python<'_>, f: impl FnOnce() + Send) {
+    if EXITING.load(Ordering::SeqCst) {
+        return f();
+    }
+    // Between the look and this nothing can have changed: the exit handler needs the GIL.
+    let active = Active::new();
+    py.detach(f);
+    drop(active);
 }
 
 /// Whether the loop of this thread has to stop. That of the thread which ends the interpreter has not:

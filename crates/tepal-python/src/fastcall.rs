@@ -8,7 +8,7 @@ use std::ptr;
 
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::types::PyType;
+use pyo3::types::{PyString, PyType};
 use pyo3::{Borrowed, ffi};
 
 /// The arguments of one call.
@@ -25,6 +25,7 @@ impl<'a, 'py> Arguments<'a, 'py> {
     /// # Safety
     ///
     /// They are what CPython passed to a `METH_FASTCALL | METH_KEYWORDS` function, for its duration.
+    #[inline]
     pub(crate) unsafe fn new(
         py: Python<'py>,
         args: *const *mut ffi::PyObject,
@@ -44,14 +45,36 @@ impl<'a, 'py> Arguments<'a, 'py> {
         Arguments { py, positional, keywords, names }
     }
 
+    #[inline]
     pub(crate) fn positional(&self) -> &'a [*mut ffi::PyObject] {
         self.positional
     }
 
     /// The `index`-th positional argument.
+    #[inline]
     pub(crate) fn get(&self, index: usize) -> Option<Borrowed<'a, 'py, PyAny>> {
         // SAFETY: the arguments are references that live as long as the call.
         self.positional.get(index).map(|object| unsafe { Borrowed::from_ptr(self.py, *object) })
+    }
+
+    /// Whether no keyword is given but perhaps `name`, an interned string; and then its value.
+    ///
+    /// Names in a caller's code are interned, so that looking at the pointer is enough. `None` for
+    /// anything else: look at `keywords`.
+    #[inline]
+    pub(crate) fn only_keyword(
+        &self,
+        name: &Bound<'py, PyString>,
+    ) -> Option<Option<Borrowed<'a, 'py, PyAny>>> {
+        match *self.keywords {
+            [] => Some(None),
+            // SAFETY: there is a name for the value; the value lives as long as the call.
+            [value] => unsafe {
+                let given = ffi::PyTuple_GET_ITEM(self.names, 0);
+                (given == name.as_ptr()).then(|| Some(Borrowed::from_ptr(self.py, value)))
+            },
+            _ => None,
+        }
     }
 
     /// The keyword arguments with their names.
@@ -87,6 +110,7 @@ unsafe fn text_of<'a>(name: *mut ffi::PyObject) -> &'a str {
 
 /// Runs the body of a function that Python called by pointer: an error becomes the pending
 /// exception, and a panic becomes an error instead of ending the process.
+#[inline]
 pub(crate) fn guard(
     body: impl FnOnce(Python<'_>) -> PyResult<*mut ffi::PyObject>,
 ) -> *mut ffi::PyObject {

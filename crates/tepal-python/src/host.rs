@@ -15,7 +15,7 @@ use tepal_driver::Wait;
 use crate::datagram::PyDatagramProtocol;
 use crate::errors::leaves_run;
 use crate::event_loop::{FdHandles, PyTimer, PyWatcher, WakePipe};
-use crate::handle::HandleRef;
+use crate::handle::{HandleRef, Queued};
 use crate::layers::PyLayers;
 use crate::object::Ref;
 use crate::stream::{PyFactory, PyStreamProtocol};
@@ -47,7 +47,7 @@ pub(crate) struct PyHost {
 /// A callback to run once.
 pub(crate) enum Job {
     /// Of `call_soon` and its kin.
-    Handle(HandleRef),
+    Handle(Queued),
 }
 
 /// What other threads hand over: nothing. Whoever holds the GIL may use the queue itself, and only
@@ -286,6 +286,7 @@ impl Host for PyHost {
     fn wait(&self, wait: &mut dyn Wait) -> Flow {
         let py = attached();
         if wait.blocks() || crate::exit::is_near() {
+            Queued::settle_leaver(py);
             py.detach(|| crate::exit::wait(|| wait.wait()));
         } else {
             wait.wait();

@@ -59,6 +59,7 @@ fn _tepal(module: &Bound<'_, PyModule>) -> PyResult<()> {
     layers::add_types(module)?;
     module.add_function(wrap_pyfunction!(imports::set_protocol_class, module)?)?;
     event_loop::add_types(module)?;
+    module.add_function(wrap_pyfunction!(event_loop::add_fast_methods, module)?)?;
     stream::add_types(module)?;
     datagram::add_types(module)?;
     openssl::add_types(module)

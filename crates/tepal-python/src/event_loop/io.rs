@@ -206,7 +206,7 @@ fn add(
         arguments: &arguments,
         context: None,
     };
-    let handle = HandleRef::new(py, &parts, None)?;
+    let handle = HandleRef::new(py, &parts)?;
     state.trace(py, &handle)?;
     let old = state.set_descriptor(fd, direction, handle.clone_ref(py));
     if let Some(old) = old.map_err(|error| os_error(&error))? {

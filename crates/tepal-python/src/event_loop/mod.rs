@@ -2,9 +2,11 @@
 
 mod call;
 mod io;
+mod method;
 mod names;
 mod resolvers;
 mod run;
+mod schedule;
 mod signals;
 mod tasks;
 mod timer;
@@ -14,16 +16,17 @@ use std::cell::{Cell, OnceCell};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyDict, PyTuple, PyType};
 use pyo3::{Borrowed, PyTraverseError, PyVisit, ffi};
 use tepal::engine::Remote;
 use tepal::names::ResolverKey;
 
-pub(crate) use call::{current_thread, instant};
+pub(crate) use call::instant;
 pub(crate) use io::FdHandles;
 pub(crate) use names::gaierror;
+pub(crate) use schedule::current_thread;
 pub(crate) use signals::WakePipe;
 pub(crate) use timer::PyTimer;
 pub(crate) use watcher::PyWatcher;
@@ -58,7 +61,16 @@ pub(crate) fn add_types(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<PyWatcher>()?;
     module.add("READ", watcher::READ)?;
     module.add("WRITE", watcher::WRITE)?;
-    let class = module.py().get_type::<Loop>();
+    add_fast_methods(module.py().get_type::<Loop>())
+}
+
+/// Gives a class that derives from the native `Loop` its busiest methods as its own. CPython checks the
+/// class of an object at each call, which is quick only for the class that the method is of.
+#[pyfunction]
+pub(crate) fn add_fast_methods(class: Bound<'_, PyType>) -> PyResult<()> {
+    if !class.is_subclass_of::<Loop>()? {
+        return Err(PyTypeError::new_err("the class must derive from tepal's native Loop"));
+    }
     call::add_methods(&class)?;
     tasks::add_methods(&class)
 }

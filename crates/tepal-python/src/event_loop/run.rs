@@ -4,9 +4,11 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 
-use super::call::current_thread;
+use super::schedule::current_thread;
 use super::{Loop, State};
 use crate::errors::{closed, os_error};
+use crate::handle::QueuedRun;
+use crate::host::Job;
 use crate::imports::imports;
 use crate::layers::with_engine;
 
@@ -76,7 +78,12 @@ impl State {
         set_running_loop.call1((lp,))?;
         host.thread.set(current_thread());
         let active = crate::exit::Active::new();
+        let handles = QueuedRun::begin(py);
         let ended = with_engine(&self.engine, || self.engine.run());
+        drop(handles);
+        self.engine.visit_jobs(|job| match job {
+            Job::Handle(handle) => handle.show(),
+        });
         drop(active);
         host.thread.set(0);
         let unset = set_running_loop.call1((py.None(),));

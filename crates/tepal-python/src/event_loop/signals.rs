@@ -199,7 +199,7 @@ impl Loop {
             arguments: &arguments,
             context: None,
         };
-        let handle = HandleRef::new(py, &parts, None)?;
+        let handle = HandleRef::new(py, &parts)?;
         state.trace(py, &handle)?;
         let flags = state.signal_flags();
         let old = state.engine.signal_add(signal, Callback::Signal(handle));

@@ -8,67 +8,52 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple, PyType};
 use pyo3::{ffi, intern};
 
-use super::Loop;
-use crate::fastcall::{Arguments, add_method, guard, missing};
+use super::method::{Call, Method, Query, add, add_query};
+use super::{Loop, State};
+use crate::fastcall::missing;
 use crate::imports::imports;
 use crate::object::Ref;
 
-const CREATE_TASK: &CStr =
-    c"create_task($self, coro, /, *, name=None, context=None, **kwargs)\n--\n\n\
-    Run a coroutine as a Task, in a copy of the current context or in the one given.";
-
 pub(super) fn add_methods(class: &Bound<'_, PyType>) -> PyResult<()> {
-    let function = ffi::PyMethodDefPointer { PyCFunction: create_future };
-    add_method(
-        class,
-        c"create_future",
-        function,
-        ffi::METH_NOARGS,
-        c"create_future($self)\n--\n\nA Future of this loop.",
-    )?;
-    let function = ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: create_task };
-    let flags = ffi::METH_FASTCALL | ffi::METH_KEYWORDS;
-    add_method(class, c"create_task", function, flags, CREATE_TASK)
+    add_query::<CreateFuture>(class)?;
+    add::<CreateTask>(class)
 }
 
-extern "C" fn create_future(
-    object: *mut ffi::PyObject,
-    _: *mut ffi::PyObject,
-) -> *mut ffi::PyObject {
-    guard(|py| {
-        let names = loop_keyword(py)?;
-        let arguments = [object];
-        // SAFETY: `Future(loop=self)`: one keyword, its name and its value.
-        let future = unsafe {
-            ffi::PyObject_Vectorcall(
-                imports(py).future.as_ptr(),
-                arguments.as_ptr(),
-                0,
-                names.as_ptr(),
-            )
-        };
-        if future.is_null() { Err(PyErr::fetch(py)) } else { Ok(future) }
-    })
+struct CreateFuture;
+
+impl Query for CreateFuture {
+    const NAME: &'static CStr = c"create_future";
+    const DOC: &'static CStr = c"create_future($self)\n--\n\nA Future of this loop.";
+
+    #[inline]
+    fn call(
+        py: Python<'_>,
+        event_loop: *mut ffi::PyObject,
+        _: &State,
+    ) -> PyResult<*mut ffi::PyObject> {
+        make_for(py, &imports(py).future, &[event_loop])
+    }
 }
 
-fn loop_keyword(py: Python<'_>) -> PyResult<&Bound<'_, PyTuple>> {
-    static NAMES: PyOnceLock<Py<PyTuple>> = PyOnceLock::new();
-    NAMES
-        .get_or_try_init(py, || PyTuple::new(py, [intern!(py, "loop")]).map(Bound::unbind))
-        .map(|names| names.bind(py))
-}
+struct CreateTask;
 
-extern "C" fn create_task(
-    object: *mut ffi::PyObject,
-    args: *const *mut ffi::PyObject,
-    count: ffi::Py_ssize_t,
-    names: *mut ffi::PyObject,
-) -> *mut ffi::PyObject {
-    guard(|py| {
-        // SAFETY: called by CPython on an instance of `Loop`, with these arguments.
-        let (lp, arguments) =
-            unsafe { (Loop::of(py, object), Arguments::new(py, args, count, names)) };
-        let state = lp.state(py)?;
+impl Method for CreateTask {
+    const NAME: &'static CStr = c"create_task";
+    const DOC: &'static CStr =
+        c"create_task($self, coro, /, *, name=None, context=None, **kwargs)\n--\n\n\
+          Run a coroutine as a Task, in a copy of the current context or in the one given.";
+
+    fn call(py: Python<'_>, call: Call<'_, '_>) -> PyResult<*mut ffi::PyObject> {
+        let Call { event_loop, state, arguments } = call;
+        let has_factory = state.host().task_factory.borrow().is_some();
+        // What nearly every call looks like.
+        if let [coroutine] = *arguments.positional()
+            && !has_factory
+            && arguments.keywords().next().is_none()
+        {
+            state.check_open()?;
+            return make_for(py, &imports(py).task, &[coroutine, event_loop]);
+        }
         let keywords = PyDict::new(py);
         let mut coroutine = arguments.get(0);
         for (name, value) in arguments.keywords() {
@@ -87,18 +72,34 @@ extern "C" fn create_task(
         }
         state.check_open()?;
         let factory = state.host().task_factory.borrow().as_ref().map(|f| f.clone_ref(py));
+        // SAFETY: the loop is alive while its method runs.
+        let lp = unsafe { Bound::from_borrowed_ptr(py, event_loop) };
         if let Some(factory) = factory {
-            // SAFETY: the loop is alive while its method runs.
-            let lp = unsafe { Bound::from_borrowed_ptr(py, object) };
             let helpers = imports(py).helpers.bind(py);
             let arguments = (factory.bind(py), lp, coroutine, keywords);
             return Ok(helpers.call_method1("task_of_factory", arguments)?.into_ptr());
         }
-        // SAFETY: as above.
-        keywords.set_item(intern!(py, "loop"), unsafe { Bound::from_borrowed_ptr(py, object) })?;
+        keywords.set_item(intern!(py, "loop"), lp)?;
         let task = imports(py).task.bind(py).call((coroutine,), Some(&keywords))?;
         Ok(task.into_ptr())
-    })
+    }
+}
+
+/// `class(*arguments[:-1], loop=arguments[-1])`, without a tuple.
+fn make_for(
+    py: Python<'_>,
+    class: &Py<PyAny>,
+    arguments: &[*mut ffi::PyObject],
+) -> PyResult<*mut ffi::PyObject> {
+    static NAMES: PyOnceLock<Py<PyTuple>> = PyOnceLock::new();
+    let names =
+        NAMES.get_or_try_init(py, || PyTuple::new(py, [intern!(py, "loop")]).map(Bound::unbind))?;
+    let positional = arguments.len() - 1;
+    // SAFETY: live arguments, of which the last belongs to the one name.
+    let made = unsafe {
+        ffi::PyObject_Vectorcall(class.as_ptr(), arguments.as_ptr(), positional, names.as_ptr())
+    };
+    if made.is_null() { Err(PyErr::fetch(py)) } else { Ok(made) }
 }
 
 #[pymethods]

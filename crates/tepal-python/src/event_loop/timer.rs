@@ -7,7 +7,8 @@ use pyo3::{PyTraverseError, PyVisit};
 use tepal::engine::{Flow, TimerKey};
 
 use super::Loop;
-use super::call::{check_callback, instant};
+use super::call::instant;
+use super::schedule::check_callback;
 use crate::handle::{HandleRef, Parts};
 use crate::host::{Callback, PyEngine, PyHost};
 use crate::object::UnderGil;
@@ -50,7 +51,7 @@ impl Loop {
             arguments: &arguments,
             context: None,
         };
-        let handle = HandleRef::new(py, &parts, None)?;
+        let handle = HandleRef::new(py, &parts)?;
         let place = Place {
             lp: Cell::new(Some(slf.clone().unbind())),
             handle: Cell::new(Some(handle)),

@@ -8,8 +8,8 @@ use tepal::Interest;
 use tepal::engine::{Flow, WatchKey};
 
 use super::Loop;
-use super::call::check_callback;
 use super::io::number;
+use super::schedule::check_callback;
 use crate::errors::os_error;
 use crate::handle::{HandleRef, Parts};
 use crate::host::{Callback, PyEngine, PyHost};
@@ -214,7 +214,7 @@ impl PyWatcher {
                 arguments: &arguments,
                 context: Some(context.bind(py)),
             };
-            HandleRef::new(py, &parts, None)
+            HandleRef::new(py, &parts)
         })();
         match made {
             Ok(handle) => engine.host().run_handle(engine, py, &handle),

@@ -6,7 +6,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyBool;
 
-use super::object::HandleRef;
+use super::reference::HandleRef;
 use crate::event_loop::Loop;
 use crate::fastcall::guard;
 use crate::imports::imports;

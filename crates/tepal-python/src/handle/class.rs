@@ -9,7 +9,8 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 
 use super::attributes;
-use super::object::{HandleObject, clear, dealloc, traverse};
+use super::freed::dealloc;
+use super::object::{HandleObject, clear, traverse};
 use crate::object::UnderGil;
 
 pub(super) static HANDLE: UnderGil<Class> = UnderGil::new(Class(Cell::new(ptr::null_mut())));

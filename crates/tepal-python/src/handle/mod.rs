@@ -1,8 +1,14 @@
 //! `Handle` and `TimerHandle`: callbacks with their arguments and their context.
 
 mod attributes;
+mod calling;
 mod class;
+mod freed;
 mod object;
+mod queued;
+mod reference;
 
 pub(crate) use class::add_types;
-pub(crate) use object::{HandleRef, Parts};
+pub(crate) use object::Parts;
+pub(crate) use queued::{Queued, QueuedRun};
+pub(crate) use reference::HandleRef;

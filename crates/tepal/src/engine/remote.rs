@@ -93,6 +93,15 @@ impl<H: Host> Remote<H> {
         self.0.attention.ring();
     }
 
+    /// As [`wake`](Remote::wake); gives `around` the system call to make, if it takes one. For hosts
+    /// that let a lock go meanwhile.
+    pub fn wake_around(&self, around: impl FnOnce(&(dyn Fn() + Sync))) {
+        let attention = &self.0.attention;
+        if attention.call() {
+            around(&|| attention.waker.wake());
+        }
+    }
+
     /// Whether the loop was closed.
     pub fn is_closed(&self) -> bool {
         self.0.inbox().closed
@@ -235,9 +244,14 @@ impl<H: Host> Ring for Shared<H> {
 
 impl Attention {
     fn ring(&self) {
-        if self.state.swap(CALLED, Ordering::AcqRel) == ASLEEP {
+        if self.call() {
             self.waker.wake();
         }
+    }
+
+    // Whether the loop sleeps and must be woken.
+    fn call(&self) -> bool {
+        self.state.swap(CALLED, Ordering::AcqRel) == ASLEEP
     }
 }
 

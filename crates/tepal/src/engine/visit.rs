@@ -31,6 +31,16 @@ impl<H: Host> Engine<H> {
         jobs.for_each(visit);
     }
 
+    /// Shows every job, queued or waiting for its deadline. `visit` must not call the engine.
+    pub fn visit_jobs(&self, mut visit: impl FnMut(&H::Job)) {
+        self.visit_queued(&mut visit);
+        for work in self.core().timers.borrow().works() {
+            if let TimerWork::Once(job) = work {
+                visit(job);
+            }
+        }
+    }
+
     /// Shows every value of the host's that the engine keeps, for a host whose collector must know
     /// what is reachable (Python's `tp_traverse`).
     ///
