@@ -103,10 +103,7 @@ fn send(
         }
     };
     match state.engine.datagram_send(key, data.bytes(), to.as_ref()) {
-        Ok(crossing) => {
-            after_send(transport, crossing);
-            Ok(())
-        }
+        Ok(crossing) => after_send(transport, crossing),
         Err(error)
             if error.kind() == io::ErrorKind::NotConnected && error.raw_os_error().is_none() =>
         {
@@ -161,22 +158,25 @@ fn wrote_after_end(transport: Borrowed<'_, '_, DatagramTransport>) -> PyResult<(
     let py = transport.py();
     let count = &transport.get().inner.get(py).wrote_after_end;
     count.set(count.get().saturating_add(1));
-    if count.get() > TOLD_FROM {
+    if count.get() >= TOLD_FROM {
         imports(py).transports.bind(py).call_method0(intern!(py, "wrote_after_end"))?;
     }
     Ok(())
 }
 
-/// Above the high mark the protocol is paused. Its exception goes to the loop's handler.
+/// Above the high mark the protocol is paused. Its exception goes to the loop's handler; one that
+/// leaves the run comes out of the call.
 #[inline]
-pub(super) fn after_send(transport: Borrowed<'_, '_, DatagramTransport>, crossing: Crossing) {
+pub(super) fn after_send(
+    transport: Borrowed<'_, '_, DatagramTransport>,
+    crossing: Crossing,
+) -> PyResult<()> {
     if crossing == Crossing::High {
         let py = transport.py();
         let transports = imports(py).transports.bind(py);
-        if let Err(error) = transports.call_method1(intern!(py, "pause_protocol"), (transport,)) {
-            error.write_unraisable(py, None);
-        }
+        transports.call_method1(intern!(py, "pause_protocol"), (transport,))?;
     }
+    Ok(())
 }
 
 impl DatagramTransport {

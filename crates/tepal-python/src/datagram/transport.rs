@@ -209,7 +209,7 @@ impl DatagramTransport {
         let this = slf.get();
         if let (Some(state), Some(key)) = (this.state(py), this.inner.get(py).key.get()) {
             let crossing = state.engine.datagram_set_write_marks(key, low, high);
-            super::send::after_send(slf.as_borrowed(), crossing);
+            super::send::after_send(slf.as_borrowed(), crossing)?;
         }
         Ok(())
     }

@@ -235,7 +235,7 @@ impl SslTransport {
             Some(below) if is_stream => {
                 // SAFETY: `connection_made` has looked at its type.
                 let stream = unsafe { below.cast_unchecked::<StreamTransport>() };
-                if let Some(output) = send(stream.as_borrowed(), output) {
+                if let Some(output) = send(stream.as_borrowed(), output)? {
                     recycle(output);
                 }
                 Ok(())

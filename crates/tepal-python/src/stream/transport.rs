@@ -364,7 +364,7 @@ impl StreamTransport {
                 .engine
                 .stream_set_write_marks(key, low, high)
                 .map_err(|error| os_error(&error))?;
-            super::write::after_write(slf.as_borrowed(), state, key, crossing);
+            super::write::after_write(slf.as_borrowed(), state, key, crossing)?;
         }
         Ok(())
     }

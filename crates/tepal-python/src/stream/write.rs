@@ -51,10 +51,12 @@ unsafe extern "C" fn write(
         let bytes = Readable::of(data)?;
         if let Some((state, key)) = may_write(transport, "write")?
             && !bytes.is_empty()
-            && is_open(transport, state, key)
         {
-            let crossing = bytes.queue(state, key);
-            after_write(transport, state, key, crossing);
+            let crossing = match state.engine.stream_is_closing(key) {
+                false => bytes.queue(state, key),
+                true => write_closing(transport, state, key, std::slice::from_ref(&bytes))?,
+            };
+            after_write(transport, state, key, crossing)?;
         }
         // SAFETY: None is live for ever.
         Ok(unsafe { ffi::Py_NewRef(ffi::Py_None()) })
@@ -85,15 +87,18 @@ unsafe extern "C" fn writelines(
             .collect::<PyResult<_>>()?;
         if let Some((state, key)) = may_write(transport, "writelines")?
             && !readable.is_empty()
-            && is_open(transport, state, key)
         {
             let mut crossing = Crossing::None;
-            for bytes in readable.iter().filter(|bytes| !bytes.is_empty()) {
-                if bytes.queue(state, key) == Crossing::High {
-                    crossing = Crossing::High;
+            if state.engine.stream_is_closing(key) {
+                crossing = write_closing(transport, state, key, &readable)?;
+            } else {
+                for bytes in readable.iter().filter(|bytes| !bytes.is_empty()) {
+                    if bytes.queue(state, key) == Crossing::High {
+                        crossing = Crossing::High;
+                    }
                 }
             }
-            after_write(transport, state, key, crossing);
+            after_write(transport, state, key, crossing)?;
         }
         // SAFETY: None is live for ever.
         Ok(unsafe { ffi::Py_NewRef(ffi::Py_None()) })
@@ -117,30 +122,35 @@ fn may_write<'py>(
     Ok(transport.get().state(py).map(|state| (state, key)))
 }
 
-#[inline]
-fn is_open(
+// Bytes behind a close. As in asyncio they go out while others still wait, and are lost after that,
+// which is logged at last. A connection of `connect` and `listen` takes none.
+#[cold]
+fn write_closing(
     transport: Borrowed<'_, '_, StreamTransport>,
     state: &State,
     key: StreamKey<PyHost>,
-) -> bool {
-    if !state.engine.stream_is_closing(key) {
-        return true;
+    pieces: &[Readable<'_, '_>],
+) -> PyResult<Crossing> {
+    let taken = match transport.get().inner.get(transport.py()).stacked.get() {
+        true => None,
+        false => state.engine.stream_write_closing(key, pieces.iter().map(Readable::bytes)),
+    };
+    match taken {
+        Some(crossing) => Ok(crossing),
+        None => wrote_after_end(transport).map(|()| Crossing::None),
     }
-    wrote_after_end(transport);
-    false
 }
 
 #[cold]
-fn wrote_after_end(transport: Borrowed<'_, '_, StreamTransport>) {
+fn wrote_after_end(transport: Borrowed<'_, '_, StreamTransport>) -> PyResult<()> {
     let py = transport.py();
     let count = &transport.get().inner.get(py).wrote_after_end;
-    if count.get() >= TOLD_FROM {
-        let helpers = imports(py).transports.bind(py);
-        if let Err(error) = helpers.call_method0(intern!(py, "wrote_after_end")) {
-            error.write_unraisable(py, None);
-        }
-    }
+    // asyncio counts the loss itself, too.
     count.set(count.get().saturating_add(1));
+    if count.get() >= TOLD_FROM {
+        imports(py).transports.bind(py).call_method0(intern!(py, "wrote_after_end"))?;
+    }
+    Ok(())
 }
 
 /// Sends the bytes of a protocol that is native too, which has looked at everything already; what
@@ -149,20 +159,21 @@ fn wrote_after_end(transport: Borrowed<'_, '_, StreamTransport>) {
 pub(crate) fn send(
     transport: Borrowed<'_, '_, StreamTransport>,
     bytes: Vec<u8>,
-) -> Option<Vec<u8>> {
+) -> PyResult<Option<Vec<u8>>> {
     let py = transport.py();
     let key = transport.get().inner.get(py).key.get();
-    let (Some(state), Some(key)) = (transport.get().state(py), key) else { return Some(bytes) };
-    if !is_open(transport, state, key) {
-        return Some(bytes);
+    let (Some(state), Some(key)) = (transport.get().state(py), key) else { return Ok(Some(bytes)) };
+    if state.engine.stream_is_closing(key) {
+        wrote_after_end(transport)?;
+        return Ok(Some(bytes));
     }
     let (crossing, copied) = if bytes.len() >= SENT_WHOLE {
         (state.engine.stream_write_segment(key, Segment::from(bytes)), None)
     } else {
         (state.engine.stream_write(key, &bytes), Some(bytes))
     };
-    after_write(transport, state, key, crossing);
-    copied
+    after_write(transport, state, key, crossing)?;
+    Ok(copied)
 }
 
 /// Gives the kernel now what was sent: what follows may end the connection and drop it.
@@ -175,26 +186,26 @@ pub(crate) fn flush(transport: Borrowed<'_, '_, StreamTransport>) {
 }
 
 /// What follows from a write: above the high mark, after the kernel has had its chance, the
-/// protocol is paused. Its exception goes to the loop's handler.
+/// protocol is paused. Its exception goes to the loop's handler; one that leaves the run comes out
+/// of the write.
 #[inline]
 pub(super) fn after_write(
     transport: Borrowed<'_, '_, StreamTransport>,
     state: &State,
     key: StreamKey<PyHost>,
     crossing: Crossing,
-) {
+) -> PyResult<()> {
     if crossing == Crossing::High && state.engine.stream_relieve(key) == Crossing::High {
-        pause_protocol(transport);
+        return pause_protocol(transport);
     }
+    Ok(())
 }
 
 #[cold]
-fn pause_protocol(transport: Borrowed<'_, '_, StreamTransport>) {
+fn pause_protocol(transport: Borrowed<'_, '_, StreamTransport>) -> PyResult<()> {
     let py = transport.py();
     let helpers = imports(py).transports.bind(py);
-    if let Err(error) = helpers.call_method1(intern!(py, "pause_protocol"), (transport,)) {
-        error.write_unraisable(py, None);
-    }
+    helpers.call_method1(intern!(py, "pause_protocol"), (transport,)).map(drop)
 }
 
 /// Something that was given to `write`.

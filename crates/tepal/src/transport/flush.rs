@@ -60,6 +60,26 @@ impl<H: Host> Engine<H> {
         self.stream_write_at_once(key, bytes)
     }
 
+    /// Appends copies of `pieces` to what a plain stream that closes still has to send, as asyncio
+    /// does. `None`: nothing waits any more, once the kernel has had its chance, or it is lost.
+    pub fn stream_write_closing<'a>(
+        &self,
+        key: StreamKey<H>,
+        pieces: impl Iterator<Item = &'a [u8]>,
+    ) -> Option<Crossing> {
+        // A plain stream's flush tells nobody: what it finds is queued.
+        let _ = self.flush_stream(key);
+        let core = self.core();
+        let mut objects = core.objects.borrow_mut();
+        let stream = stream(&mut objects, key)?;
+        let waits = stream.is_open() && stream.layers.is_none() && stream.has_output();
+        if !waits || stream.has_ended_output() {
+            return None;
+        }
+        pieces.for_each(|piece| stream.output.extend(piece, &mut core.workspace.pool()));
+        Some(self.note_written(key, stream))
+    }
+
     /// Gives bytes to the kernel now if nothing waits before them, and queues the rest.
     pub(super) fn stream_write_at_once(&self, key: StreamKey<H>, mut bytes: &[u8]) -> Crossing {
         let core = self.core();
