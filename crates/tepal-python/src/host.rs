@@ -102,6 +102,25 @@ impl PyHost {
         Flow::Break(())
     }
 
+    /// The same from a callback of a transport, which it costs nothing: as in asyncio the connection
+    /// goes on with the next run.
+    pub(crate) fn interrupt(engine: &PyEngine, error: PyErr) {
+        let _ = engine.host().leave_run(error);
+        engine.interrupt();
+    }
+
+    /// An exception that has no caller, of what belongs to `object`: it is printed, unless it leaves
+    /// the run, as an interrupt does that came at that moment.
+    #[cold]
+    pub(crate) fn nobody_gets(engine: &PyEngine, error: PyErr, object: Option<&Bound<'_, PyAny>>) {
+        let py = attached();
+        if leaves_run(py, &error) {
+            PyHost::interrupt(engine, error);
+        } else {
+            error.write_unraisable(py, object);
+        }
+    }
+
     /// What to do after a call out of the loop's own code (an exception handler, a log call).
     pub(crate) fn flow(&self, result: PyResult<()>) -> Flow {
         match result {
@@ -273,13 +292,13 @@ impl Host for PyHost {
         factory.accept_failed(attached(), engine, why);
     }
 
-    fn report(&self, _engine: &PyEngine, report: Report) {
+    fn report(&self, engine: &PyEngine, report: Report) {
         let py = attached();
         let helpers = crate::imports::imports(py).helpers.bind(py);
         let error = crate::errors::os_error(&report.error).into_value(py);
         if let Err(error) = helpers.call_method1("trouble", (report.context, error)) {
             // Logging itself failed, and there is no caller to tell.
-            error.write_unraisable(py, None);
+            PyHost::nobody_gets(engine, error, None);
         }
     }
 

@@ -5,7 +5,7 @@ use std::io;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use pyo3::{Borrowed, PyTraverseError, PyVisit, intern};
-use tepal::engine::{DatagramProtocol, Failure, Verdict};
+use tepal::engine::{DatagramProtocol, Verdict};
 use tepal::{Address, Closed, DatagramKey};
 
 use super::peers::sender;
@@ -72,8 +72,8 @@ impl PyDatagramProtocol {
         let Err(error) = called else { return Ok(()) };
         let py = here();
         let leave = |error| {
-            let _ = engine.host().leave_run(error);
-            Err(Failure::Run)
+            PyHost::interrupt(engine, error);
+            Ok(())
         };
         if leaves_run(py, &error) {
             return leave(error);
@@ -190,7 +190,7 @@ impl DatagramProtocol<PyHost> for PyDatagramProtocol {
                 let _ = engine.with_driver(|driver| driver.close(descriptor));
             }
             if let Err(error) = sock.bind(py).call_method0(intern!(py, "close")) {
-                error.write_unraisable(py, Some(&sock.bind(py)));
+                PyHost::nobody_gets(engine, error, Some(&sock.bind(py)));
             }
         }
         verdict

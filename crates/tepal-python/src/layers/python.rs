@@ -292,7 +292,7 @@ fn told(py: Python<'_>, engine: &PyEngine, name: &'static str, error: PyErr) -> 
     let text = if text.is_empty() { "a layer written in Python failed".to_owned() } else { text };
     let local = |text| Error::local(ErrorKind::Other, text).in_layer(name);
     if leaves_run(py, &error) {
-        let _ = engine.host().leave_run(error);
+        PyHost::interrupt(engine, error);
         return local(text);
     }
     let helpers = imports(py).helpers.bind(py);
@@ -302,7 +302,7 @@ fn told(py: Python<'_>, engine: &PyEngine, name: &'static str, error: PyErr) -> 
         }
         Ok(_) => local(text).caused_by(Arc::new(error)),
         Err(other) => {
-            let _ = engine.host().leave_run(other);
+            PyHost::interrupt(engine, other);
             local(text)
         }
     }
@@ -378,11 +378,7 @@ impl Drop for PyLayer {
                 return;
             }
             if let Err(error) = object.bind(py).call_method0(intern!(py, "gone")) {
-                if leaves_run(py, &error) {
-                    let _ = engine.host().leave_run(error);
-                } else {
-                    error.write_unraisable(py, Some(&object.bind(py)));
-                }
+                PyHost::nobody_gets(&engine, error, Some(&object.bind(py)));
             }
         });
     }

@@ -10,6 +10,7 @@ use pyo3::prelude::*;
 
 use super::session::Step;
 use super::transport::{SslTransport, State, Told};
+use crate::errors::leaves_run;
 use crate::stream::Manner;
 
 pub(super) const FATAL: &str = "Fatal error on transport";
@@ -23,7 +24,7 @@ impl SslTransport {
     pub(crate) fn received(slf: This<'_, '_>, data: &[u8]) -> PyResult<()> {
         let py = slf.py();
         let inner = slf.get().inner.get(py);
-        match inner.state.get() {
+        let result = match inner.state.get() {
             State::Idle => Ok(()),
             State::Open
                 if inner.manner.get() != Manner::Buffered && !inner.reading_paused.get() =>
@@ -32,10 +33,26 @@ impl SslTransport {
             }
             _ => {
                 let Some(session) = slf.get().session(py) else { return Ok(()) };
-                session.feed(py, data)?;
-                SslTransport::advance(slf, &[])
+                session.feed(py, data).and_then(|()| SslTransport::advance(slf, &[]))
             }
+        };
+        SslTransport::goes_on(slf, result)
+    }
+
+    /// An exception that leaves the run costs the connection nothing: what it has cut short is
+    /// taken up again in the next run. (asyncio waits for the peer's next bytes.)
+    #[inline]
+    pub(super) fn goes_on<R>(slf: This<'_, '_>, result: PyResult<R>) -> PyResult<R> {
+        let error = match result {
+            Ok(value) => return Ok(value),
+            Err(error) => error,
+        };
+        let py = slf.py();
+        if leaves_run(py, &error) {
+            let more = slf.getattr(intern!(py, "_reading_resumed"))?;
+            slf.get().call_soon(py, more, None)?;
         }
+        Err(error)
     }
 
     /// Does what can be done with what has come.
@@ -103,7 +120,14 @@ impl SslTransport {
         if inner.told.get() == Told::Nothing {
             inner.told.set(Told::Made);
             if let Some(protocol) = slf.get().protocol(py) {
-                protocol.call_method1(intern!(py, "connection_made"), (slf,))?;
+                match protocol.call_method1(intern!(py, "connection_made"), (slf,)) {
+                    // Who waits for the connection has it.
+                    Err(error) if leaves_run(py, &error) => {
+                        SslTransport::tell_waiter(slf, None)?;
+                        return Err(error);
+                    }
+                    result => result?,
+                };
             }
         }
         SslTransport::tell_waiter(slf, None)?;

@@ -184,7 +184,8 @@ impl SslTransport {
 
     /// The transport below has no more to give.
     fn eof_received(slf: &Bound<'_, Self>) -> PyResult<bool> {
-        SslTransport::below_ended(slf)
+        let result = SslTransport::below_ended(slf);
+        SslTransport::goes_on(slf, result)
     }
 
     /// The transport below has enough for now.
@@ -194,7 +195,8 @@ impl SslTransport {
 
     /// The transport below takes more.
     fn resume_writing(slf: &Bound<'_, Self>) -> PyResult<()> {
-        SslTransport::below_takes_more(slf)
+        let result = SslTransport::below_takes_more(slf);
+        SslTransport::goes_on(slf, result)
     }
 
     // ---- the transport of the user's protocol
@@ -320,7 +322,8 @@ impl SslTransport {
     }
 
     fn _reading_resumed(slf: &Bound<'_, Self>) -> PyResult<()> {
-        SslTransport::advance(slf, &[])
+        let result = SslTransport::advance(slf, &[]);
+        SslTransport::goes_on(slf, result)
     }
 
     fn _handshake_late(slf: &Bound<'_, Self>) -> PyResult<()> {

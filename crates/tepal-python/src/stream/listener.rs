@@ -210,7 +210,7 @@ impl PyFactory {
         Ok(PyStreamProtocol::new(transport))
     }
 
-    pub(crate) fn accept_failed(&mut self, py: Python<'_>, _: &PyEngine, why: AcceptFault) {
+    pub(crate) fn accept_failed(&mut self, py: Python<'_>, engine: &PyEngine, why: AcceptFault) {
         let (exhausted, error) = match &why {
             AcceptFault::Exhausted(error) => (true, error),
             AcceptFault::Setup(error) | AcceptFault::Broken(error) => (false, error),
@@ -220,7 +220,7 @@ impl PyFactory {
         let error = os_error(error).into_value(py);
         let arguments = (self.event_loop.bind(py), error, exhausted);
         if let Err(error) = helpers.call_method1(intern!(py, "accept_failed"), arguments) {
-            error.write_unraisable(py, None);
+            PyHost::nobody_gets(engine, error, None);
         }
     }
 

@@ -110,24 +110,26 @@ impl PyStreamProtocol {
         in_context(py, &context, || call_method(py, &protocol, name, argument)).map(Some)
     }
 
-    // An exception of a callback: to the loop's exception handler, and it costs the connection.
+    // An exception of a callback: to the loop's exception handler, and it costs the connection. One
+    // that leaves the run costs nothing else: then the callback counts as if it had returned
+    // `result`.
     #[cold]
-    fn failed(&self, engine: &PyEngine, error: PyErr, message: &str) -> Failure {
+    fn failed<R>(&self, engine: &PyEngine, error: PyErr, message: &str, result: R) -> Verdict<R> {
         let py = here();
-        self.inner(py).closing.set(true);
         if leaves_run(py, &error) {
-            let _ = engine.host().leave_run(error);
-            return Failure::Run;
+            PyHost::interrupt(engine, error);
+            return Ok(result);
         }
+        self.inner(py).closing.set(true);
         let error = error.into_value(py);
         let transport = self.transport(py);
         transport.get().set_failure(py, Some(error.bind(py).clone().into_any()));
         let helpers = imports(py).transports.bind(py);
         match helpers.call_method1(intern!(py, "transport_failed"), (transport, message, error)) {
-            Ok(_) => Failure::Connection,
+            Ok(_) => Err(Failure::Connection),
             Err(error) => {
                 let _ = engine.host().leave_run(error);
-                Failure::Run
+                Err(Failure::Run)
             }
         }
     }
@@ -137,8 +139,8 @@ impl PyStreamProtocol {
     fn complain(&self, engine: &PyEngine, error: PyErr, callback: &str) -> Verdict<()> {
         let py = here();
         if leaves_run(py, &error) {
-            let _ = engine.host().leave_run(error);
-            return Err(Failure::Run);
+            PyHost::interrupt(engine, error);
+            return Ok(());
         }
         let helpers = imports(py).transports.bind(py);
         let error = error.into_value(py);
@@ -146,10 +148,10 @@ impl PyStreamProtocol {
             intern!(py, "transport_callback_failed"),
             (self.transport(py), callback, error),
         );
-        told.map(drop).map_err(|error| {
-            let _ = engine.host().leave_run(error);
-            Failure::Run
-        })
+        if let Err(error) = told {
+            PyHost::interrupt(engine, error);
+        }
+        Ok(())
     }
 
     // Calls a hook of the protocol's, if it has that. What it raises costs the connection.
@@ -169,9 +171,9 @@ impl PyStreamProtocol {
             let arguments = PyTuple::new(py, arguments)?;
             in_context(py, &context, || protocol.bind(py).call_method1(hook.name(), arguments))
         });
-        called.map(drop).map_err(|error| {
+        called.map(drop).or_else(|error| {
             let message = format!("Fatal error: protocol.{}() call failed.", hook.name());
-            self.failed(engine, error, &message)
+            self.failed(engine, error, &message, ())
         })
     }
 
@@ -222,7 +224,7 @@ impl PyStreamProtocol {
         if old.0.is_some() {
             // Addresses and the like are those of the new connection.
             if let Err(error) = self.transport(py).setattr(intern!(py, "_extra"), py.None()) {
-                error.write_unraisable(py, None);
+                PyHost::nobody_gets(engine, error, None);
             }
         }
         drop(old);
@@ -245,13 +247,14 @@ impl PyStreamProtocol {
         engine.host().transport_fds.borrow_mut().remove(&fd);
     }
 
-    fn tell_waiter(&self, py: Python<'_>, exc: Option<&Bound<'_, PyAny>>) {
+    fn tell_waiter(&self, engine: &PyEngine, exc: Option<&Bound<'_, PyAny>>) {
+        let py = here();
         let waiter = self.inner(py).links.borrow_mut().waiter.take();
         if let Some(waiter) = waiter {
             let helpers = imports(py).transports.bind(py);
             let told = helpers.call_method1(intern!(py, "tell_waiter"), (waiter.bind(py), exc));
             if let Err(error) = told {
-                error.write_unraisable(py, None);
+                PyHost::nobody_gets(engine, error, None);
             }
         }
     }
@@ -275,7 +278,7 @@ impl PyStreamProtocol {
                 intern!(py, "close")
             };
             if let Err(error) = sock.bind(py).call_method0(method) {
-                error.write_unraisable(py, Some(&sock.bind(py)));
+                PyHost::nobody_gets(engine, error, Some(&sock.bind(py)));
             }
         }
         drop(protocol);
@@ -285,7 +288,7 @@ impl PyStreamProtocol {
             let told = helpers
                 .call_method1(intern!(py, "detach_from_server"), (server.bind(py), transport));
             if let Err(error) = told {
-                error.write_unraisable(py, None);
+                PyHost::nobody_gets(engine, error, None);
             }
         }
     }
@@ -325,7 +328,7 @@ impl StreamProtocol<PyHost> for PyStreamProtocol {
         self.begin(engine, stream);
         let transport = self.transport(py).to_owned().into_any();
         let told = self.hook(engine, Hook::Established, |_| Ok([Some(transport), None]));
-        self.tell_waiter(py, None);
+        self.tell_waiter(engine, None);
         told
     }
 
@@ -366,16 +369,17 @@ impl StreamProtocol<PyHost> for PyStreamProtocol {
         };
         match result {
             Ok(Some(count)) if manner == Manner::Counted && !count.is_none() => {
-                consumed(&count, data.len()).map_err(|error| {
+                consumed(&count, data.len()).or_else(|error| {
                     self.failed(
                         engine,
                         error,
                         "Fatal error: protocol.data_received() returned a wrong count.",
+                        Consumed::All,
                     )
                 })
             }
             Ok(_) => Ok(Consumed::All),
-            Err(error) => Err(self.failed(
+            Err(error) => self.failed(
                 engine,
                 error,
                 match manner {
@@ -384,7 +388,8 @@ impl StreamProtocol<PyHost> for PyStreamProtocol {
                     }
                     _ => "Fatal error: protocol.data_received() call failed.",
                 },
-            )),
+                Consumed::All,
+            ),
         }
     }
 
@@ -399,8 +404,9 @@ impl StreamProtocol<PyHost> for PyStreamProtocol {
             return Ok(None);
         }
         let Some((protocol, context)) = self.links(py) else { return Ok(None) };
-        in_context(py, &context, || target::lend(py, &protocol)).map(Some).map_err(|error| {
-            self.failed(engine, error, "Fatal error: protocol.get_buffer() call failed.")
+        in_context(py, &context, || target::lend(py, &protocol)).map(Some).or_else(|error| {
+            let message = "Fatal error: protocol.get_buffer() call failed.";
+            self.failed(engine, error, message, None)
         })
     }
 
@@ -422,11 +428,12 @@ impl StreamProtocol<PyHost> for PyStreamProtocol {
         });
         match result {
             Ok(_) => Ok(()),
-            Err(error) => Err(self.failed(
+            Err(error) => self.failed(
                 engine,
                 error,
                 "Fatal error: protocol.buffer_updated() call failed.",
-            )),
+                (),
+            ),
         }
     }
 
@@ -435,10 +442,12 @@ impl StreamProtocol<PyHost> for PyStreamProtocol {
         let keep = self
             .call(py, intern!(py, "eof_received"), None)
             .and_then(|keep| keep.map_or(Ok(false), |keep| keep.is_truthy()));
-        let keep = keep.map_err(|error| {
-            self.failed(engine, error, "Fatal error: protocol.eof_received() call failed.")
+        let keep = keep.or_else(|error| {
+            let message = "Fatal error: protocol.eof_received() call failed.";
+            self.failed(engine, error, message, false)
         })?;
-        if !keep {
+        // Otherwise a plain stream asks again.
+        if !keep && !engine.is_interrupted() {
             self.inner(py).closing.set(true);
         }
         Ok(keep)
@@ -456,10 +465,10 @@ impl StreamProtocol<PyHost> for PyStreamProtocol {
         let told = in_context(py, &context, || {
             helpers.call_method1(intern!(py, "resume_protocol"), (self.transport(py),))
         });
-        told.map(drop).map_err(|error| {
-            let _ = engine.host().leave_run(error);
-            Failure::Run
-        })
+        if let Err(error) = told {
+            PyHost::interrupt(engine, error);
+        }
+        Ok(())
     }
 
     fn io_out(&mut self, engine: &PyEngine, stream: StreamKey<PyHost>) -> Verdict<()> {
@@ -598,7 +607,7 @@ impl StreamProtocol<PyHost> for PyStreamProtocol {
         if let Some(view) = view
             && let Err(error) = view.bind(py).call_method0(intern!(py, "detach"))
         {
-            error.write_unraisable(py, Some(&view.bind(py)));
+            PyHost::nobody_gets(engine, error, Some(&view.bind(py)));
         }
         if let Some(descriptor) = engine.stream_descriptor(stream) {
             // For those who ask for it later.
@@ -623,7 +632,7 @@ impl StreamProtocol<PyHost> for PyStreamProtocol {
         let exc = self.exception(py, closed);
         let failure = self.inner(py).links.borrow_mut().failure.take();
         drop(failure);
-        self.tell_waiter(py, Some(&exc));
+        self.tell_waiter(engine, Some(&exc));
         self.inner(py).lost.set(true);
         self.let_go(engine, stream);
         Ok(())

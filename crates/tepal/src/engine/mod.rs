@@ -98,6 +98,8 @@ pub(crate) struct Core<H: Host> {
     looks: Cell<u32>,
     state: Cell<State>,
     stopping: Cell<bool>,
+    // The run ends behind the work that is under way.
+    interrupted: Cell<bool>,
     // Looks at the kernel in a row that did not wait and found nothing.
     looks_in_vain: Cell<u32>,
     // Since the last look; and the clock at the first of them that read it.
@@ -207,6 +209,7 @@ impl<H: Host> Engine<H> {
             looks: Cell::new(0),
             state: Cell::new(State::Idle),
             stopping: Cell::new(false),
+            interrupted: Cell::new(false),
             looks_in_vain: Cell::new(0),
             turns_since_poll: Cell::new(0),
             skipping_since: Cell::new(Instant::ZERO),

@@ -67,8 +67,8 @@ impl<H: Host> Engine<H> {
             }
             let flow = self.run_ready(&mut between);
             let flow = match self.flush() {
-                ControlFlow::Break(()) => ControlFlow::Break(()),
-                ControlFlow::Continue(()) => flow,
+                ControlFlow::Continue(()) if !core.interrupted.take() => flow,
+                _ => ControlFlow::Break(()),
             };
             core.turns.set(core.turns.get().wrapping_add(1));
             if flow.is_break() || core.stopping.get() {
@@ -171,6 +171,9 @@ impl<H: Host> Engine<H> {
                 return Flow::Continue(());
             };
             self.run_work(work)?;
+            if core.interrupted.take() {
+                return Flow::Break(());
+            }
             between();
         }
     }
@@ -324,6 +327,18 @@ impl<H: Host> Engine<H> {
 }
 
 impl<H: Host> Engine<H> {
+    /// Ends the run behind the work that is under way, as a job's break does; for callbacks that
+    /// leave the run and cost their connection nothing. The connection goes on with the next run
+    /// as if the callback had returned.
+    pub fn interrupt(&self) {
+        self.core().interrupted.set(true);
+    }
+
+    /// Whether the run is about to end by [`interrupt`](Self::interrupt): then nothing else is told.
+    pub fn is_interrupted(&self) -> bool {
+        self.core().interrupted.get()
+    }
+
     /// Lets go of the driver of a closed loop, with the descriptors that it has for itself; for
     /// hosts whose users may hold a closed loop for long. The clock goes on, as a real driver's.
     ///

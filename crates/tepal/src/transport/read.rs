@@ -239,12 +239,32 @@ impl<H: Host> Engine<H> {
         size_hint: usize,
     ) -> ControlFlow<(), Option<Option<Buffer>>> {
         let lent = self.call_protocol(key, |protocol| protocol.lend(self, key, size_hint))?;
+        if self.is_interrupted() {
+            // It is asked again in the next run.
+            self.call_again(key);
+            return ControlFlow::Continue(None);
+        }
         if let (Some(None), Some(stream)) =
             (&lent, stream(&mut self.core().objects.borrow_mut(), key))
         {
             stream.may_lend = false;
         }
         ControlFlow::Continue(lent)
+    }
+
+    // What the stream has for its protocol is offered again, in a later step.
+    fn call_again(&self, key: StreamKey<H>) {
+        let mut objects = self.core().objects.borrow_mut();
+        let Some(stream) = stream(&mut objects, key) else { return };
+        stream.layers.iter_mut().for_each(|layers| layers.offer_again = true);
+        let (read, pump) = (stream.queue_read(), stream.queue_pump());
+        drop(objects);
+        if pump {
+            self.push_step(key, Step::Pump);
+        }
+        if read {
+            self.push_step(key, Step::Read);
+        }
     }
 
     // Bytes came from the kernel: the stream is not quiet.
@@ -465,7 +485,7 @@ impl<H: Host> Engine<H> {
         if used == data.len() || count == 0 {
             return (used, false);
         }
-        if !stream.may_read() {
+        if !stream.may_read() || self.is_interrupted() {
             stream.offer = true;
             return (used, false);
         }
@@ -524,7 +544,14 @@ impl<H: Host> Engine<H> {
             return Flow::Continue(());
         }
         let keep_open = self.call_protocol(key, |protocol| protocol.eof_received(self, key))?;
-        if keep_open == Some(false) {
+        if self.is_interrupted() {
+            // Whether to keep it open is not known: the kernel is asked again, and the protocol.
+            if let Some(stream) = stream(&mut self.core().objects.borrow_mut(), key) {
+                stream.peer_eof = false;
+                stream.readable = true;
+            }
+            self.read_on(key);
+        } else if keep_open == Some(false) {
             self.stream_end(key);
         }
         Flow::Continue(())

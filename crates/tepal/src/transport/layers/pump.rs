@@ -74,7 +74,7 @@ impl<H: Host> Engine<H> {
                     None if moved > 0 && chain.has_work() => continue,
                     None => break,
                 };
-                if flow.is_break() {
+                if flow.is_break() || self.is_interrupted() {
                     break;
                 }
             }
