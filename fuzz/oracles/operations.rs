@@ -5,10 +5,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tepal_layers::check::{Bench, Pair, Seen};
+use tepal_layers::check::{Bench, Pair, Seen, Shift};
 use tepal_layers::{
-    Error, ErrorKind, How, Idle, Info, Io, Late, Layer, LayerSpec, Limits, Notice, Place,
-    RateLimit, Residual, Side, Site, Stack, Status, Turn,
+    ErrorKind, Idle, Late, LayerSpec, Limits, Notice, Place, RateLimit, Residual, Side, Stack,
+    Turn, Which,
 };
 
 use super::choices;
@@ -145,44 +145,6 @@ fn ends_once(side: &Bench) {
     assert!(side.seen.iter().filter(|seen| **seen == Seen::Eof).count() <= 1);
 }
 
-/// Adds a number to each byte on its way down, and takes it off on its way up.
-#[derive(Clone, Debug)]
-struct Shift(u8);
-
-impl LayerSpec for Shift {
-    fn name(&self) -> &'static str {
-        "shift"
-    }
-
-    fn build(&self, _: &mut Site<'_>) -> Result<Box<dyn Layer>, Error> {
-        Ok(Box::new(self.clone()))
-    }
-}
-
-impl Layer for Shift {
-    fn name(&self) -> &'static str {
-        "shift"
-    }
-
-    fn step(&mut self, io: &mut Io<'_>) -> Result<Status, Error> {
-        io.ready(Info::None);
-        while !io.from_below.bytes().is_empty() && io.to_above.may_push() {
-            let bytes = io.from_below.bytes();
-            let count = bytes.len();
-            bytes.iter_mut().for_each(|byte| *byte = byte.wrapping_sub(self.0));
-            io.to_above.push(bytes);
-            io.from_below.consume(count);
-        }
-        while !io.from_above.is_empty() && io.to_below.room() > 0 {
-            let piece = io.from_above.bytes();
-            let sent: Vec<u8> = piece.iter().map(|byte| byte.wrapping_add(self.0)).collect();
-            io.from_above.consume(sent.len());
-            io.to_below.send_vec(sent);
-        }
-        Ok(if io.finishing() { Status::Done(How::Closed) } else { Status::Open })
-    }
-}
-
 // Each byte leaves as it must by the layers there were when it was written.
 fn one_end(list: &[[u8; 2]]) {
     let mut bench = Bench::new(&Stack::new(), Side::Client).expect("nothing to go wrong");
@@ -196,12 +158,15 @@ fn one_end(list: &[[u8; 2]]) {
                 let below = (depth > 0 && number & 1 == 1).then_some("shift");
                 let keepsakes = &mut Default::default();
                 match bench.chain.push(&spec, below, Residual::Feed, keepsakes, turn) {
-                    Ok(()) => depth += 1,
+                    Ok(_) => depth += 1,
                     Err(error) => assert_eq!(error.kind(), ErrorKind::Closing),
                 }
             }
             1 if depth > 0 => {
-                let popped = bench.chain.pop(None, Duration::from_secs(60), Late::Close, turn);
+                // Any of them, by its id; the number says which.
+                let at = usize::from(number) % usize::from(depth);
+                let which = bench.chain.layer_ids().nth(at).map_or(Which::Top, |(id, _)| id.into());
+                let popped = bench.chain.pop(which, Duration::from_secs(60), Late::Close, turn);
                 depth -= u8::from(popped.is_ok());
             }
             2 => bench.settle(),

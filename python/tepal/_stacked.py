@@ -30,7 +30,7 @@ class Stacked(Base):
         *,
         below: str | None = None,
         residual: Literal["reject", "discard", "feed"] = "reject",
-    ) -> None:
+    ) -> int:
         """Put a layer in, above the bytes already written: on top, or below the layer named.
 
         `layer_added` follows, and `layer_ready` after its handshake. What is written from now on
@@ -38,11 +38,14 @@ class Stacked(Base):
 
         Args:
             spec: the recipe.
-            below: the command name of the layer to go under.
+            below: the command name of the layer to go under; of several, the topmost.
             residual: what becomes of bytes that were received and not consumed. "reject" ends the
                 connection if there are any, since what came in plain text behind a STARTTLS must
                 not be taken for what TLS protects; "discard" drops them; "feed" gives them to the
                 new layer. Inside `data_received` that call's count applies first.
+
+        Returns:
+            The layer's id, for `pop_layer`. No other layer of this loop has had it.
 
         Raises:
             KeyError: there is no layer named `below`.
@@ -54,21 +57,23 @@ class Stacked(Base):
         native = spec_of(spec)
         _check_name("below", below)
         check_word("residual", residual, ("reject", "discard", "feed"))
-        self._push_layer(native, below, residual)
+        return self._push_layer(native, below, residual)
 
     def pop_layer(
         self,
-        layer: str | None = None,
+        layer: str | int | None = None,
         *,
         timeout: float = 5.0,
         late: Literal["close", "keep"] = "close",
     ) -> asyncio.Future[str]:
-        """Take a layer out gracefully: the topmost, or the one named.
+        """Take a layer out gracefully.
 
         It says its goodbye (TLS: close_notify) and waits for the peer's. What is written from now
         on waits until then and goes to the layer below: no byte is lost or doubled.
 
         Args:
+            layer: which one. None: the topmost. A name: the topmost of those so named. An id, as
+                `push_layer` and `layer_ids` tell it: that one.
             timeout: seconds for the peer's answer.
             late: what a peer that does not answer costs: "close" the connection, "keep" only the
                 layer.
@@ -81,11 +86,11 @@ class Stacked(Base):
             KeyError: there is no such layer.
             RuntimeError: the connection is not established, closes, or another change is under way.
         """
-        _check_name("layer", layer)
+        name, number = _which(layer)
         check_seconds("timeout", timeout)
         check_word("late", late, ("close", "keep"))
         future: asyncio.Future[str] = self._loop.create_future()
-        self._pop_layer(layer, float(timeout), late == "keep", future)
+        self._pop_layer(name, number, float(timeout), late == "keep", future)
         # Who does not wait for it hears of a failure by connection_lost.
         future.add_done_callback(_seen)
         return future
@@ -234,6 +239,16 @@ class Stacked(Base):
 def _check_name(argument: str, name: object) -> None:
     if name is not None and not isinstance(name, str):
         raise TypeError(f"{argument} must be a layer's name or None, not {kind_of(name)}")
+
+
+def _which(layer: object) -> tuple[str | None, int | None]:
+    """The name or the id by which a layer is meant."""
+    if isinstance(layer, int) and not isinstance(layer, bool):
+        # What no layer can have is the id of none.
+        return None, layer if 0 <= layer < 1 << 64 else 0
+    if layer is None or isinstance(layer, str):
+        return layer, None
+    raise TypeError(f"layer must be a layer's name or id, or None, not {kind_of(layer)}")
 
 
 def _seen(future: asyncio.Future[Any]) -> None:

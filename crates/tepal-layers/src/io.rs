@@ -3,7 +3,7 @@ use std::ops::DerefMut;
 use tepal_base::{Instant, Segment};
 
 use crate::link::{InMark, Inbound, OutMark, Outbound};
-use crate::{Info, Notice, Pauses, Turn, Workspace};
+use crate::{Info, LayerId, Notice, Pauses, Turn, Workspace};
 
 /// What a layer sees of its surroundings during one step.
 ///
@@ -20,6 +20,7 @@ pub struct Io<'a> {
     pub(crate) now: Instant,
     pub(crate) finishing: bool,
     pub(crate) closing: bool,
+    id: LayerId,
     pub(crate) name: &'static str,
     pub(crate) ready: bool,
     // How many bytes stood above before the step.
@@ -35,11 +36,11 @@ impl<'a> Io<'a> {
         lent: &'a mut [u8],
         need: &'a mut usize,
         limits: (usize, usize),
-        state: (&'static str, bool, bool, bool),
+        state: (LayerId, &'static str, bool, bool, bool),
         turn: Turn<'a>,
     ) -> Io<'a> {
         let workspace = turn.workspace;
-        let (name, ready, finishing, closing) = state;
+        let (id, name, ready, finishing, closing) = state;
         let up_len = above.0.len();
         Io {
             from_below: FromBelow { own: below.0, lent, taken: 0, need, held: false },
@@ -49,6 +50,7 @@ impl<'a> Io<'a> {
             now: turn.now,
             finishing,
             closing,
+            id,
             name,
             ready,
             up_len,
@@ -79,14 +81,14 @@ impl<'a> Io<'a> {
     pub fn ready(&mut self, info: Info) {
         if !self.ready {
             self.ready = true;
-            let notice = Notice::Ready { layer: self.name, info };
+            let notice = (self.id, Notice::Ready { layer: self.name, info });
             self.to_above.link.mark_before(self.up_len, InMark::Notice(Box::new(notice)));
         }
     }
 
     /// Tells the protocol something, in order with the bytes pushed up.
     pub fn notify(&mut self, notice: Notice) {
-        self.to_above.link.mark(InMark::Notice(Box::new(notice)));
+        self.to_above.link.mark(InMark::Notice(Box::new((self.id, notice))));
     }
 }
 

@@ -4,9 +4,71 @@ use tepal_base::Instant;
 
 use crate::{Error, How, Io};
 
-/// A name that tells layers of one chain apart, also those of one kind. Unique within its chain.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct LayerId(pub(crate) u32);
+/// What tells one layer from all others, also from those of its kind. Unique among the chains that
+/// share a [`Workspace`](crate::Workspace): those of one loop.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct LayerId(u64);
+
+impl LayerId {
+    pub(crate) const fn new(number: u64) -> LayerId {
+        LayerId(number)
+    }
+
+    /// The number, for those who keep it in another language.
+    pub const fn to_bits(self) -> u64 {
+        self.0
+    }
+
+    /// The id of such a number.
+    pub const fn from_bits(number: u64) -> LayerId {
+        LayerId(number)
+    }
+}
+
+/// Which layer of a connection is meant.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum Which<'a> {
+    /// The topmost.
+    #[default]
+    Top,
+    /// The topmost of those with this command name.
+    Named(&'a str),
+    /// This one.
+    Id(LayerId),
+}
+
+impl Which<'_> {
+    /// The position of the layer meant, among layers from the wire upward.
+    pub fn find(
+        self,
+        layers: impl DoubleEndedIterator<Item = (LayerId, &'static str)> + ExactSizeIterator,
+    ) -> Option<usize> {
+        let mut layers = layers;
+        layers.rposition(|(id, name)| match self {
+            Which::Top => true,
+            Which::Named(wanted) => name == wanted,
+            Which::Id(wanted) => id == wanted,
+        })
+    }
+}
+
+impl<'a> From<Option<&'a str>> for Which<'a> {
+    fn from(name: Option<&'a str>) -> Self {
+        name.map_or(Which::Top, Which::Named)
+    }
+}
+
+impl<'a> From<&'a str> for Which<'a> {
+    fn from(name: &'a str) -> Self {
+        Which::Named(name)
+    }
+}
+
+impl From<LayerId> for Which<'_> {
+    fn from(id: LayerId) -> Self {
+        Which::Id(id)
+    }
+}
 
 /// One state machine of a stack: bytes, events and time in; bytes, events and one deadline out.
 ///

@@ -70,7 +70,7 @@ pub(crate) enum InMark {
     /// The bytes since the mark before are one frame.
     Frame,
     /// Something for the protocol, in order with the bytes.
-    Notice(Box<Notice>),
+    Notice(Box<(LayerId, Notice)>),
     /// The last byte came before; who says so: a layer, or the wire if empty.
     Eof(&'static str),
     /// The same, with a reason.

@@ -1,7 +1,9 @@
-use std::cell::{RefCell, RefMut};
+use std::cell::{Cell, RefCell, RefMut};
 use std::fmt;
 
 use tepal_base::{Instant, Pool};
+
+use crate::LayerId;
 
 /// Memory that all stacks of one loop share: blocks that are in use only while bytes wait.
 ///
@@ -12,6 +14,8 @@ pub struct Workspace {
     small: RefCell<Pool>,
     // For bytes on their way in: fits a TLS record with what is behind it.
     large: RefCell<Pool>,
+    // The number of the next layer.
+    next: Cell<u64>,
 }
 
 /// Two full TLS records, so that decrypting one seldom makes a link's block grow.
@@ -23,6 +27,7 @@ impl Workspace {
         Workspace {
             small: RefCell::new(Pool::new(block_len, 64)),
             large: RefCell::new(Pool::new(LARGE, 16)),
+            next: Cell::new(1),
         }
     }
 
@@ -30,6 +35,13 @@ impl Workspace {
     #[inline]
     pub fn pool(&self) -> RefMut<'_, Pool> {
         self.small.borrow_mut()
+    }
+
+    /// The id of a layer that is to be put in with [`Chain::push_layer`](crate::Chain::push_layer).
+    pub fn layer_id(&self) -> LayerId {
+        let number = self.next.get();
+        self.next.set(number + 1);
+        LayerId::new(number)
     }
 
     #[inline]

@@ -5,8 +5,8 @@ mod layers_of_tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-use layers_of_tests::{Pauser, Probe, Shift};
-use tepal_layers::check::{Bench, Pair, Seen};
+use layers_of_tests::{Pauser, Probe};
+use tepal_layers::check::{Bench, Pair, Seen, Shift};
 use tepal_layers::{
     Chain, Error, ErrorKind, Event, Fault, How, Idle, Keepsakes, Late, LayerSpec, LengthPrefixed,
     Limits, Lines, Notice, Pauses, Place, ProxyHeader, RateLimit, Residual, Side, Socks5, Stack,

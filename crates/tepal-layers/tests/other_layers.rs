@@ -1,13 +1,11 @@
 //! Tap, detect, and layers that a user writes.
 
 mod common;
-mod layers_of_tests;
 
 use std::sync::{Arc, Mutex};
 
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status as Flate};
-use layers_of_tests::Shift;
-use tepal_layers::check::{Bench, Case, Pair, Seen, check_layer};
+use tepal_layers::check::{Bench, Case, Pair, Seen, Shift, check_layer};
 use tepal_layers::{
     Detect, Error, ErrorKind, How, Info, Io, Layer, LayerSpec, Lines, Place, Side, Site, Stack,
     Status, Tap,

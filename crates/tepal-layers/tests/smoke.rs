@@ -3,13 +3,11 @@
 #![cfg(feature = "tls")]
 
 mod common;
-mod layers_of_tests;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use layers_of_tests::Shift;
-use tepal_layers::check::{Bench, Pair, Seen};
+use tepal_layers::check::{Bench, Pair, Seen, Shift};
 use tepal_layers::{
     Delimiter, Detect, ErrorKind, HttpConnect, HttpConnectServer, Idle, Late, LayerSpec,
     LengthPrefixed, Limits, Lines, Netstrings, Notice, PeerClose, Place, ProxyHeader, RateLimit,
@@ -318,7 +316,7 @@ fn random_pushes_and_pops_of_a_cipher_keep_every_byte() {
                     let below = (depth > 0 && chance.below(2) == 0).then_some("shift");
                     let keepsakes = &mut Default::default();
                     match bench.chain.push(&spec, below, Residual::Feed, keepsakes, turn) {
-                        Ok(()) => depth += 1,
+                        Ok(_) => depth += 1,
                         Err(error) => assert_eq!(error.kind(), ErrorKind::Closing),
                     }
                 }

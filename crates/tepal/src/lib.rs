@@ -51,9 +51,9 @@ pub use tepal_driver::{
 };
 pub use tepal_layers as layers;
 pub use tepal_layers::{
-    Delimiter, Detect, How, HttpConnect, HttpConnectServer, Idle, Info, Late, LayerSpec,
+    Delimiter, Detect, How, HttpConnect, HttpConnectServer, Idle, Info, Late, LayerId, LayerSpec,
     LengthPrefixed, Lines, Netstrings, ProxyHeader, RateLimit, Residual, Side, Socks4, Socks5,
-    SocksServer, Stack, Tap, Tls,
+    SocksServer, Stack, Tap, Tls, Which,
 };
 pub use transport::{
     Addresses, AttemptReport, Backoff, CloseKind, Closed, Crossing, DatagramKey, Handshakes, Phase,

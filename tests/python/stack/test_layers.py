@@ -169,6 +169,37 @@ def test_tls_can_be_closed_and_begun_anew_on_the_same_connection(run: Any) -> No
     run(main())
 
 
+def test_of_two_layers_of_a_name_the_one_meant_is_taken_out(run: Any) -> None:
+    async def main() -> None:
+        # Two rates do nothing to the bytes, so one side may take out either.
+        pair = await Pair.make([tepal.RateLimit(write=1 << 30)])
+        transport = pair.client.transport
+        lower = transport.layer_ids[0]
+        upper = transport.push_layer(tepal.RateLimit(write=1 << 30))
+        await pair.client.until_event("added rate")
+        assert transport.layers == ("rate", "rate")
+        assert transport.layer_ids == (lower, upper) and lower != upper
+        assert await transport.pop_layer(lower) == "closed"
+        assert transport.layer_ids == (upper,)
+        # A name means the topmost that has it.
+        third = transport.push_layer(tepal.RateLimit(write=1 << 30))
+        assert await transport.pop_layer("rate") == "closed"
+        assert transport.layer_ids == (upper,) and third not in transport.layer_ids
+        with pytest.raises(KeyError):
+            transport.pop_layer(third)
+        # What was pushed just now is the topmost.
+        transport.push_layer(tepal.RateLimit(write=1 << 30))
+        assert await transport.pop_layer() == "closed"
+        assert transport.layer_ids == (upper,)
+        assert await transport.pop_layer() == "closed"
+        assert transport.layers == transport.layer_ids == ()
+        transport.write(b"plain")
+        await pair.server.until_data(b"plain")
+        await pair.close()
+
+    run(main())
+
+
 # S42
 @pytest.mark.parametrize("late", ["close", "keep"])
 def test_a_peer_that_does_not_answer_a_pop_costs_what_the_caller_said(run: Any, late: str) -> None:
@@ -482,7 +513,11 @@ def test_a_join_of_wrong_things_is_refused(run: Any) -> None:
         (lambda t: t.push_layer(tepal.Lines(), residual="keep"), ValueError),
         (lambda t: t.pop_layer(), KeyError),
         (lambda t: t.pop_layer("tls"), KeyError),
-        (lambda t: t.pop_layer(3), TypeError),
+        (lambda t: t.pop_layer(3), KeyError),
+        (lambda t: t.pop_layer(-1), KeyError),
+        (lambda t: t.pop_layer(1 << 64), KeyError),
+        (lambda t: t.pop_layer(True), TypeError),
+        (lambda t: t.pop_layer(b"tls"), TypeError),
         (lambda t: t.pop_layer(timeout=-1), ValueError),
         (lambda t: t.pop_layer(late="never"), ValueError),
         (lambda t: t.layer_info(3), TypeError),

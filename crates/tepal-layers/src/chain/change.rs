@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Chain, Floor, Phase};
 use crate::link::{InMark, Link, OutMark};
 use crate::spec::{Host, Keepsakes, LayerSpec, Site};
-use crate::{Error, ErrorKind, How, Layer, LayerId, Notice, Pauses, Turn};
+use crate::{Error, ErrorKind, How, Layer, LayerId, Notice, Pauses, Turn, Which};
 
 /// What becomes of bytes that were received and not consumed when a layer is pushed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -47,8 +47,8 @@ impl Waiting {
 }
 
 impl Chain {
-    /// Puts a layer in, above the bytes already written: on top, or directly below the layer
-    /// named.
+    /// Puts a layer in, above the bytes already written: on top, or directly below the topmost
+    /// layer of a name. Returns the new layer's id.
     ///
     /// The bytes already received and not consumed are treated as `residual` says. Call it
     /// between [`took`](Chain::took) and the next [`poll_event`](Chain::poll_event), so that the
@@ -68,7 +68,7 @@ impl Chain {
         residual: Residual,
         keepsakes: &mut Keepsakes,
         turn: Turn<'_>,
-    ) -> Result<(), Error> {
+    ) -> Result<LayerId, Error> {
         self.check_place(below)?;
         let mut site = Site {
             side: self.place.side,
@@ -80,11 +80,14 @@ impl Chain {
         };
         let layer = spec.build(&mut site).map_err(|error| error.in_layer(spec.name()))?;
         let target = spec.target().map(|(host, _)| host.clone());
-        self.push_layer(layer, target, below, residual, turn)
+        let id = turn.workspace.layer_id();
+        self.push_layer(id, layer, target, below, residual, turn)?;
+        Ok(id)
     }
 
     /// As [`push`](Chain::push), for a layer that the owner has built: one who builds it before it
-    /// can be put in, because a callback runs. `target` is its spec's
+    /// can be put in, because a callback runs. `id` is its own
+    /// ([`Workspace::layer_id`](crate::Workspace::layer_id)), and `target` its spec's
     /// ([`LayerSpec::target`]).
     ///
     /// # Errors
@@ -92,6 +95,7 @@ impl Chain {
     /// As for [`push`](Chain::push).
     pub fn push_layer(
         &mut self,
+        id: LayerId,
         layer: Box<dyn Layer>,
         target: Option<Host>,
         below: Option<&str>,
@@ -99,7 +103,7 @@ impl Chain {
         turn: Turn<'_>,
     ) -> Result<(), Error> {
         let index = self.check_place(below)?;
-        let floor = self.make_floor(layer)?;
+        let floor = self.make_floor(id, layer)?;
         if below.is_none() {
             self.host = target.or_else(|| self.host.take());
         }
@@ -120,48 +124,47 @@ impl Chain {
         Ok(())
     }
 
-    /// Takes a layer out gracefully: the topmost one, or the one named.
+    /// Takes a layer out gracefully: the topmost one, the topmost of those with a name, or the one
+    /// with an id.
     ///
     /// What was written before leaves through it, then it says goodbye (TLS: close_notify) and
     /// waits for the peer's. What is written from now on waits until then, and goes to the layer
     /// below. What the peer sends after its goodbye comes after [`Notice::Removed`]. If the peer
-    /// does not answer in `timeout`, `late` decides.
+    /// does not answer in `timeout`, `late` decides. Returns the layer's id, for
+    /// [`noticed_layer`](Chain::noticed_layer).
     ///
     /// # Errors
     ///
     /// [`NoSuchLayer`](ErrorKind::NoSuchLayer); [`Closing`](ErrorKind::Closing) while the
     /// connection closes, its writing side has ended, or another pop is under way.
-    pub fn pop(
+    pub fn pop<'a>(
         &mut self,
-        name: Option<&str>,
+        layer: impl Into<Which<'a>>,
         timeout: Duration,
         late: Late,
         turn: Turn<'_>,
-    ) -> Result<(), Error> {
+    ) -> Result<LayerId, Error> {
         self.check_changeable()?;
-        let index = match name {
-            None => self.floors.len().checked_sub(1).ok_or_else(no_such_layer)?,
-            Some(name) => self.find(name)?,
-        };
+        let index = self.find(layer.into())?;
         let floor = &mut self.floors[index];
         floor.popped = true;
         floor.late = late;
         floor.limit = Some(turn.now + timeout);
-        let mark = OutMark::Finish(floor.id);
+        let id = floor.id;
         let top = self.links.len() - 1;
-        self.links[top].outbound.mark(mark);
+        self.links[top].outbound.mark(OutMark::Finish(id));
         self.dirty = self.all();
         self.find_deadline();
-        Ok(())
+        Ok(id)
     }
 
-    /// Gives an order to the layer named, such as [`LinesMode`](crate::LinesMode).
+    /// Gives an order to the topmost layer of a name, such as [`LinesMode`](crate::LinesMode).
     ///
     /// # Errors
     ///
     /// [`NoSuchLayer`](ErrorKind::NoSuchLayer), or what the layer says.
     pub fn command(&mut self, name: &str, command: &dyn Any) -> Result<(), Error> {
-        let index = self.find(name)?;
+        let index = self.find(name.into())?;
         let floor = &mut self.floors[index];
         floor.layer.handle_command(command).map_err(|error| error.in_layer(floor.name))?;
         floor.need = 0;
@@ -186,7 +189,7 @@ impl Chain {
         self.check_changeable()?;
         match below {
             None => Ok(self.floors.len()),
-            Some(name) => self.find(name),
+            Some(name) => self.find(name.into()),
         }
     }
 
@@ -199,9 +202,8 @@ impl Chain {
         Ok(())
     }
 
-    // The topmost layer of that name.
-    fn find(&self, name: &str) -> Result<usize, Error> {
-        self.floors.iter().rposition(|floor| floor.name == name).ok_or_else(no_such_layer)
+    fn find(&self, layer: Which<'_>) -> Result<usize, Error> {
+        layer.find(self.layer_ids()).ok_or_else(no_such_layer)
     }
 
     fn judge_residual(&mut self, index: usize, residual: Residual, turn: Turn<'_>) -> bool {
@@ -226,7 +228,8 @@ impl Chain {
 
     fn insert(&mut self, index: usize, floor: Floor, turn: Turn<'_>) {
         let mut link = Link::default();
-        link.inbound.mark(InMark::Notice(Box::new(Notice::Added { layer: floor.name })));
+        let notice = Notice::Added { layer: floor.name };
+        link.inbound.mark(InMark::Notice(Box::new((floor.id, notice))));
         let was_top = index == self.floors.len();
         let below = &mut self.links[index].inbound;
         if was_top {
@@ -268,7 +271,7 @@ impl Chain {
         // An end that the layer told was its own, unless the wire's has passed through it.
         above.inbound.ended = self.received_eof && !below.inbound.has_marks();
         let notice = Notice::Removed { layer: floor.name, how };
-        above.inbound.mark(InMark::Notice(Box::new(notice)));
+        above.inbound.mark(InMark::Notice(Box::new((floor.id, notice))));
         above.inbound.take_all(&mut below.inbound, turn.workspace);
         above.outbound.drop_mark(|mark| matches!(mark, OutMark::Finish(id) if *id == floor.id));
         below.outbound.take_all(&mut above.outbound, turn.workspace);
@@ -283,7 +286,7 @@ impl Chain {
     pub(super) fn replace(&mut self, index: usize, layers: Vec<Box<dyn Layer>>, turn: Turn<'_>) {
         let mut floors = Vec::new();
         for layer in layers {
-            match self.make_floor(layer) {
+            match self.make_floor(turn.workspace.layer_id(), layer) {
                 Ok(floor) => floors.push(floor),
                 Err(error) => return self.fail(index, error),
             }

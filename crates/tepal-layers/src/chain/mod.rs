@@ -9,16 +9,18 @@ mod change;
 mod close;
 mod pump;
 mod top;
+mod wire;
+mod write;
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::time::Duration;
 
-use tepal_base::{ByteQueue, Instant, Segment};
+use tepal_base::Instant;
 
-use crate::link::{InMark, Link, OutMark};
+use crate::link::Link;
 use crate::spec::{Host, Keepsakes, Place, Site, Stack};
-use crate::{Error, ErrorKind, Event, Layer, LayerId, Pauses, Turn};
+use crate::{Error, ErrorKind, Event, Layer, LayerId, Turn};
 
 pub use change::{Late, Residual};
 
@@ -92,12 +94,13 @@ pub struct Chain {
     // Events of the chain itself, not in the order of bytes.
     events: VecDeque<Event>,
     waiting: Vec<change::Waiting>,
-    next_id: u32,
     place: Place,
     // The host that a layer on top of all others talks to, or talks through to.
     host: Option<Host>,
     // The layer that told the end of input; empty: the wire.
     eof_layer: Option<&'static str>,
+    // The layer that the last notice was about.
+    noticed: Option<LayerId>,
     // The protocol is not called with fewer bytes.
     low: usize,
     // Bytes at the top that the protocol has seen and left.
@@ -180,10 +183,10 @@ impl Chain {
             deadline: None,
             events: VecDeque::new(),
             waiting: Vec::new(),
-            next_id: 0,
             place: place.clone(),
             host: None,
             eof_layer: None,
+            noticed: None,
             low: 0,
             offered: 0,
             failed: None,
@@ -204,7 +207,7 @@ impl Chain {
                 keepsake: keepsakes.slot(spec),
             };
             let layer = spec.build(&mut site).map_err(|error| error.in_layer(spec.name()))?;
-            let floor = chain.make_floor(layer)?;
+            let floor = chain.make_floor(turn.workspace.layer_id(), layer)?;
             chain.framed |= floor.keeps_writes;
             chain.floors.push(floor);
             chain.links.push(Link::default());
@@ -216,183 +219,12 @@ impl Chain {
         Ok(chain)
     }
 
-    /// Feeds bytes from the wire. They may be changed in place; none is kept where it is.
-    pub fn receive(&mut self, turn: Turn<'_>, bytes: &mut [u8]) {
-        if bytes.is_empty() || self.failed.is_some() || self.phase == Phase::Closed {
-            return;
-        }
-        let mut taken = 0;
-        if let Some(lowest) = self.floors.first() {
-            let waiting = self.links[0].inbound.len() + bytes.len();
-            if lowest.need <= waiting && !lowest.dead {
-                self.dirty |= 1;
-                taken = self.pump(turn, bytes);
-            }
-        }
-        let rest = bytes.get(taken..).unwrap_or_default();
-        if !rest.is_empty() {
-            let inbound = &mut self.links[0].inbound;
-            inbound.extend(rest, turn.workspace);
-            if !self.floors.is_empty() {
-                inbound.shrink(turn.workspace);
-            }
-        }
-    }
-
-    /// Tells that the wire's peer has ended its side (FIN).
-    pub fn receive_eof(&mut self, turn: Turn<'_>) {
-        if !self.received_eof && self.failed.is_none() {
-            self.received_eof = true;
-            self.links[0].inbound.mark(InMark::Eof(""));
-            self.dirty |= u64::from(!self.floors.is_empty());
-            self.pump(turn, &mut []);
-        }
-    }
-
-    /// Tells that the wire is broken. What was received before still reaches the protocol, then
-    /// [`Event::Failed`] with this error does.
-    pub fn receive_error(&mut self, error: Error, turn: Turn<'_>) {
-        if self.failed.is_none() {
-            self.failed = Some(error.clone());
-            self.links[0].inbound.mark(InMark::Fault(error));
-            self.dirty |= u64::from(!self.floors.is_empty());
-            self.pump(turn, &mut []);
-        }
-    }
-
-    /// Queues a copy of the bytes: with framing layers, one frame.
-    ///
-    /// # Errors
-    ///
-    /// [`Closing`](ErrorKind::Closing) after `close`, `write_eof` or a failure; nothing is queued.
-    pub fn write(&mut self, bytes: &[u8], turn: Turn<'_>) -> Result<(), Error> {
-        self.check_writable()?;
-        let top = self.links.len() - 1;
-        self.links[top].outbound.queue.extend(bytes, &mut turn.workspace.pool());
-        self.written();
-        Ok(())
-    }
-
-    /// Queues bytes without a copy: with framing layers, one frame.
-    ///
-    /// # Errors
-    ///
-    /// As [`write`](Chain::write); the segment is then dropped.
-    pub fn write_segment(&mut self, segment: Segment) -> Result<(), Error> {
-        self.check_writable()?;
-        let top = self.links.len() - 1;
-        self.links[top].outbound.queue.push(segment);
-        self.written();
-        Ok(())
-    }
-
-    /// Queues all of a queue without a copy: with framing layers, as one frame (see
-    /// [`keeps_writes`](Chain::keeps_writes)).
-    ///
-    /// # Errors
-    ///
-    /// As [`write`](Chain::write); the queue then keeps its bytes.
-    pub fn write_queue(&mut self, queue: &mut ByteQueue, turn: Turn<'_>) -> Result<(), Error> {
-        self.check_writable()?;
-        let top = self.links.len() - 1;
-        let count = queue.len();
-        queue.move_to(count, &mut self.links[top].outbound.queue, &mut turn.workspace.pool());
-        self.written();
-        Ok(())
-    }
-
-    fn check_writable(&self) -> Result<(), Error> {
-        match &self.failed {
-            Some(error) => Err(error.clone()),
-            None if self.phase != Phase::Open => {
-                Err(Error::misuse(ErrorKind::Closing, "the connection is closing"))
-            }
-            None if self.wrote_eof => {
-                Err(Error::misuse(ErrorKind::Closing, "the writing side has been ended"))
-            }
-            None => Ok(()),
-        }
-    }
-
-    fn written(&mut self) {
-        let top = self.links.len() - 1;
-        if self.framed {
-            self.links[top].outbound.mark(OutMark::Frame);
-        }
-        self.dirty |= (1 << top) >> 1;
-    }
-
-    /// Bytes for the wire, in order. Send any number of them, then say so with
-    /// [`sent`](Chain::sent).
-    #[inline]
-    pub fn output(&self) -> &ByteQueue {
-        &self.links[0].outbound.queue
-    }
-
-    /// Tells that the wire has taken the first `count` bytes of the output.
-    pub fn sent(&mut self, count: usize, turn: Turn<'_>) {
-        let link = &mut self.links[0];
-        link.outbound.consume(count.min(link.outbound.len()), turn.workspace);
-        if link.outbound.len() <= self.limits.link / 2
-            && let Some(floor) = self.floors.first()
-        {
-            self.dirty |= u64::from(floor.refused_down);
-        }
-        self.check_wire();
-    }
-
-    /// Moves the output to the end of another queue, as [`sent`](Chain::sent) does; returns how
-    /// many bytes. Segments change hands.
-    ///
-    /// For an owner that keeps bytes of its own between the chain and the wire. It does so while
-    /// it holds few: layers fill what it has emptied.
-    pub fn take_output(&mut self, into: &mut ByteQueue, turn: Turn<'_>) -> usize {
-        let link = &mut self.links[0].outbound;
-        let count = link.visible_len();
-        if count > 0 {
-            link.move_to(into, turn.workspace);
-            self.sent(0, turn);
-        }
-        count
-    }
-
     /// Moves what can be moved without telling anything: what there is to tell waits for
     /// [`poll_event`](Chain::poll_event).
     pub fn advance(&mut self, turn: Turn<'_>) {
         if self.dirty != 0 {
             self.pump(turn, &mut []);
         }
-    }
-
-    /// Sets how much the protocol may leave unread; see [`Limits::input`]. If it has left as much
-    /// already, the connection fails.
-    pub fn set_input_limit(&mut self, limit: usize, turn: Turn<'_>) {
-        self.limits.input = limit.max(1);
-        self.low = self.low.min(self.limits.input);
-        if self.offered >= self.limits.input {
-            self.fail_stalled(turn);
-        }
-    }
-
-    /// Shows the protocol again what it has left, because it is another one.
-    pub fn offer_again(&mut self) {
-        self.offered = 0;
-        let top = self.links.len() - 1;
-        self.links[top].inbound.seen = false;
-    }
-
-    /// Stops data and EOF from being told, also what is buffered in any layer, until
-    /// [`resume_reading`](Chain::resume_reading).
-    pub fn pause_reading(&mut self) {
-        let top = self.links.len() - 1;
-        self.links[top].inbound.pauses.set(Pauses::PROTOCOL, true);
-    }
-
-    /// Ends [`pause_reading`](Chain::pause_reading). Poll for events afterwards.
-    pub fn resume_reading(&mut self) {
-        let top = self.links.len() - 1;
-        self.links[top].inbound.pauses.set(Pauses::PROTOCOL, false);
-        self.dirty |= (1 << top) >> 1;
     }
 
     /// Sets how much the pump may move until the next call of this: bytes plus 64 per step of a
@@ -406,23 +238,6 @@ impl Chain {
     #[inline]
     pub fn has_work(&self) -> bool {
         self.dirty != 0
-    }
-
-    /// Whether the wire is to be read: nobody above has paused what arrives there.
-    #[inline]
-    pub fn wants_read(&self) -> bool {
-        let inbound = &self.links[0].inbound;
-        inbound.pauses.is_empty()
-            && !self.received_eof
-            && self.failed.is_none()
-            && self.phase != Phase::Closed
-            && (!self.floors.is_empty()
-                || inbound.len() < self.low.max(self.offered) + self.limits.link)
-    }
-
-    /// Why the wire is not to be read, if it is not.
-    pub fn read_pauses(&self) -> Pauses {
-        self.links[0].inbound.pauses
     }
 
     /// When to call [`handle_timeout`](Chain::handle_timeout), if nothing happens before.
@@ -452,6 +267,18 @@ impl Chain {
         self.floors.iter().map(|floor| floor.name)
     }
 
+    /// The layers with their ids, from the wire upward.
+    pub fn layer_ids(
+        &self,
+    ) -> impl DoubleEndedIterator<Item = (LayerId, &'static str)> + ExactSizeIterator {
+        self.floors.iter().map(|floor| (floor.id, floor.name))
+    }
+
+    /// After [`Event::Layer`]: the layer that it is about.
+    pub fn noticed_layer(&self) -> Option<LayerId> {
+        self.noticed
+    }
+
     /// After [`Event::Eof`]: the layer that told the end (TLS: close_notify), or empty for the
     /// wire's end.
     pub fn eof_layer(&self) -> Option<&'static str> {
@@ -461,6 +288,20 @@ impl Chain {
     /// Whether no layer is left, so that a wire with this chain is a plain one.
     pub fn is_plain(&self) -> bool {
         self.floors.is_empty() && self.waiting.is_empty()
+    }
+
+    /// Whether the wire can do without this chain from now on: no layer is left, everything has
+    /// been told, and nothing is on its way but bytes that the protocol has left unread.
+    pub fn is_spent(&self) -> bool {
+        let Some(link) = self.links.first() else { return false };
+        self.is_plain()
+            && self.announced
+            && self.phase == Phase::Open
+            && self.failed.is_none()
+            && self.events.is_empty()
+            && !self.wrote_eof
+            && link.outbound.is_idle()
+            && !link.inbound.has_marks()
     }
 
     /// The layer whose handshake is under way: the lowest that is not ready.
@@ -477,12 +318,10 @@ impl Chain {
         (1 << self.floors.len()) - 1
     }
 
-    fn make_floor(&mut self, layer: Box<dyn Layer>) -> Result<Floor, Error> {
+    fn make_floor(&self, id: LayerId, layer: Box<dyn Layer>) -> Result<Floor, Error> {
         if self.floors.len() >= MOST_LAYERS {
             return Err(Error::local(ErrorKind::InvalidSetting, "a chain has at most 32 layers"));
         }
-        let id = LayerId(self.next_id);
-        self.next_id += 1;
         Ok(Floor {
             id,
             name: layer.name(),

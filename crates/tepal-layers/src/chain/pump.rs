@@ -82,7 +82,7 @@ impl Chain {
             lent,
             &mut floor.need,
             (up_limit, self.limits.link),
-            (floor.name, floor.ready, floor.finishing, self.phase == Phase::Closing),
+            (floor.id, floor.name, floor.ready, floor.finishing, self.phase == Phase::Closing),
             turn,
         );
         let result = floor.layer.step(&mut io);

@@ -1,6 +1,6 @@
 use super::{Chain, Phase};
 use crate::link::{InMark, Link};
-use crate::{Error, ErrorKind, Event, Turn};
+use crate::{Error, ErrorKind, Event, Pauses, Turn};
 
 impl Chain {
     /// The next thing to tell the protocol, if there is any. Moves what can be moved first.
@@ -85,6 +85,37 @@ impl Chain {
         let top = self.links.len() - 1;
         self.dirty |= (1 << top) >> 1;
         Ok(())
+    }
+
+    /// Sets how much the protocol may leave unread; see [`Limits::input`]. If it has left as much
+    /// already, the connection fails.
+    pub fn set_input_limit(&mut self, limit: usize, turn: Turn<'_>) {
+        self.limits.input = limit.max(1);
+        self.low = self.low.min(self.limits.input);
+        if self.offered >= self.limits.input {
+            self.fail_stalled(turn);
+        }
+    }
+
+    /// Shows the protocol again what it has left, because it is another one.
+    pub fn offer_again(&mut self) {
+        self.offered = 0;
+        let top = self.links.len() - 1;
+        self.links[top].inbound.seen = false;
+    }
+
+    /// Stops data and EOF from being told, also what is buffered in any layer, until
+    /// [`resume_reading`](Chain::resume_reading).
+    pub fn pause_reading(&mut self) {
+        let top = self.links.len() - 1;
+        self.links[top].inbound.pauses.set(Pauses::PROTOCOL, true);
+    }
+
+    /// Ends [`pause_reading`](Chain::pause_reading). Poll for events afterwards.
+    pub fn resume_reading(&mut self) {
+        let top = self.links.len() - 1;
+        self.links[top].inbound.pauses.set(Pauses::PROTOCOL, false);
+        self.dirty |= (1 << top) >> 1;
     }
 
     /// Whether [`poll_event`](Chain::poll_event) has something to tell without moving anything.
@@ -173,7 +204,11 @@ impl Chain {
             self.dirty |= u64::from(floor.refused_up) << (top - 1);
         }
         match mark {
-            InMark::Notice(notice) => Some(Event::Layer(*notice)),
+            InMark::Notice(told) => {
+                let (layer, notice) = *told;
+                self.noticed = Some(layer);
+                Some(Event::Layer(notice))
+            }
             InMark::Eof(layer) => {
                 self.eof_layer = Some(layer);
                 Some(Event::Eof)

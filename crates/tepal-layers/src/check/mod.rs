@@ -2,12 +2,14 @@
 //!
 //! [`check_layer`] feeds one layer the same bytes in every way a wire can deliver them and tells
 //! where the outcome differs. [`Bench`] drives one chain by hand with a virtual clock, and
-//! [`Pair`] joins two of them.
+//! [`Pair`] joins two of them. [`Shift`] is a layer to put around others.
 
 mod bench;
 mod pair;
+mod shift;
 mod sweep;
 
 pub use bench::{Bench, Seen};
 pub use pair::Pair;
+pub use shift::Shift;
 pub use sweep::{Case, check_layer};

@@ -10,7 +10,7 @@ use pyo3::types::PyTuple;
 use pyo3::{PyTraverseError, PyVisit, intern};
 use tepal::engine::{Flow, Outcome, StreamKey};
 use tepal::layers::{Error, ErrorKind, Host, LinesMode, ProxyAnswer, SocksReply};
-use tepal::{Late, Residual, Side, StreamOptions};
+use tepal::{Late, LayerId, Residual, Side, StreamOptions, Which};
 
 use super::reach::FOR_EVER;
 use super::transport::{StreamTransport, options};
@@ -115,7 +115,7 @@ impl StreamTransport {
         spec: &Bound<'_, Spec>,
         below: Option<&str>,
         residual: &str,
-    ) -> PyResult<()> {
+    ) -> PyResult<u64> {
         let (state, key) = self.open(py)?;
         // The caller has checked the word.
         let residual = match residual {
@@ -126,13 +126,14 @@ impl StreamTransport {
         let spec = spec.get().shared();
         let engine = &state.engine;
         let pushed = with_engine(engine, || engine.stream_push_layer(key, &spec, below, residual));
-        pushed.map_err(|error| refusal(py, &error))
+        pushed.map(LayerId::to_bits).map_err(|error| refusal(py, &error))
     }
 
     fn _pop_layer(
         &self,
         py: Python<'_>,
-        layer: Option<&str>,
+        name: Option<&str>,
+        id: Option<u64>,
         timeout: f64,
         keep: bool,
         future: Bound<'_, PyAny>,
@@ -141,6 +142,7 @@ impl StreamTransport {
         let late = if keep { Late::Keep } else { Late::Close };
         let timeout = seconds(timeout);
         let completion = Box::new(FutureCompletion(Ref::new(future)));
+        let layer = id.map_or(Which::from(name), |id| Which::Id(LayerId::from_bits(id)));
         let popped = state.engine.stream_pop_layer(key, layer, timeout, late, completion);
         popped.map_err(|(error, completion)| {
             drop(completion);
@@ -222,7 +224,18 @@ impl StreamTransport {
         PyTuple::new(py, names)
     }
 
-    /// What the handshake of a layer found out: a TLSInfo, a ProxyInfo, an address; or None.
+    /// The ids of the layers that are built, from the wire upward.
+    #[getter]
+    fn layer_ids<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        let layers = match (self.state(py), self.inner.get(py).key.get()) {
+            (Some(state), Some(key)) => state.engine.stream_layer_ids(key),
+            _ => Vec::new(),
+        };
+        let ids: Vec<u64> = layers.into_iter().map(|(id, _)| id.to_bits()).collect();
+        PyTuple::new(py, ids)
+    }
+
+    /// What the handshake of the topmost layer of a name found out: a TLSInfo, a ProxyInfo, an address; or None.
     #[pyo3(signature = (name, /))]
     fn layer_info<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
         let info = match (self.state(py), self.inner.get(py).key.get()) {

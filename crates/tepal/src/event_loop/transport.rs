@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use tepal_base::Segment;
 use tepal_driver::{Address, Descriptor, Driver, SocketOption};
-use tepal_layers::{Error as LayerError, How, Info, Late, LayerSpec, ProxyAnswer, Residual};
+use tepal_layers::{
+    Error as LayerError, How, Info, Late, LayerId, LayerSpec, ProxyAnswer, Residual, Which,
+};
 
 use super::fate::ClosedCell;
 use super::host::{Bound, BoundDatagram, RustHost};
@@ -264,12 +266,12 @@ impl Transport {
     /// # Errors
     ///
     /// As for [`push_layer_with`](Self::push_layer_with).
-    pub fn push_layer(&self, spec: impl LayerSpec + 'static) -> Result<(), LayerError> {
+    pub fn push_layer(&self, spec: impl LayerSpec + 'static) -> Result<LayerId, LayerError> {
         self.push_layer_with(&(Arc::new(spec) as Arc<dyn LayerSpec>), None, Residual::Reject)
     }
 
-    /// Puts a layer in, above the bytes already written: on top, or directly below the layer
-    /// named. [`Protocol::layer_added`] follows, and [`Protocol::layer_ready`] after its
+    /// Puts a layer in, above the bytes already written: on top, or directly below the
+    /// topmost layer named. Returns the new layer's id. [`Protocol::layer_added`] follows, and [`Protocol::layer_ready`] after its
     /// handshake; what is written now waits for that.
     ///
     /// What was received and not used is treated as `residual` says; inside `data_received` that
@@ -285,12 +287,12 @@ impl Transport {
         spec: &Arc<dyn LayerSpec>,
         below: Option<&str>,
         residual: Residual,
-    ) -> Result<(), LayerError> {
+    ) -> Result<LayerId, LayerError> {
         self.lp.engine().stream_push_layer(self.key, spec, below, residual)
     }
 
-    /// Takes a layer out gracefully, the topmost one or the one named, and leaves what is below it
-    /// open: a TLS layer says goodbye and waits up to `timeout` for the peer's. What is written
+    /// Takes a layer out gracefully and leaves what is below it open: the topmost one (`None`), the
+    /// topmost of those with a name (`Some("tls")`), or the one with an id ([`LayerId`]): a TLS layer says goodbye and waits up to `timeout` for the peer's. What is written
     /// from now on waits until then and goes to the layer below. The value is how the layer ended.
     ///
     /// # Errors
@@ -298,9 +300,9 @@ impl Transport {
     /// At once `NoSuchLayer`; `Closing` while the connection is not established, closes, has
     /// ended its writing, or another layer is put in or taken out. In the operation: why the
     /// connection ended before, or with [`Late::Close`] that the peer did not answer in time.
-    pub fn pop_layer(
+    pub fn pop_layer<'a>(
         &self,
-        layer: Option<&str>,
+        layer: impl Into<Which<'a>>,
         timeout: Duration,
         late: Late,
     ) -> Result<Pending<Result<How, LayerError>>, LayerError> {
@@ -312,7 +314,7 @@ impl Transport {
         });
         let engine = self.lp.engine();
         engine
-            .stream_pop_layer(self.key, layer, timeout, late, completion)
+            .stream_pop_layer(self.key, layer.into(), timeout, late, completion)
             .map_err(|(error, _)| error)?;
         Ok(operation)
     }
@@ -322,7 +324,12 @@ impl Transport {
         self.lp.engine().stream_layers(self.key)
     }
 
-    /// What the handshake of a layer found out, as long as the layer is there; of a layer whose
+    /// The layers that are built, with their ids, from the wire upward.
+    pub fn layer_ids(&self) -> Vec<(LayerId, &'static str)> {
+        self.lp.engine().stream_layer_ids(self.key)
+    }
+
+    /// What the handshake of the topmost layer of a name found out, as long as the layer is there; of a layer whose
     /// handshake was its work (SOCKS, CONNECT, PROXY), as long as the connection is.
     pub fn layer_info(&self, layer: &str) -> Option<Info> {
         self.lp.engine().stream_layer_info(self.key, layer)

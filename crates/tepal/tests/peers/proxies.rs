@@ -150,7 +150,7 @@ fn curl_reaches_https_through_our_proxies() {
                             transport.answer_proxy(name, accept).expect("it waits");
                         }
                         Call::Established => {
-                            transport.push_layer(tls.clone()).expect("nothing has come")
+                            transport.push_layer(tls.clone()).expect("nothing has come");
                         }
                         Call::Data(data) if data.ends_with(b"\r\n\r\n") => {
                             transport.write(RESPONSE);

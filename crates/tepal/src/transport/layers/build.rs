@@ -41,7 +41,7 @@ impl<H: Host> Engine<H> {
             Ok(chain) => {
                 stream.phase = Phase::Handshaking;
                 let layers = stream.layers.get_or_insert_with(|| Box::new(Layers::new()));
-                layers.names = chain.layers().collect();
+                layers.look_at_all(&chain);
                 layers.chain = Some(Box::new(chain));
                 drop(objects);
             }

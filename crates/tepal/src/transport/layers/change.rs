@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tepal_layers::{
-    Error, ErrorKind, Host as Name, Info, Keepsakes, Late, LayerSpec, Residual, Side, Site, Stack,
+    Error, ErrorKind, Host as Name, Info, Keepsakes, Late, LayerId, LayerSpec, Residual, Side,
+    Site, Stack, Which,
 };
 
-use super::{Layers, Popping, Pushed, Recipe, Request};
+use super::{Layers, Popping, Pushed, Recipe, Request, UNBUILT, insert_name};
 use crate::engine::{Engine, Host, Step, StreamKey, stream};
 use crate::transport::stream::{Phase, Stream};
 
@@ -24,8 +25,9 @@ impl<H: Host> Stream<H> {
     fn recipe_mut(&mut self) -> &mut Recipe {
         let side = self.side();
         self.recipe.get_or_insert_with(|| {
-            let keepsakes = Keepsakes::default();
-            Box::new(Recipe { stack: Stack::new(), side, host: None, keepsakes })
+            let (keepsakes, infos) = (Keepsakes::default(), Vec::new());
+            let stack = Stack::new();
+            Box::new(Recipe { stack, side, host: None, keepsakes, top: None, infos })
         })
     }
 }
@@ -63,17 +65,10 @@ impl<H: Host> Engine<H> {
             return Err(Error::misuse(ErrorKind::Closing, text));
         };
         let layered = !stack.is_empty();
-        let names = stack.names().collect();
+        let layers = layered.then(|| Box::new(Layers::of(&stack)));
         let recipe = stream.recipe_mut();
         let old = std::mem::replace(&mut recipe.stack, stack);
         (recipe.side, recipe.host) = (side, host);
-        let layers = layered.then(|| {
-            let mut layers = Layers::new();
-            layers.names = names;
-            // Unknown until the layers are built.
-            layers.inbox.framed = true;
-            Box::new(layers)
-        });
         let before = std::mem::replace(&mut stream.layers, layers);
         drop(objects);
         drop((old, before));
@@ -101,17 +96,17 @@ impl<H: Host> Engine<H> {
         spec: &Arc<dyn LayerSpec>,
         below: Option<&str>,
         residual: Residual,
-    ) -> Result<(), Error> {
+    ) -> Result<LayerId, Error> {
         self.with_open(key, |stream| check_name(stream, below))?;
         let place = self.place_of(key);
         let mut keepsake =
             self.with_open(key, |stream| Ok(stream.recipe_mut().keepsakes.slot(spec).take()))?;
         // The spec is user code, and may end the connection.
         let host = self.with_open(key, |stream| {
-            let top = stream.layers.as_ref().and_then(|layers| layers.top.clone());
-            let stack = stream.recipe_mut().stack.specs().iter();
+            let recipe = stream.recipe_mut();
+            let stack = recipe.stack.specs().iter();
             let through = stack.rev().find_map(|spec| spec.target()).map(|(host, _)| host.clone());
-            Ok(top.or(through).or(place.host))
+            Ok(recipe.top.clone().or(through).or(place.host))
         })?;
         let mut site = Site {
             side: place.side,
@@ -131,20 +126,24 @@ impl<H: Host> Engine<H> {
         })?;
         let layer = built?;
         let below = below.map(str::to_owned);
-        self.with_open(key, |stream| check_name(stream, below.as_deref()))?;
-        self.ensure_layers(key);
-        self.ask(key, |layers| {
+        self.with_open(key, |stream| {
+            check_name(stream, below.as_deref())?;
             if below.is_none() && target.is_some() {
-                layers.top.clone_from(&target);
+                stream.recipe_mut().top.clone_from(&target);
             }
-            let at = below.as_deref().and_then(|b| layers.names.iter().rposition(|n| *n == b));
-            layers.names.insert(at.unwrap_or(layers.names.len()), layer.name());
-            layers.inbox.push(Request::Push(Pushed { layer, target, below, residual }));
+            Ok(())
+        })?;
+        self.ensure_layers(key);
+        let id = self.core().workspace.layer_id();
+        self.ask(key, |layers| {
+            let pushed = Pushed { id, layer, target, below, residual };
+            insert_name(&mut layers.names, &pushed);
+            layers.inbox.push(Request::Push(pushed));
         });
-        Ok(())
+        Ok(id)
     }
 
-    /// Takes a layer out gracefully: the topmost one, or the one named.
+    /// Takes a layer out gracefully: the topmost one, the topmost of a name, or the one with an id.
     ///
     /// What was written before leaves through it; it says goodbye and waits for the peer's. What
     /// is written from now on waits until then, and goes to the layer below. [`layer_removed`]
@@ -160,26 +159,26 @@ impl<H: Host> Engine<H> {
     pub fn stream_pop_layer(
         &self,
         key: StreamKey<H>,
-        layer: Option<&str>,
+        layer: Which<'_>,
         timeout: Duration,
         late: Late,
         completion: H::Completion,
     ) -> Result<(), (Error, H::Completion)> {
-        let name = self.with_open(key, |stream| {
-            check_name(stream, layer)?;
+        let found = self.with_open(key, |stream| {
+            check_name(stream, None)?;
             let layers = stream.layers.as_ref();
             let names = layers.map(|layers| &layers.names[..]).unwrap_or_default();
-            let wanted = |name: &&&'static str| layer.is_none_or(|layer| layer == **name);
-            names.iter().rev().find(wanted).copied().ok_or_else(no_such_layer)
+            let at = layer.find(names.iter().copied());
+            at.and_then(|at| names.get(at).copied()).ok_or_else(no_such_layer)
         });
-        let name = match name {
-            Ok(name) => name,
+        let (id, name) = match found {
+            Ok(found) => found,
             Err(error) => return Err((error, completion)),
         };
-        let layer = layer.map(str::to_owned);
+        let layer = Some(id).filter(|id| *id != UNBUILT);
         self.ask(key, |layers| {
-            layers.popping = Some(Popping { name, completion });
-            layers.inbox.push(Request::Pop { layer, timeout, late });
+            layers.popping = Some(Popping { layer: None, completion });
+            layers.inbox.push(Request::Pop { layer, name, timeout, late });
         });
         Ok(())
     }
@@ -198,7 +197,7 @@ impl<H: Host> Engine<H> {
         command: Box<dyn Any>,
     ) -> Result<(), Error> {
         let found = self.with_open(key, |stream| {
-            let layers = stream.layers.as_ref().filter(|layers| layers.names.contains(&layer));
+            let layers = stream.layers.as_ref().filter(|layers| layers.has_named(layer));
             layers.map(|_| ()).ok_or_else(no_such_layer)
         });
         if let Err(error) = found {
@@ -228,15 +227,25 @@ impl<H: Host> Engine<H> {
     pub fn stream_layers(&self, key: StreamKey<H>) -> Vec<&'static str> {
         let mut objects = self.core().objects.borrow_mut();
         let layers = stream(&mut objects, key).and_then(|stream| stream.layers.as_ref());
-        layers.map(|layers| layers.names.clone()).unwrap_or_default()
+        let names = layers.map(|layers| layers.names.iter().map(|(_, name)| *name).collect());
+        names.unwrap_or_default()
     }
 
-    /// What the handshake of a layer found out, as long as the layer is there; of layers whose
+    /// The layers of a stream that are built, with their ids, from the wire upward.
+    pub fn stream_layer_ids(&self, key: StreamKey<H>) -> Vec<(LayerId, &'static str)> {
+        let mut objects = self.core().objects.borrow_mut();
+        let layers = stream(&mut objects, key).and_then(|stream| stream.layers.as_ref());
+        let built = |(id, _): &(LayerId, &'static str)| *id != UNBUILT;
+        let ids = layers.map(|layers| layers.names.iter().copied().filter(built).collect());
+        ids.unwrap_or_default()
+    }
+
+    /// What the handshake of the topmost layer of a name found out, as long as the layer is there; of layers whose
     /// handshake was their work (SOCKS, PROXY), as long as the stream is.
     pub fn stream_layer_info(&self, key: StreamKey<H>, layer: &str) -> Option<Info> {
         let mut objects = self.core().objects.borrow_mut();
-        let layers = stream(&mut objects, key)?.layers.as_ref()?;
-        layers.infos.iter().find(|(name, _)| *name == layer).map(|(_, info)| info.clone())
+        let infos = &stream(&mut objects, key)?.recipe.as_ref()?.infos;
+        infos.iter().rev().find(|found| found.name == layer).map(|found| found.info.clone())
     }
 
     /// The layer whose handshake is under way, if one is.
@@ -299,7 +308,7 @@ fn check_name<H: Host>(stream: &Stream<H>, name: Option<&str>) -> Result<(), Err
         let text = "the writing side has been ended";
         return Err(Error::misuse(ErrorKind::Closing, text));
     }
-    let known = |name: &str| layers.is_some_and(|layers| layers.names.contains(&name));
+    let known = |name: &str| layers.is_some_and(|layers| layers.has_named(name));
     match name {
         Some(name) if !known(name) => Err(no_such_layer()),
         _ => Ok(()),

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use tepal_base::{ByteQueue, Segment};
-use tepal_layers::{Late, Workspace};
+use tepal_layers::{Late, LayerId, Workspace};
 
 use super::Pushed;
 use crate::engine::Host;
@@ -31,7 +31,9 @@ pub(in crate::transport) enum Request<H: Host> {
     Wake,
     Push(Pushed),
     Pop {
-        layer: Option<String>,
+        // None: the topmost of that name.
+        layer: Option<LayerId>,
+        name: &'static str,
         timeout: Duration,
         late: Late,
     },
@@ -58,6 +60,14 @@ impl<H: Host> Inbox<H> {
     pub(in crate::transport) fn write(&mut self, bytes: &[u8], workspace: &Workspace) {
         self.bytes.extend(bytes, &mut workspace.pool());
         self.note_write(bytes.len());
+    }
+
+    /// Bytes that were written on a connection that had no layer any more.
+    pub(in crate::transport) fn adopt(&mut self, bytes: ByteQueue) {
+        if !bytes.is_empty() {
+            self.note_write(bytes.len());
+            self.bytes = bytes;
+        }
     }
 
     pub(in crate::transport) fn write_segment(&mut self, segment: Segment) {
@@ -96,6 +106,25 @@ impl<H: Host> Inbox<H> {
             Request::Push(pushed) => pushed.below.is_some(),
             _ => false,
         })
+    }
+
+    /// The layers that wait to be put in.
+    pub(super) fn pushes(&self) -> impl Iterator<Item = &Pushed> {
+        self.requests.iter().filter_map(|request| match request {
+            Request::Push(pushed) => Some(pushed),
+            _ => None,
+        })
+    }
+
+    /// The same for another attempt, whose layers have other ids.
+    pub(super) fn renew(mut self) -> Inbox<H> {
+        let pushed: Vec<LayerId> = self.pushes().map(|pushed| pushed.id).collect();
+        for request in &mut self.requests {
+            if let Request::Pop { layer, .. } = request {
+                *layer = layer.filter(|id| pushed.contains(id));
+            }
+        }
+        self
     }
 
     /// Puts a file back that is not through.

@@ -20,7 +20,9 @@ mod pump;
 mod tell;
 
 use tepal_base::Instant;
-use tepal_layers::{Chain, Host as Name, Info, Keepsakes, Layer, Residual, Side, Stack};
+use tepal_layers::{
+    Chain, Host as Name, Info, Keepsakes, Layer, LayerId, Residual, Side, Stack, Turn,
+};
 
 pub(super) use inbox::{Inbox, Request};
 pub(super) use pump::Feed;
@@ -39,6 +41,18 @@ pub(super) struct Recipe {
     // The host that the wire leads to, if it is known by name.
     pub(super) host: Option<Name>,
     pub(super) keepsakes: Keepsakes,
+    // The host that the topmost pushed layer leads to.
+    pub(super) top: Option<Name>,
+    // What the handshakes of this connection's layers have found out, from the wire upward.
+    pub(super) infos: Vec<Found>,
+}
+
+/// What a layer's handshake has found out.
+#[derive(Debug)]
+pub(super) struct Found {
+    layer: LayerId,
+    name: &'static str,
+    info: Info,
 }
 
 /// The layers of one stream, from its attempt on or from the first push.
@@ -47,7 +61,8 @@ pub(super) struct Layers<H: Host> {
     pub(super) chain: Option<Box<Chain>>,
     pub(super) inbox: Inbox<H>,
     // ---- cells: as of the pump's last look
-    pub(super) names: Vec<&'static str>,
+    // From the wire upward, with those that were pushed and wait for the pump.
+    names: Vec<(LayerId, &'static str)>,
     // Bytes in all layers on their way out and in, and those at the wire.
     pub(super) write_len: usize,
     pub(super) read_len: usize,
@@ -57,11 +72,8 @@ pub(super) struct Layers<H: Host> {
     pub(super) wants_read: bool,
     pub(super) has_work: bool,
     pub(super) can_write_eof: bool,
-    pub(super) infos: Vec<(&'static str, Info)>,
     // What the chain was told last; see `Engine::sync_chain`.
     told: Told,
-    // The host that the topmost pushed layer leads to.
-    top: Option<Name>,
     pub(super) handshaking: Option<&'static str>,
     // The chain takes no other change now.
     pub(super) changing: bool,
@@ -97,7 +109,8 @@ struct Told {
 
 /// A pop that somebody waits for.
 pub(super) struct Popping<H: Host> {
-    name: &'static str,
+    // None until the pump has begun it.
+    layer: Option<LayerId>,
     completion: H::Completion,
 }
 
@@ -111,6 +124,7 @@ pub(in crate::transport) struct Lost<H: Host> {
 
 /// A layer that is built and not yet put in.
 pub(super) struct Pushed {
+    id: LayerId,
     layer: Box<dyn Layer>,
     target: Option<Name>,
     below: Option<String>,
@@ -124,7 +138,16 @@ impl<H: Host> Layers<H> {
         popping.into_iter().chain(self.inbox.files().filter_map(FilePart::completion))
     }
 
-    pub(super) fn new() -> Layers<H> {
+    /// The layers of a stack that are still to be built.
+    pub(super) fn of(stack: &Stack) -> Layers<H> {
+        let mut layers = Layers::new();
+        layers.names = unbuilt(stack);
+        // Unknown until then.
+        layers.inbox.framed = true;
+        layers
+    }
+
+    fn new() -> Layers<H> {
         Layers {
             chain: None,
             inbox: Inbox::new(),
@@ -136,9 +159,7 @@ impl<H: Host> Layers<H> {
             wants_read: false,
             has_work: false,
             can_write_eof: true,
-            infos: Vec::new(),
             told: Told { paused: false, low: 1, limit: 0 },
-            top: None,
             handshaking: None,
             changing: false,
             offer_again: false,
@@ -155,6 +176,10 @@ impl<H: Host> Layers<H> {
         }
     }
 
+    fn has_named(&self, name: &str) -> bool {
+        self.names.iter().any(|(_, own)| *own == name)
+    }
+
     /// Bytes on their way out that have not reached the stream's output.
     pub(super) fn buffered(&self) -> usize {
         self.write_len + self.inbox.len() + self.stranded_len
@@ -162,13 +187,24 @@ impl<H: Host> Layers<H> {
 
     /// The same before an attempt: what was asked for stays, and what the last one had is given
     /// back.
-    pub(super) fn renew(&mut self, names: Vec<&'static str>) -> Lost<H> {
-        let mut old = std::mem::replace(self, Layers::new());
-        self.names = names;
-        self.inbox = old.inbox.take();
+    pub(super) fn renew(&mut self, stack: &Stack) -> Lost<H> {
+        let mut old = std::mem::replace(self, Layers::of(stack));
+        self.inbox = old.inbox.take().renew();
         self.inbox.framed = true;
         self.popping = old.popping.take();
         Lost { chain: old.chain, files: Vec::new(), popping: None, timer: old.timer }
+    }
+
+    /// Whether the stream can do without: the last layer is gone, and nothing is on its way but
+    /// what the protocol has left unread.
+    fn is_spent(&self) -> bool {
+        self.inbox.is_empty()
+            && self.popping.is_none()
+            && self.stranded_len == 0
+            && !(self.wrote_eof || self.done)
+            && self.failed.is_none()
+            && self.write_failed.is_none()
+            && self.chain.as_ref().is_some_and(|chain| chain.is_spent())
     }
 
     pub(super) fn lose(&mut self) -> Lost<H> {
@@ -195,11 +231,27 @@ impl<H: Host> Layers<H> {
         self.has_work = chain.has_work();
         self.handshaking = chain.handshaking();
         self.changing = chain.is_changing();
-        if !chain.layers().eq(self.names.iter().copied()) {
+        if !chain.layer_ids().eq(self.names.iter().copied()) {
             self.names.clear();
-            self.names.extend(chain.layers());
+            self.names.extend(chain.layer_ids());
+            for pushed in self.inbox.pushes() {
+                insert_name(&mut self.names, pushed);
+            }
         }
     }
+}
+
+/// The id of a layer that a stack names and that is not built yet.
+const UNBUILT: LayerId = LayerId::from_bits(0);
+
+fn unbuilt(stack: &Stack) -> Vec<(LayerId, &'static str)> {
+    stack.names().map(|name| (UNBUILT, name)).collect()
+}
+
+fn insert_name(names: &mut Vec<(LayerId, &'static str)>, pushed: &Pushed) {
+    let below = pushed.below.as_deref();
+    let at = below.and_then(|below| names.iter().rposition(|(_, name)| *name == below));
+    names.insert(at.unwrap_or(names.len()), (pushed.id, pushed.layer.name()));
 }
 
 impl<H: Host> Stream<H> {
@@ -245,6 +297,29 @@ impl<H: Host> Stream<H> {
                 None => true,
                 Some(layers) => layers.buffered() == 0 && std::mem::take(&mut layers.owes_io_out),
             };
+    }
+
+    /// Whether it has a chain without a layer; see [`shed_layers`](Self::shed_layers).
+    #[inline]
+    pub(super) fn is_bare(&self) -> bool {
+        self.layers.as_ref().is_some_and(|layers| layers.names.is_empty())
+    }
+
+    /// Takes the layers away if the last of them is gone, and with them what a plain stream has no
+    /// use for. What the protocol has left unread stays.
+    pub(super) fn shed_layers(&mut self, turn: Turn<'_>) -> Option<Lost<H>> {
+        let layers = self.layers.as_mut().filter(|layers| layers.names.is_empty())?;
+        let plain = self.phase == Phase::Established
+            && !self.closing
+            && (self.relay.is_none() || layers.read_len == 0)
+            // What a layer has said last is no write of the protocol's, and not told of as one.
+            && (self.output.is_empty() || layers.owes_io_out)
+            && layers.is_spent();
+        let chain = layers.chain.as_mut().filter(|_| plain)?;
+        let (unread, seen) = chain.take_unread(turn);
+        self.offer = !unread.is_empty() && (!seen || layers.offer_again);
+        self.unread = unread;
+        self.layers.take().map(|mut layers| layers.lose())
     }
 
     /// Whether the pump is to be queued; marks it queued.

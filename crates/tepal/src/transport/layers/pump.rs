@@ -3,9 +3,9 @@
 use std::io;
 
 use tepal_base::{ByteQueue, Segment};
-use tepal_layers::{Chain, Error, Turn};
+use tepal_layers::{Chain, Error, Turn, Which};
 
-use super::{Request, Told};
+use super::{Pushed, Request, Told};
 use crate::engine::{Engine, Flow, Host, Step, StreamKey, TimerWork, stream};
 use crate::transport::file::FilePart;
 use crate::transport::stream::{Phase, Stream};
@@ -286,17 +286,18 @@ impl<H: Host> Engine<H> {
             Request::Wake => chain.wake(),
             Request::Push(pushed) => {
                 let below = pushed.below.as_deref();
-                let result =
-                    chain.push_layer(pushed.layer, pushed.target, below, pushed.residual, turn);
-                if let Err(error) = result {
+                let Pushed { id, layer, target, residual, .. } = pushed;
+                if let Err(error) = chain.push_layer(id, layer, target, below, residual, turn) {
                     // Going on without the layer would send in clear what it was to protect.
                     self.fail_now(key, error);
                 }
                 self.update_names(key, chain);
             }
-            Request::Pop { layer, timeout, late } => {
-                if let Err(error) = chain.pop(layer.as_deref(), timeout, late, turn) {
-                    self.finish_pop(key, None, Err(error));
+            Request::Pop { layer, name, timeout, late } => {
+                let which = layer.map_or(Which::Named(name), Which::Id);
+                match chain.pop(which, timeout, late, turn) {
+                    Ok(id) => self.begin_pop(key, id),
+                    Err(error) => self.finish_pop(key, None, Err(error)),
                 }
             }
             Request::Command { layer, command } => {

@@ -2,9 +2,9 @@
 
 use std::io;
 
-use tepal_layers::{Chain, Error, ErrorKind, Event, How, Info, Notice, Turn};
+use tepal_layers::{Chain, Error, ErrorKind, Event, How, Info, LayerId, Notice, Turn};
 
-use super::Lost;
+use super::{Found, Lost};
 use crate::engine::{Consumed, Engine, Flow, Host, Outcome, StreamKey, StreamProtocol, stream};
 use crate::transport::stream::{EndOutput, Phase};
 use crate::transport::{CloseKind, Closed};
@@ -108,9 +108,10 @@ impl<H: Host> Engine<H> {
 
     fn tell_notice(&self, key: StreamKey<H>, chain: &Chain, notice: Notice) -> Flow {
         self.update_names(key, chain);
+        let id = chain.noticed_layer();
         match notice {
             Notice::Ready { layer, info } => {
-                self.note_info(key, layer, Some(&info));
+                self.note_info(key, id, layer, Some(&info));
                 self.call_protocol(key, |protocol| protocol.layer_ready(self, key, layer, &info))?;
             }
             Notice::Added { layer } => {
@@ -118,7 +119,7 @@ impl<H: Host> Engine<H> {
             }
             Notice::Removed { layer, how } => {
                 if how != How::Finished {
-                    self.note_info(key, layer, None);
+                    self.note_info(key, id, layer, None);
                 }
                 // The input goes on below the layer that has ended it.
                 let ended = chain.eof_layer();
@@ -126,7 +127,7 @@ impl<H: Host> Engine<H> {
                     stream.peer_eof &= ended != Some(layer) || stream.closing;
                     stream.unanswered |= how == How::Unconfirmed;
                 }
-                self.finish_pop(key, Some(layer), Ok(how));
+                self.finish_pop(key, id, Ok(how));
                 self.call_protocol(key, |protocol| protocol.layer_removed(self, key, layer, how))?;
             }
             Notice::Request { layer, request } => {
@@ -142,14 +143,19 @@ impl<H: Host> Engine<H> {
     }
 
     // What a layer's handshake found out is kept as long as it holds.
-    fn note_info(&self, key: StreamKey<H>, layer: &'static str, info: Option<&Info>) {
+    fn note_info(
+        &self,
+        key: StreamKey<H>,
+        layer: Option<LayerId>,
+        name: &'static str,
+        info: Option<&Info>,
+    ) {
         let mut objects = self.core().objects.borrow_mut();
-        let Some(layers) = stream(&mut objects, key).and_then(|s| s.layers.as_mut()) else {
-            return;
-        };
-        layers.infos.retain(|(name, _)| *name != layer);
+        let recipe = stream(&mut objects, key).and_then(|stream| stream.recipe.as_mut());
+        let (Some(recipe), Some(layer)) = (recipe, layer) else { return };
+        recipe.infos.retain(|found| found.layer != layer);
         if let Some(info) = info.filter(|info| **info != Info::None) {
-            layers.infos.push((layer, info.clone()));
+            recipe.infos.push(Found { layer, name, info: info.clone() });
         }
     }
 
@@ -262,19 +268,27 @@ impl<H: Host> Engine<H> {
         self.stream_lose(key, Closed::of_layer(error, false));
     }
 
+    /// A pop has begun: it waits for this layer.
+    pub(super) fn begin_pop(&self, key: StreamKey<H>, layer: LayerId) {
+        let mut objects = self.core().objects.borrow_mut();
+        let layers = stream(&mut objects, key).and_then(|s| s.layers.as_mut());
+        if let Some(popping) = layers.and_then(|layers| layers.popping.as_mut()) {
+            popping.layer = Some(layer);
+        }
+    }
+
     /// A pop has ended. `layer`: only if it is this one's.
     pub(super) fn finish_pop(
         &self,
         key: StreamKey<H>,
-        layer: Option<&'static str>,
+        layer: Option<LayerId>,
         result: Result<How, Error>,
     ) {
         let mut objects = self.core().objects.borrow_mut();
         let Some(layers) = stream(&mut objects, key).and_then(|s| s.layers.as_mut()) else {
             return;
         };
-        let is_this =
-            |popping: &mut super::Popping<H>| layer.is_none_or(|name| name == popping.name);
+        let is_this = |popping: &mut super::Popping<H>| layer.is_none() || layer == popping.layer;
         let popping = layers.popping.take_if(is_this);
         drop(objects);
         if let Some(popping) = popping {
@@ -300,6 +314,15 @@ impl<H: Host> Engine<H> {
         };
         drop(objects);
         self.stream_lose(key, closed);
+    }
+
+    /// Drops what a stream had for the layers that it has no more, with nothing borrowed.
+    pub(in crate::transport) fn drop_shed(&self, shed: Lost<H>) {
+        let Lost { chain, timer, .. } = shed;
+        drop(chain);
+        if let Some(timer) = timer {
+            self.timer_remove(timer);
+        }
     }
 
     /// A layered stream is lost: takes what must be dropped or told with nothing borrowed.

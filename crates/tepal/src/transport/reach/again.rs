@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tepal_base::{ByteQueue, Instant};
 use tepal_driver::Descriptor;
+use tepal_layers::Stack;
 
 use super::{At, Reaching};
 use crate::engine::{Engine, Flow, Host, Step, StreamKey, stream};
@@ -236,18 +237,26 @@ impl<H: Host> Stream<H> {
         self.drained = false;
         self.closing = false;
         self.closed = None;
-        let layered = self.recipe.as_ref().is_some_and(|recipe| !recipe.stack.is_empty());
         let kept = self.layers.take().map(|mut layers| layers.inbox.take());
-        self.layers = layered.then(|| {
-            let mut layers = Layers::new();
-            layers.names = self.recipe.iter().flat_map(|recipe| recipe.stack.names()).collect();
-            if let Some(kept) = kept {
-                layers.inbox = kept.of_writes();
+        self.layers = self.forget_layers().map(|stack| {
+            let mut layers = Layers::of(&stack);
+            match kept {
+                Some(kept) => layers.inbox = kept.of_writes(),
+                // They were to go out as they are; they pass the layers now.
+                None => layers.inbox.adopt(std::mem::take(&mut self.output)),
             }
             layers.inbox.framed = true;
             Box::new(layers)
         });
         (self.descriptor.take(), dropped)
+    }
+
+    // What the layers of the last connection left is gone; the stack for the next one, if any.
+    fn forget_layers(&mut self) -> Option<Stack> {
+        let recipe = self.recipe.as_mut()?;
+        recipe.infos.clear();
+        recipe.top = None;
+        (!recipe.stack.is_empty()).then(|| recipe.stack.clone())
     }
 
     /// Forgets the layers of an address whose handshake failed; the next one's are still to be
@@ -258,8 +267,8 @@ impl<H: Host> Stream<H> {
         self.blocked = false;
         self.dirty = false;
         self.unanswered = false;
-        let names = self.recipe.iter().flat_map(|recipe| recipe.stack.names()).collect();
-        let lost = self.layers.as_mut().map(|layers| layers.renew(names));
+        let stack = self.forget_layers().unwrap_or_default();
+        let lost = self.layers.as_mut().map(|layers| layers.renew(&stack));
         (lost, std::mem::take(&mut self.output))
     }
 

@@ -270,7 +270,7 @@ impl<H: Host> Engine<H> {
             // What came behind the handshake may stand in the kernel; its event is over.
             stream.readable = true;
             if let (Some(layers), Some(chain)) = (&mut stream.layers, trial.chain) {
-                layers.names = chain.layers().collect();
+                layers.look_at_all(&chain);
                 layers.chain = Some(chain);
             }
             stream.timer
