@@ -3,6 +3,7 @@
 use std::io::{self, IoSlice};
 
 use tepal_driver::{Descriptor, Half};
+use tepal_layers::Turn;
 
 use super::file::{FilePart, FileStep};
 use super::layers::Request;
@@ -190,6 +191,7 @@ impl<H: Host> Engine<H> {
         let after = self.send_output(key, stream);
         // What has left may have made room in the layers.
         let (more, closing) = (stream.has_layer_work(), stream.closing);
+        let bare = stream.is_bare();
         drop(objects);
         if let Some(after) = after {
             self.flushed(key, after)?;
@@ -197,10 +199,29 @@ impl<H: Host> Engine<H> {
         if more {
             self.stream_advance(key);
         }
+        if bare {
+            self.shed_layers(key);
+        }
         if closing {
             self.stream_finish(key);
         }
         Flow::Continue(())
+    }
+
+    // The last layer is gone: from now on nothing stands between the kernel and the protocol.
+    fn shed_layers(&self, key: StreamKey<H>) {
+        let core = self.core();
+        let turn = Turn::new(self.now(), &core.workspace);
+        let (shed, read) = match stream(&mut core.objects.borrow_mut(), key) {
+            Some(stream) => (stream.shed_layers(turn), stream.queue_read()),
+            None => return,
+        };
+        if let Some(shed) = shed {
+            self.drop_shed(shed);
+        }
+        if read {
+            self.push_step(key, Step::Read);
+        }
     }
 
     /// Gives what waits to the kernel, as far as that takes it. What is left to do calls others and
