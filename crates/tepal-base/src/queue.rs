@@ -73,6 +73,39 @@ impl ByteQueue {
         }
     }
 
+    /// Makes room for `room` bytes behind those that are gathered, to be filled by
+    /// [`append`](ByteQueue::append) at once.
+    #[inline]
+    pub fn reserve(&mut self, room: usize, pool: &mut Pool) {
+        if self.open.capacity() - self.open.len() < room {
+            self.seal();
+            self.open = match pool.block_len() < room {
+                true => Vec::with_capacity(room),
+                false => pool.take(),
+            };
+        }
+    }
+
+    /// Lets `fill` append bytes behind those that are gathered, so that what is made (a record that
+    /// is encrypted) need not be copied. If it fails nothing is appended.
+    ///
+    /// # Errors
+    ///
+    /// Those of `fill`, which must leave the bytes that it finds in the vector as they are.
+    #[inline]
+    pub fn append<E>(&mut self, fill: impl FnOnce(&mut Vec<u8>) -> Result<(), E>) -> Result<(), E> {
+        let before = self.open.len();
+        let result = fill(&mut self.open);
+        if result.is_err() {
+            self.open.truncate(before);
+        }
+        self.len += self.open.len().saturating_sub(before);
+        if self.open.is_empty() {
+            self.open = Vec::new();
+        }
+        result
+    }
+
     /// Drops the first `count` bytes; blocks that become free go back to the pool.
     ///
     /// # Panics
@@ -267,6 +300,29 @@ mod tests {
             all.extend(from.to_vec());
             assert_eq!(all, (0..60).collect::<Vec<u8>>());
         }
+    }
+
+    #[test]
+    fn what_is_appended_in_place_stands_behind_what_was_gathered() {
+        let mut pool = Pool::new(16, 1);
+        let mut queue = ByteQueue::new();
+        let mut add = |queue: &mut ByteQueue, room, bytes: Option<&'static [u8]>| {
+            queue.reserve(room, &mut pool);
+            queue.append(|out| {
+                out.extend_from_slice(bytes.unwrap_or(b"half"));
+                bytes.map(|_| ()).ok_or(())
+            })
+        };
+        assert!(add(&mut queue, 4, None).is_err());
+        assert_eq!((queue.len(), queue.only_piece()), (0, None));
+        add(&mut queue, 4, Some(b"abcd")).unwrap();
+        assert!(add(&mut queue, 4, None).is_err());
+        add(&mut queue, 8, Some(b"efgh")).unwrap();
+        assert_eq!(queue.only_piece(), Some(&b"abcdefgh"[..]));
+        add(&mut queue, 9, Some(b"ijkl")).unwrap();
+        add(&mut queue, 40, Some(b"mnop")).unwrap();
+        queue.extend(b"q", &mut pool);
+        assert_eq!((queue.len(), queue.to_vec()), (17, b"abcdefghijklmnopq".to_vec()));
     }
 
     #[test]

@@ -356,6 +356,22 @@ impl ToBelow<'_> {
         self.link.queue.extend(bytes, &mut self.workspace.pool());
     }
 
+    /// Lets `fill` append what is to be sent, about `room` bytes, behind what was gathered: for
+    /// bytes that are made and need not be copied.
+    ///
+    /// # Errors
+    ///
+    /// Those of `fill`; nothing is sent then.
+    #[inline]
+    pub fn send_with<E>(
+        &mut self,
+        room: usize,
+        fill: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.link.queue.reserve(room, &mut self.workspace.pool());
+        self.link.queue.append(fill)
+    }
+
     /// Sends a vector without a copy.
     #[inline]
     pub fn send_vec(&mut self, bytes: Vec<u8>) {

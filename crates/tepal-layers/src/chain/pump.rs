@@ -75,9 +75,13 @@ impl Chain {
         let (out_len, down_len) = (above.outbound.len(), below.outbound.len());
         // What the reader above has seen and left, because it needs more, takes no room.
         let up_limit = self.limits.link + up_left;
-        let mut nothing = crate::link::Inbound::default();
+        let mut nothing = None;
+        let inbound = match gated {
+            true => nothing.insert(crate::link::Inbound::default()),
+            false => &mut below.inbound,
+        };
         let mut io = Io::new(
-            (if gated { &mut nothing } else { &mut below.inbound }, &mut below.outbound),
+            (inbound, &mut below.outbound),
             (&mut above.inbound, &mut above.outbound),
             lent,
             &mut floor.need,

@@ -38,9 +38,23 @@ impl Chain {
     ///
     /// As [`write`](Chain::write); the queue then keeps its bytes.
     pub fn write_queue(&mut self, queue: &mut ByteQueue, turn: Turn<'_>) -> Result<(), Error> {
+        self.write_from(queue, queue.len(), turn)
+    }
+
+    /// As [`write_queue`](Chain::write_queue), for the first `count` bytes of the queue, which must
+    /// hold as many.
+    ///
+    /// # Errors
+    ///
+    /// As [`write`](Chain::write); the queue then keeps its bytes.
+    pub fn write_from(
+        &mut self,
+        queue: &mut ByteQueue,
+        count: usize,
+        turn: Turn<'_>,
+    ) -> Result<(), Error> {
         self.check_writable()?;
         let top = self.links.len() - 1;
-        let count = queue.len();
         queue.move_to(count, &mut self.links[top].outbound.queue, &mut turn.workspace.pool());
         self.written();
         Ok(())

@@ -1,4 +1,4 @@
-use crate::{Error, FromBelow, TlsInfo, ToAbove};
+use crate::{Error, FromBelow, TlsInfo, ToAbove, ToBelow};
 
 /// The inbound side, which an engine may have to look at whatever it does.
 pub(crate) type Inward<'a, 'io> = (&'a mut FromBelow<'io>, &'a mut ToAbove<'io>);
@@ -7,25 +7,24 @@ pub(crate) type Inward<'a, 'io> = (&'a mut FromBelow<'io>, &'a mut ToAbove<'io>)
 /// module that implements it knows whose it is.
 pub(crate) trait Engine {
     /// Decrypts and handles records while there are whole ones and the way up is free. Plaintext
-    /// goes up, and what is to be answered is appended to `answer`; after an error that is the
-    /// alert. Bytes behind close_notify are left alone.
+    /// goes up, and what is to be answered goes to `out`; after an error that is the alert. Bytes behind close_notify are left alone.
     fn process(
         &mut self,
         from: &mut FromBelow<'_>,
         to: &mut ToAbove<'_>,
-        answer: &mut Vec<u8>,
+        out: &mut ToBelow<'_>,
     ) -> Result<(), Error>;
 
-    /// Appends `plain`, encrypted, to `out`.
+    /// Sends `plain`, encrypted.
     fn encrypt(
         &mut self,
         plain: &[u8],
         inward: Inward<'_, '_>,
-        out: &mut Vec<u8>,
+        out: &mut ToBelow<'_>,
     ) -> Result<(), Error>;
 
-    /// Appends close_notify to `out`.
-    fn close_notify(&mut self, inward: Inward<'_, '_>, out: &mut Vec<u8>) -> Result<(), Error>;
+    /// Sends close_notify.
+    fn close_notify(&mut self, inward: Inward<'_, '_>, out: &mut ToBelow<'_>) -> Result<(), Error>;
 
     /// Whether the handshake is still under way.
     fn is_handshaking(&self) -> bool;

@@ -8,9 +8,6 @@ use crate::{Error, ErrorKind, How, Info, Io, Layer, Status, TlsInfo, WriteEof};
 /// The most plaintext that fits one record (RFC 8446, section 5.1).
 const RECORD: usize = 16 * 1024;
 
-/// What a record adds at most: header 5, nonce 8 (TLS 1.2) or type 1 (TLS 1.3), tag 16.
-const OVERHEAD: usize = 5 + 8 + 16;
-
 /// Pieces below this are gathered into one record: a record costs about as much as encrypting it.
 const GATHER: usize = 2048;
 
@@ -65,12 +62,7 @@ impl<E: Engine> TlsLayer<E> {
             self.sniff(io);
         }
         let before = io.from_below.bytes().len();
-        let mut answer = Vec::new();
-        let result = self.engine.process(&mut io.from_below, &mut io.to_above, &mut answer);
-        if !answer.is_empty() {
-            io.to_below.send_vec(answer);
-        }
-        result?;
+        self.engine.process(&mut io.from_below, &mut io.to_above, &mut io.to_below)?;
         if !self.state.ready {
             let left = io.from_below.bytes().len();
             self.handshake_len += before - left.min(before);
@@ -109,17 +101,15 @@ impl<E: Engine> TlsLayer<E> {
             } else {
                 piece.len().min(RECORD)
             };
-            let mut block = io.to_below.block(count + OVERHEAD);
             let inward = (&mut io.from_below, &mut io.to_above);
             if self.scratch.is_empty() {
                 let piece = io.from_above.bytes().get(..count).unwrap_or_default();
-                self.engine.encrypt(piece, inward, &mut block)?;
+                self.engine.encrypt(piece, inward, &mut io.to_below)?;
             } else {
-                self.engine.encrypt(&self.scratch, inward, &mut block)?;
+                self.engine.encrypt(&self.scratch, inward, &mut io.to_below)?;
                 self.scratch = Vec::new();
             }
             io.from_above.consume(count);
-            io.to_below.send_vec(block);
         }
         Ok(())
     }
@@ -127,10 +117,8 @@ impl<E: Engine> TlsLayer<E> {
     fn say_goodbye(&mut self, io: &mut Io<'_>) -> Result<(), Error> {
         if !self.state.sent_close {
             self.state.sent_close = true;
-            let mut block = Vec::new();
             let inward = (&mut io.from_below, &mut io.to_above);
-            self.engine.close_notify(inward, &mut block)?;
-            io.to_below.send(&block);
+            self.engine.close_notify(inward, &mut io.to_below)?;
         }
         Ok(())
     }

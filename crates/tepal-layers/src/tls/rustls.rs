@@ -9,7 +9,7 @@ use ::rustls::unbuffered::{
 use ::rustls::{CommonState, HandshakeKind, ProtocolVersion};
 
 use super::engine::{Engine, Inward};
-use crate::{Error, ErrorKind, FromBelow, TlsInfo, ToAbove};
+use crate::{Error, ErrorKind, FromBelow, TlsInfo, ToAbove, ToBelow};
 
 /// The two sides, which rustls makes two types of.
 pub(super) trait Machine: Deref<Target = UnbufferedConnectionCommon<Self::Data>> {
@@ -69,10 +69,10 @@ impl<M: Machine> RustlsEngine<M> {
     fn writing(
         &mut self,
         (from, to): Inward<'_, '_>,
-        out: &mut Vec<u8>,
+        out: &mut ToBelow<'_>,
         mut act: impl FnMut(
             &mut ::rustls::unbuffered::WriteTraffic<'_, M::Data>,
-            &mut Vec<u8>,
+            &mut ToBelow<'_>,
         ) -> Result<(), EncryptError>,
     ) -> Result<(), Error> {
         loop {
@@ -120,7 +120,7 @@ impl<M: Machine> Engine for RustlsEngine<M> {
         &mut self,
         from: &mut FromBelow<'_>,
         to: &mut ToAbove<'_>,
-        answer: &mut Vec<u8>,
+        out: &mut ToBelow<'_>,
     ) -> Result<(), Error> {
         let bytes = from.bytes();
         if (bytes.is_empty() && !self.fresh) || self.peer_closed {
@@ -156,7 +156,7 @@ impl<M: Machine> Engine for RustlsEngine<M> {
                     }
                 },
                 Ok(ConnectionState::EncodeTlsData(mut data)) => {
-                    encode(&mut data, answer);
+                    encode(&mut data, out);
                     Ok(false)
                 }
                 Ok(ConnectionState::TransmitTlsData(data)) => {
@@ -183,7 +183,7 @@ impl<M: Machine> Engine for RustlsEngine<M> {
         self.retained = left >= need && !blocked;
         from.consume(used);
         if result.is_err() {
-            self.last_words(answer);
+            self.last_words(out);
         } else if left > 0 && need > left && !self.machine.is_handshaking() && !self.peer_closed {
             from.need(need);
         }
@@ -194,43 +194,17 @@ impl<M: Machine> Engine for RustlsEngine<M> {
         &mut self,
         plain: &[u8],
         inward: Inward<'_, '_>,
-        out: &mut Vec<u8>,
+        out: &mut ToBelow<'_>,
     ) -> Result<(), Error> {
         self.writing(inward, out, |traffic, out| {
-            let start = out.len();
-            out.resize(start + plain.len() + RECORD_OVERHEAD, 0);
-            loop {
-                match traffic.encrypt(plain, out.get_mut(start..).unwrap_or_default()) {
-                    Ok(count) => {
-                        out.truncate(start + count);
-                        return Ok(());
-                    }
-                    Err(EncryptError::InsufficientSize(size)) => {
-                        out.resize(start + size.required_size, 0);
-                    }
-                    Err(error) => return Err(error),
-                }
-            }
+            put(out, plain.len() + RECORD_OVERHEAD, |place| traffic.encrypt(plain, place))
         })
     }
 
-    fn close_notify(&mut self, inward: Inward<'_, '_>, out: &mut Vec<u8>) -> Result<(), Error> {
+    fn close_notify(&mut self, inward: Inward<'_, '_>, out: &mut ToBelow<'_>) -> Result<(), Error> {
         self.said_goodbye = true;
         self.writing(inward, out, |traffic, out| {
-            let start = out.len();
-            out.resize(start + 64, 0);
-            loop {
-                match traffic.queue_close_notify(out.get_mut(start..).unwrap_or_default()) {
-                    Ok(count) => {
-                        out.truncate(start + count);
-                        return Ok(());
-                    }
-                    Err(EncryptError::InsufficientSize(size)) => {
-                        out.resize(start + size.required_size, 0);
-                    }
-                    Err(error) => return Err(error),
-                }
-            }
+            put(out, 64, |place| traffic.queue_close_notify(place))
         })
     }
 
@@ -279,11 +253,11 @@ impl<M: Machine> Engine for RustlsEngine<M> {
 
 impl<M: Machine> RustlsEngine<M> {
     // After an error the alert that tells the peer is still to be fetched.
-    fn last_words(&mut self, answer: &mut Vec<u8>) {
+    fn last_words(&mut self, out: &mut ToBelow<'_>) {
         // While something is queued rustls looks at no input, so it need not be shown any.
         while self.common().wants_write() {
             match self.machine.process(&mut []).state {
-                Ok(ConnectionState::EncodeTlsData(mut data)) => encode(&mut data, answer),
+                Ok(ConnectionState::EncodeTlsData(mut data)) => encode(&mut data, out),
                 _ => return,
             }
         }
@@ -314,13 +288,43 @@ fn look<'c, 'i, M: Machine>(
 /// What encrypting one record adds at most.
 const RECORD_OVERHEAD: usize = 5 + 8 + 16;
 
-fn encode<D>(data: &mut ::rustls::unbuffered::EncodeTlsData<'_, D>, out: &mut Vec<u8>) {
+/// Sends what `write` writes into the place it is given: about `room` bytes, or as many as it says
+/// that it needs.
+fn put(
+    out: &mut ToBelow<'_>,
+    room: usize,
+    mut write: impl FnMut(&mut [u8]) -> Result<usize, EncryptError>,
+) -> Result<(), EncryptError> {
+    out.send_with(room, |out| {
+        let start = out.len();
+        out.resize(start + room, 0);
+        loop {
+            match write(out.get_mut(start..).unwrap_or_default()) {
+                Ok(count) => {
+                    out.truncate(start + count);
+                    return Ok(());
+                }
+                Err(EncryptError::InsufficientSize(size)) => {
+                    out.resize(start + size.required_size, 0);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    })
+}
+
+fn encode<D>(data: &mut ::rustls::unbuffered::EncodeTlsData<'_, D>, out: &mut ToBelow<'_>) {
     // The first try only asks for the size.
     if let Err(EncodeError::InsufficientSize(size)) = data.encode(&mut []) {
-        let start = out.len();
-        out.resize(start + size.required_size, 0);
-        let written = data.encode(out.get_mut(start..).unwrap_or_default()).unwrap_or(0);
-        out.truncate(start + written);
+        let room = size.required_size;
+        // Nothing is sent if it fails in spite of that, which it says in its next state.
+        let _ = out.send_with(room, |out| {
+            let start = out.len();
+            out.resize(start + room, 0);
+            let written = data.encode(out.get_mut(start..).unwrap_or_default())?;
+            out.truncate(start + written);
+            Ok::<(), EncodeError>(())
+        });
     }
 }
 
