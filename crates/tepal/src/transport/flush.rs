@@ -29,6 +29,8 @@ pub(super) struct Flushed<H: Host> {
     failed: Option<io::Error>,
     // The other side of a join may be read again.
     feeds: bool,
+    // What a joined stream was to say, its layers' goodbye included, has left.
+    told_end: bool,
     // Everything has left of a plain stream that closes.
     over: bool,
     // Our direction was to end, and everything has left.
@@ -336,6 +338,7 @@ impl<H: Host> Engine<H> {
             files,
             failed,
             feeds: stream.relay.is_some() && left <= stream.low && stream.piped() == 0,
+            told_end: stream.relay.is_some() && stream.has_told_end(),
             // A layered stream closes when its layers have.
             over: !has_wire_output && stream.closing && stream.layers.is_none(),
             ends: !has_wire_output && stream.end_output == EndOutput::Wanted,
@@ -360,6 +363,9 @@ impl<H: Host> Engine<H> {
         }
         if after.feeds {
             self.relay_drained(key);
+        }
+        if after.told_end {
+            self.relay_check(key);
         }
         if let Some(error) = after.failed {
             self.stream_write_failed(key, Closed::failed(Half::Write, error));
