@@ -219,6 +219,12 @@ impl Chain {
         Ok(chain)
     }
 
+    /// Whether a layer waits for room in the output.
+    #[inline]
+    pub fn output_is_full(&self) -> bool {
+        self.floors.first().is_some_and(|floor| floor.refused_down)
+    }
+
     /// Moves what can be moved without telling anything: what there is to tell waits for
     /// [`poll_event`](Chain::poll_event).
     pub fn advance(&mut self, turn: Turn<'_>) {

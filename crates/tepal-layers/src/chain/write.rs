@@ -60,6 +60,12 @@ impl Chain {
         Ok(())
     }
 
+    /// Whether a write would be queued.
+    #[inline]
+    pub fn can_write(&self) -> bool {
+        self.failed.is_none() && self.phase == Phase::Open && !self.wrote_eof
+    }
+
     pub(super) fn check_writable(&self) -> Result<(), Error> {
         match &self.failed {
             Some(error) => Err(error.clone()),

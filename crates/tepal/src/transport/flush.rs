@@ -211,7 +211,7 @@ impl<H: Host> Engine<H> {
     }
 
     // The last layer is gone: from now on nothing stands between the kernel and the protocol.
-    fn shed_layers(&self, key: StreamKey<H>) {
+    pub(super) fn shed_layers(&self, key: StreamKey<H>) {
         let core = self.core();
         let turn = Turn::new(self.now(), &core.workspace);
         let (shed, read) = match stream(&mut core.objects.borrow_mut(), key) {

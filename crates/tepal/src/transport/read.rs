@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 
 use tepal_base::{Buffer, Slab};
 use tepal_driver::{Descriptor, Half};
+use tepal_layers::Turn;
 
 use super::layers::Feed;
 use super::stream::{Phase, Stream};
@@ -35,23 +36,26 @@ impl<H: Host> Stream<H> {
 
 /// While a protocol is given bytes of a stream: what it writes there need not be listed for the end
 /// of the turn, because a flush follows at once.
-struct Reading<'a, H: Host>(&'a Core<H>, StreamKey<H>);
+pub(super) struct Reading<'a, H: Host> {
+    core: &'a Core<H>,
+    key: StreamKey<H>,
+    outer: Option<StreamKey<H>>,
+}
 
 impl<'a, H: Host> Reading<'a, H> {
     #[inline]
-    fn begin(core: &'a Core<H>, key: StreamKey<H>) -> Self {
-        core.reading.set(Some(key));
-        Reading(core, key)
+    pub(super) fn begin(core: &'a Core<H>, key: StreamKey<H>) -> Self {
+        Reading { core, key, outer: core.reading.replace(Some(key)) }
     }
 }
 
 impl<H: Host> Drop for Reading<'_, H> {
     #[inline]
     fn drop(&mut self) {
-        self.0.reading.set(None);
+        self.core.reading.set(self.outer);
         // A panic passes through, and with it what follows here.
         if std::thread::panicking() {
-            self.0.dirty.borrow_mut().push(self.1);
+            self.core.dirty.borrow_mut().push(self.key);
         }
     }
 }
@@ -75,8 +79,7 @@ impl<H: Host> Engine<H> {
             return self.drain(key);
         }
         if stream.layers.is_some() {
-            drop(objects);
-            return self.stream_read_layered(key);
+            return self.stream_read_layered(key, objects);
         }
         if !stream.may_read() {
             return Flow::Continue(());
@@ -305,18 +308,19 @@ impl<H: Host> Engine<H> {
     }
 
     // One read of a layered stream, and what its layers and its protocol make of it.
-    fn stream_read_layered(&self, key: StreamKey<H>) -> Flow {
+    fn stream_read_layered(
+        &self,
+        key: StreamKey<H>,
+        mut objects: RefMut<'_, Slab<Object<H>>>,
+    ) -> Flow {
         let core = self.core();
-        let mut objects = core.objects.borrow_mut();
         let Some(stream) = stream(&mut objects, key) else { return Flow::Continue(()) };
         let write_failed = stream.layers.as_ref().is_some_and(|l| l.write_failed.is_some());
         let due = stream.readable && (stream.wants_wire() || write_failed) && stream.is_open();
         let (true, Some(descriptor)) = (due, stream.descriptor) else {
             return Flow::Continue(());
         };
-        drop(objects);
-        let target = self.take_scratch();
-        let mut received = core.driver.borrow_mut().receive(descriptor, target);
+        let mut received = core.driver.borrow_mut().receive(descriptor, self.take_scratch());
         // Before the layers and the protocol run: they may pause and resume.
         let ended = match &received.result {
             Ok(0) => !received.buffer.is_empty(),
@@ -324,27 +328,29 @@ impl<H: Host> Engine<H> {
             Err(error) => error.kind() != io::ErrorKind::WouldBlock,
         };
         let more = received.more && !ended;
-        if let Some(stream) = self::stream(&mut core.objects.borrow_mut(), key) {
-            stream.readable = more;
-        }
-        let flow = match received.result {
-            Ok(0) if ended => self.stream_pump(key, Feed::Eof),
+        stream.readable = more;
+        let turn = Turn::new(self.now(), &core.workspace);
+        let feed = match received.result {
+            Ok(0) if ended => Feed::Eof,
             Ok(count) => {
-                self.note_in(key);
-                self.stream_pump(key, Feed::Bytes(&mut received.buffer[..count]))
+                if let Some(watch) = &mut stream.watch {
+                    watch.note_in(turn.now);
+                }
+                Feed::Bytes(&mut received.buffer[..count])
             }
-            Err(error) if ended => {
-                self.stream_pump(key, Feed::Error(tepal_layers::Error::os(&error)))
-            }
-            Err(_) => Flow::Continue(()),
+            Err(error) if ended => Feed::Error(tepal_layers::Error::os(&error)),
+            Err(_) => Feed::Nothing,
         };
+        let taken = stream.take_chain(turn);
+        drop(objects);
+        // Whether to read on the pump sees to.
+        let flow = self.stream_pump_taken(key, taken, feed, turn);
         self.give_scratch(received.buffer);
         flow?;
         if write_failed {
             self.read_after_write_failure(key, more);
         }
-        // Whether to read on the pump has seen to.
-        self.flush_stream(key)
+        Flow::Continue(())
     }
 
     // A stream that cannot send any more is read on, whatever its layers say, until there is
@@ -367,11 +373,6 @@ impl<H: Host> Engine<H> {
         if let Some(closed) = closed {
             self.stream_lose(key, *closed);
         }
-    }
-
-    pub(super) fn stream_pumped(&self, key: StreamKey<H>, feed: Feed<'_>) -> Flow {
-        self.stream_pump(key, feed)?;
-        self.flush_stream(key)
     }
 
     pub(super) fn give_back(

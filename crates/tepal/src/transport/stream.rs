@@ -394,8 +394,8 @@ impl<H: Host> Engine<H> {
             Step::Watch => self.stream_watch_timeout(key),
             Step::Lost => self.stream_lost(key),
             Step::Timeout => self.stream_timeout(key),
-            Step::Pump => self.stream_pumped(key, Feed::Nothing),
-            Step::LayerTimeout => self.stream_pumped(key, Feed::Timeout),
+            Step::Pump => self.stream_pump(key, Feed::Nothing),
+            Step::LayerTimeout => self.stream_pump(key, Feed::Timeout),
         }
     }
 

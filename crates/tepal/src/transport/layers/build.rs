@@ -50,9 +50,7 @@ impl<H: Host> Engine<H> {
                 return self.fail_stream(key, Closed::of_layer(error, true), true);
             }
         }
-        self.stream_pump(key, Feed::Nothing)?;
-        self.read_on(key);
-        self.flush_stream(key)
+        self.stream_pump(key, Feed::Nothing)
     }
 
     /// Builds the layers that a stream is to have, for a socket of its. `None`: it is gone, or has

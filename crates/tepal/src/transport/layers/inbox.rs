@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use tepal_base::{ByteQueue, Segment};
-use tepal_layers::{Late, LayerId, Workspace};
+use tepal_layers::{Chain, Late, LayerId, Turn, Workspace};
 
 use super::Pushed;
 use crate::engine::Host;
@@ -87,6 +87,15 @@ impl<H: Host> Inbox<H> {
         // A layer that comes in may make frames of the writes behind it.
         self.framed |= matches!(request, Request::Push(_));
         self.requests.push_back(request);
+    }
+
+    /// Gives the write that is next, if one is, to the chain, which must take writes.
+    pub(super) fn write_to(&mut self, chain: &mut Chain, turn: Turn<'_>) -> bool {
+        let Some(Request::Write(len)) = self.requests.front() else { return false };
+        let written = chain.write_from(&mut self.bytes, *len, turn);
+        debug_assert!(written.is_ok(), "the caller has asked the chain");
+        self.requests.pop_front();
+        true
     }
 
     /// The next request, and the bytes of a write.

@@ -231,7 +231,8 @@ impl<H: Host> Layers<H> {
         self.has_work = chain.has_work();
         self.handshaking = chain.handshaking();
         self.changing = chain.is_changing();
-        if !chain.layer_ids().eq(self.names.iter().copied()) {
+        let ids = self.names.iter().map(|(id, _)| *id);
+        if !chain.layer_ids().map(|(id, _)| id).eq(ids) {
             self.names.clear();
             self.names.extend(chain.layer_ids());
             for pushed in self.inbox.pushes() {

@@ -3,11 +3,12 @@
 use std::io;
 
 use tepal_base::{ByteQueue, Segment};
-use tepal_layers::{Chain, Error, Turn, Which};
+use tepal_layers::{Chain, Error, Event, Turn, Which};
 
 use super::{Pushed, Request, Told};
 use crate::engine::{Engine, Flow, Host, Step, StreamKey, TimerWork, stream};
 use crate::transport::file::FilePart;
+use crate::transport::read::Reading;
 use crate::transport::stream::{Phase, Stream};
 
 /// What one pumping may move, with 64 bytes counted for each step of a layer: one full read and
@@ -32,7 +33,7 @@ pub(in crate::transport) enum Feed<'a> {
 
 /// What may follow when everything asked for has been carried out.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Next {
+pub(super) enum Next {
     /// The protocol may be told what there is.
     Tell,
     /// Not yet.
@@ -41,23 +42,115 @@ enum Next {
     Gone,
 }
 
+/// A chain out of its stream, and what may follow at once.
+pub(in crate::transport) struct Taken {
+    chain: Box<Chain>,
+    // None: something was asked for.
+    next: Option<Next>,
+}
+
+impl<H: Host> Stream<H> {
+    /// Takes the chain out, for the pump. `None`: there is none yet, or the pump has it.
+    pub(in crate::transport) fn take_chain(&mut self, turn: Turn<'_>) -> Option<Taken> {
+        let layers = self.layers.as_mut()?;
+        layers.pump_queued = false;
+        let mut chain = layers.chain.take()?;
+        let next = self.apply_writes(&mut chain, turn);
+        Some(Taken { chain, next })
+    }
+
+    /// Carries out the writes that are next in the inbox and, once it is empty, tells the chain
+    /// what else its owner has set. `None`: something else was asked for.
+    pub(super) fn apply_writes(&mut self, chain: &mut Chain, turn: Turn<'_>) -> Option<Next> {
+        // Also if the next address is tried, for which another chain will be built.
+        if !self.is_open() {
+            return Some(Next::Gone);
+        }
+        let holds = self.holds_inbox();
+        let Some(layers) = &mut self.layers else { return Some(Next::Gone) };
+        if !holds && !layers.inbox.is_empty() {
+            let before = layers.inbox.len();
+            while chain.can_write() && layers.inbox.write_to(chain, turn) {}
+            layers.write_len += before - layers.inbox.len();
+            // A file goes on when some of what waits has left.
+            let waits = layers.inbox.has_file_in_front()
+                && chain.write_len() + self.output.len() > self.high;
+            if !waits && !layers.inbox.is_empty() {
+                return None;
+            }
+        }
+        self.sync_chain(chain, turn);
+        // Nothing is told before `connection_made`: a protocol may have been set just now.
+        Some(if self.made { Next::Tell } else { Next::Wait })
+    }
+
+    fn sync_chain(&mut self, chain: &mut Chain, turn: Turn<'_>) {
+        let told = self.told();
+        let Some(layers) = &mut self.layers else { return };
+        let before = std::mem::replace(&mut layers.told, told);
+        if std::mem::take(&mut layers.offer_again) {
+            chain.offer_again();
+        }
+        if before == told {
+            return;
+        }
+        if before.limit != told.limit {
+            chain.set_input_limit(told.limit, turn);
+        }
+        if before.low != told.low {
+            // Never above the limit: `stream_set_read_low` has checked it.
+            let _ = chain.set_read_low(told.low);
+        }
+        if before.paused != told.paused && !chain.is_closing() {
+            match told.paused {
+                true => chain.pause_reading(),
+                false => chain.resume_reading(),
+            }
+        }
+    }
+
+    fn told(&self) -> Told {
+        let held = self.relay.as_ref().is_some_and(|relay| relay.is_held());
+        Told { paused: self.paused || held, low: self.read_low, limit: self.read_limit }
+    }
+
+    /// Whether the chain knows what its owner has set.
+    pub(super) fn is_synced(&self) -> bool {
+        let synced = |layers: &super::Layers<H>| !layers.offer_again && layers.told == self.told();
+        self.layers.as_deref().is_some_and(synced)
+    }
+}
+
 impl<H: Host> Engine<H> {
-    /// Pumps, and tells the protocol what there is to tell.
+    /// Pumps, tells the protocol what there is to tell, and sends what has come out of it.
     pub(in crate::transport) fn stream_pump(&self, key: StreamKey<H>, feed: Feed<'_>) -> Flow {
+        let turn = Turn::new(self.now(), &self.core().workspace);
+        let taken = self.take_chain(key, turn);
+        self.stream_pump_taken(key, taken, feed, turn)
+    }
+
+    /// The same with a chain that was taken; `None`: it has to be made, if it may.
+    pub(in crate::transport) fn stream_pump_taken(
+        &self,
+        key: StreamKey<H>,
+        mut taken: Option<Taken>,
+        feed: Feed<'_>,
+        turn: Turn<'_>,
+    ) -> Flow {
         let core = self.core();
-        let mut taken = self.take_chain(key);
         if taken.is_none() {
             if let Err(error) = self.adopt_chain(key) {
                 self.fail_now(key, error);
             }
-            taken = self.take_chain(key);
+            taken = self.take_chain(key, turn);
         }
-        let Some((mut chain, asked)) = taken else { return Flow::Continue(()) };
+        let Some(Taken { mut chain, next }) = taken else { return self.flush_stream(key) };
         let outer = core.pumping.replace(Some(key));
-        let turn = Turn::new(self.now(), &core.workspace);
+        let reading = Reading::begin(core, key);
         chain.set_budget(BUDGET);
+        let mut next = next.unwrap_or_else(|| self.apply_inbox(key, &mut chain, turn));
         let mut flow = Flow::Continue(());
-        if !asked || self.apply_inbox(key, &mut chain, turn) != Next::Gone {
+        if next != Next::Gone {
             match feed {
                 Feed::Nothing => {}
                 Feed::Bytes(bytes) => chain.receive(turn, bytes),
@@ -65,58 +158,73 @@ impl<H: Host> Engine<H> {
                 Feed::Error(error) => chain.receive_error(error, turn),
                 Feed::Timeout => chain.handle_timeout(turn),
             }
-            while self.apply_inbox(key, &mut chain, turn) == Next::Tell {
-                let event = chain.poll_event(turn);
-                let moved = self.move_output(key, &mut chain, turn);
-                flow = match event {
-                    Some(event) => self.tell(key, &mut chain, event, turn),
-                    // What has left may have made room for more.
-                    None if moved > 0 && chain.has_work() => continue,
-                    None => break,
-                };
-                if flow.is_break() || self.is_interrupted() {
-                    break;
+        }
+        while next == Next::Tell {
+            match chain.poll_event(turn) {
+                Some(Event::Data) => (flow, next) = self.tell_data(key, &mut chain, turn),
+                Some(event) => {
+                    self.move_output(key, &mut chain, turn);
+                    flow = self.tell(key, &mut chain, event, turn);
+                    next = self.apply_inbox(key, &mut chain, turn);
                 }
+                // What leaves may make room for more.
+                None if chain.output_is_full()
+                    && self.move_output(key, &mut chain, turn) > 0
+                    && chain.has_work() =>
+                {
+                    next = self.apply_inbox(key, &mut chain, turn);
+                }
+                None => break,
+            }
+            if flow.is_break() || self.is_interrupted() {
+                break;
             }
         }
         core.pumping.set(outer);
-        self.put_chain(key, chain);
-        flow
+        drop(reading);
+        let sent = self.put_chain(key, chain, true, turn);
+        flow?;
+        sent
     }
 
     /// Pumps without telling anything: for the end of the turn. What there is to tell is queued.
     pub(in crate::transport) fn stream_advance(&self, key: StreamKey<H>) {
         let core = self.core();
-        let Some((mut chain, _)) = self.take_chain(key) else { return };
-        let outer = core.pumping.replace(Some(key));
         let turn = Turn::new(self.now(), &core.workspace);
+        let Some(Taken { mut chain, next }) = self.take_chain(key, turn) else { return };
+        let outer = core.pumping.replace(Some(key));
         chain.set_budget(BUDGET);
-        while self.apply_inbox(key, &mut chain, turn) != Next::Gone {
+        let mut next = next.unwrap_or_else(|| self.apply_inbox(key, &mut chain, turn));
+        while next != Next::Gone {
             chain.advance(turn);
             if self.move_output(key, &mut chain, turn) == 0 || !chain.has_work() {
                 break;
             }
+            next = self.apply_inbox(key, &mut chain, turn);
         }
         core.pumping.set(outer);
-        self.put_chain(key, chain);
+        // It sends nothing, so there is nobody to tell.
+        let _ = self.put_chain(key, chain, false, turn);
     }
 
-    // The chain, and whether something has been asked for.
-    fn take_chain(&self, key: StreamKey<H>) -> Option<(Box<Chain>, bool)> {
-        let mut objects = self.core().objects.borrow_mut();
-        let stream = stream(&mut objects, key)?;
-        let layers = stream.layers.as_mut()?;
-        layers.pump_queued = false;
-        Some((layers.chain.take()?, !layers.inbox.is_empty()))
+    fn take_chain(&self, key: StreamKey<H>, turn: Turn<'_>) -> Option<Taken> {
+        stream(&mut self.core().objects.borrow_mut(), key)?.take_chain(turn)
     }
 
-    // Gives the chain back, or lets go of it if the stream is gone.
-    fn put_chain(&self, key: StreamKey<H>, chain: Box<Chain>) {
+    // Gives the chain back, or lets go of it if the stream is gone, and sends what has left it.
+    fn put_chain(
+        &self,
+        key: StreamKey<H>,
+        mut chain: Box<Chain>,
+        send: bool,
+        turn: Turn<'_>,
+    ) -> Flow {
         let core = self.core();
         let mut objects = core.objects.borrow_mut();
         let Some(stream) = stream(&mut objects, key) else {
             drop(objects);
-            return drop(chain);
+            drop(chain);
+            return Flow::Continue(());
         };
         if stream.phase == Phase::Lost {
             // What the callback that lost it has used is not unread.
@@ -125,26 +233,37 @@ impl<H: Host> Engine<H> {
                 closed.unread = read_len;
             }
             drop(objects);
-            return drop(chain);
+            drop(chain);
+            return Flow::Continue(());
+        }
+        if send && stream.output.len() < OUTPUT && stream.is_open() {
+            chain.take_output(&mut stream.output, turn);
         }
         let (holds, open) = (stream.holds_inbox(), stream.is_open());
         let Some(layers) = stream.layers.as_mut().filter(|_| open) else {
             drop(objects);
-            return drop(chain);
+            drop(chain);
+            return Flow::Continue(());
         };
         layers.look_at_all(&chain);
-        layers.inbox.framed = chain.keeps_writes();
+        if layers.inbox.is_empty() {
+            layers.inbox.framed = chain.keeps_writes();
+        }
         let deadline = chain.deadline();
         let rearm = deadline != layers.armed;
         layers.armed = deadline;
         let timer = layers.timer;
         // A file waits for room, and whoever makes room pumps.
-        let asked = !holds && !layers.inbox.is_empty() && !layers.inbox.has_file_in_front();
-        let more = stream.made && (chain.has_work() || chain.has_event() || asked);
+        let asked = !layers.inbox.is_empty() && !holds && !layers.inbox.has_file_in_front();
+        let more = stream.made && (chain.has_work() || asked || chain.has_event());
         layers.chain = Some(chain);
         let queue = more && !std::mem::replace(&mut layers.pump_queued, true);
         let read = stream.queue_read();
         let closing = stream.closing;
+        let after = if send { self.send_output(key, stream) } else { None };
+        // What has left may have made room in the layers.
+        let room = send && stream.has_layer_work();
+        let bare = send && stream.is_bare();
         drop(objects);
         if queue {
             self.push_step(key, Step::Pump);
@@ -155,9 +274,22 @@ impl<H: Host> Engine<H> {
         if rearm {
             self.arm_layers(key, timer, deadline);
         }
+        if let Some(after) = after {
+            self.flushed(key, after)?;
+        }
+        if room {
+            self.stream_advance(key);
+        }
+        if bare {
+            self.shed_layers(key);
+        }
         if closing {
             self.watch_shutdown(key);
+            if send {
+                self.stream_finish(key);
+            }
         }
+        Flow::Continue(())
     }
 
     fn arm_layers(
@@ -200,58 +332,18 @@ impl<H: Host> Engine<H> {
         }
     }
 
-    // Carries out what was asked for, and tells the chain what else its owner has set.
-    fn apply_inbox(&self, key: StreamKey<H>, chain: &mut Chain, turn: Turn<'_>) -> Next {
+    /// Carries out what was asked for, and tells the chain what else its owner has set.
+    pub(super) fn apply_inbox(&self, key: StreamKey<H>, chain: &mut Chain, turn: Turn<'_>) -> Next {
         loop {
             let mut objects = self.core().objects.borrow_mut();
             let Some(stream) = stream(&mut objects, key) else { return Next::Gone };
-            // Also if the next address is tried, for which another chain will be built.
-            if !stream.is_open() {
-                return Next::Gone;
+            if let Some(next) = stream.apply_writes(chain, turn) {
+                return next;
             }
-            let holds = stream.holds_inbox();
             let Some(layers) = &mut stream.layers else { return Next::Gone };
-            // A file goes on when some of what waits has left.
-            let full = layers.inbox.has_file_in_front()
-                && chain.write_len() + stream.output.len() > stream.high;
-            let next = match holds || full || layers.inbox.is_empty() {
-                true => None,
-                false => layers.inbox.pop(turn.workspace),
-            };
-            let Some((request, bytes)) = next else {
-                Self::sync_chain(stream, chain, turn);
-                // Nothing is told before `connection_made`: a protocol may have been set just now.
-                return if stream.made { Next::Tell } else { Next::Wait };
-            };
+            let Some((request, bytes)) = layers.inbox.pop(turn.workspace) else { continue };
             drop(objects);
             self.apply(key, chain, request, bytes, turn);
-        }
-    }
-
-    fn sync_chain(stream: &mut Stream<H>, chain: &mut Chain, turn: Turn<'_>) {
-        let held = stream.relay.as_ref().is_some_and(|relay| relay.is_held());
-        let told =
-            Told { paused: stream.paused || held, low: stream.read_low, limit: stream.read_limit };
-        let Some(layers) = &mut stream.layers else { return };
-        let before = std::mem::replace(&mut layers.told, told);
-        if std::mem::take(&mut layers.offer_again) {
-            chain.offer_again();
-        }
-        if before == told {
-            return;
-        }
-        if before.limit != told.limit {
-            chain.set_input_limit(told.limit, turn);
-        }
-        if before.low != told.low {
-            // Never above the limit: `stream_set_read_low` has checked it.
-            let _ = chain.set_read_low(told.low);
-        }
-        if before.paused != told.paused && !chain.is_closing() {
-            match told.paused {
-                true => chain.pause_reading(),
-                false => chain.resume_reading(),
-            }
         }
     }
 

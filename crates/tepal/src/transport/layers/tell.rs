@@ -1,15 +1,20 @@
 //! What a chain has to tell, and how a layered stream ends.
 
 use std::io;
+use std::ops::ControlFlow;
 
 use tepal_layers::{Chain, Error, ErrorKind, Event, How, Info, LayerId, Notice, Turn};
 
+use super::pump::Next;
 use super::{Found, Lost};
-use crate::engine::{Consumed, Engine, Flow, Host, Outcome, StreamKey, StreamProtocol, stream};
-use crate::transport::stream::{EndOutput, Phase};
+use crate::engine::{
+    Consumed, Engine, Flow, Host, Outcome, StreamKey, StreamProtocol, flow_of, stream,
+};
+use crate::transport::stream::{EndOutput, Phase, Stream};
 use crate::transport::{CloseKind, Closed};
 
 impl<H: Host> Engine<H> {
+    /// Tells anything but data.
     pub(super) fn tell(
         &self,
         key: StreamKey<H>,
@@ -17,15 +22,16 @@ impl<H: Host> Engine<H> {
         event: Event,
         turn: Turn<'_>,
     ) -> Flow {
-        let (joined, may_lend) = {
+        {
             let mut objects = self.core().objects.borrow_mut();
-            let Some(stream) = stream(&mut objects, key) else { return Flow::Continue(()) };
-            let Some(layers) = &mut stream.layers else { return Flow::Continue(()) };
+            let stream = stream(&mut objects, key).filter(|stream| stream.is_open());
+            let Some(layers) = stream.and_then(|stream| stream.layers.as_mut()) else {
+                return Flow::Continue(());
+            };
             layers.look_at(chain);
-            (stream.relay.is_some(), stream.may_lend)
-        };
+        }
         match event {
-            Event::Data => self.tell_data(key, chain, (joined, may_lend), turn),
+            Event::Data => Flow::Continue(()),
             Event::Eof => self.tell_eof(key, chain),
             Event::Layer(notice) => self.tell_notice(key, chain, notice),
             Event::Established => self.tell_established(key, chain),
@@ -48,41 +54,103 @@ impl<H: Host> Engine<H> {
         }
     }
 
-    fn tell_data(
+    /// Gives the protocol what there is, unless something was asked for that comes first. What it
+    /// wrote is in the chain afterwards. Two look-ups of the stream: this is what most events are.
+    pub(super) fn tell_data(
         &self,
         key: StreamKey<H>,
         chain: &mut Chain,
-        (joined, may_lend): (bool, bool),
         turn: Turn<'_>,
-    ) -> Flow {
+    ) -> (Flow, Next) {
+        let core = self.core();
+        let mut objects = core.objects.borrow_mut();
+        let Some(stream) = stream(&mut objects, key) else {
+            return (Flow::Continue(()), Next::Gone);
+        };
+        // A layer may have asked for something too.
+        let synced = stream.is_synced();
+        match stream.apply_writes(chain, turn) {
+            Some(Next::Tell) if synced => {}
+            Some(next) => return (Flow::Continue(()), next),
+            None => {
+                drop(objects);
+                return (Flow::Continue(()), self.apply_inbox(key, chain, turn));
+            }
+        }
+        if let Some(layers) = &mut stream.layers {
+            layers.look_at(chain);
+        }
+        let (joined, may_lend) = (stream.relay.is_some(), stream.may_lend);
+        if joined || may_lend {
+            drop(objects);
+            let told = self.tell_data_elsewhere(key, chain, joined, turn);
+            if let Some(flow) = told {
+                return (flow, self.apply_inbox(key, chain, turn));
+            }
+            objects = core.objects.borrow_mut();
+        }
+        let taken = self::stream(&mut objects, key).and_then(|stream| stream.protocol.take());
+        drop(objects);
+        let Some(mut protocol) = taken else { return (Flow::Continue(()), Next::Wait) };
+        let len = chain.data().len();
+        let verdict = protocol.data_received(self, key, chain.data());
+        match verdict {
+            Ok(Consumed::All) => chain.took(len, turn),
+            Ok(Consumed::Count(count)) => chain.took(count, turn),
+            Err(_) => {}
+        }
+        let mut objects = core.objects.borrow_mut();
+        let mut place = self::stream(&mut objects, key);
+        let unused = match &mut place {
+            Some(Stream { protocol: empty @ None, .. }) => {
+                *empty = Some(protocol);
+                None
+            }
+            // Another one was set meanwhile, or the stream is gone.
+            _ => Some(protocol),
+        };
+        let next = match (&verdict, place) {
+            (Ok(_), Some(stream)) => stream.apply_writes(chain, turn),
+            _ => Some(Next::Gone),
+        };
+        drop(objects);
+        drop(unused);
+        if verdict.is_err() {
+            self.stream_lose(key, Closed::new(CloseKind::ProtocolFailed));
+            return (flow_of(&verdict), Next::Gone);
+        }
+        (Flow::Continue(()), next.unwrap_or_else(|| self.apply_inbox(key, chain, turn)))
+    }
+
+    // Data of a joined stream, or for memory that the protocol lends. `None`: it lends none.
+    fn tell_data_elsewhere(
+        &self,
+        key: StreamKey<H>,
+        chain: &mut Chain,
+        joined: bool,
+        turn: Turn<'_>,
+    ) -> Option<Flow> {
         let len = chain.data().len();
         if joined {
             self.relay_deliver(key, chain.data());
             chain.took(len, turn);
-            return Flow::Continue(());
+            return Some(Flow::Continue(()));
         }
-        if may_lend && len > 0 {
-            match self.call_lend(key, len)? {
-                Some(Some(mut buffer)) => {
-                    let count = len.min(buffer.len());
-                    buffer[..count].copy_from_slice(&chain.data()[..count]);
-                    // Before the call: what it asks for comes behind these bytes.
-                    chain.took(count, turn);
-                    return self.give_back(key, buffer, true, count);
-                }
-                Some(None) => {}
-                None => return Flow::Continue(()),
+        if len == 0 {
+            return None;
+        }
+        match self.call_lend(key, len) {
+            ControlFlow::Break(()) => Some(Flow::Break(())),
+            ControlFlow::Continue(None) => Some(Flow::Continue(())),
+            ControlFlow::Continue(Some(None)) => None,
+            ControlFlow::Continue(Some(Some(mut buffer))) => {
+                let count = len.min(buffer.len());
+                buffer[..count].copy_from_slice(&chain.data()[..count]);
+                // Before the call: what it asks for comes behind these bytes.
+                chain.took(count, turn);
+                Some(self.give_back(key, buffer, true, count))
             }
         }
-        let data = chain.data();
-        let consumed =
-            self.call_protocol(key, |protocol| protocol.data_received(self, key, data))?;
-        match consumed {
-            Some(Consumed::All) => chain.took(len, turn),
-            Some(Consumed::Count(count)) => chain.took(count, turn),
-            None => {}
-        }
-        Flow::Continue(())
     }
 
     fn tell_eof(&self, key: StreamKey<H>, chain: &Chain) -> Flow {
