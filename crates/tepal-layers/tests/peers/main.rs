@@ -16,6 +16,7 @@ mod curl;
 mod nginx;
 mod openssl;
 mod proxies;
+mod servers;
 mod starttls;
 mod stunnel;
 mod tap;

@@ -233,7 +233,7 @@ impl Drop for Program {
         if self.child.try_wait().is_ok_and(|status| status.is_none()) {
             self.signal(Signal::CONT);
             self.signal(Signal::TERM);
-            let end = Instant::now() + Duration::from_millis(300);
+            let end = Instant::now() + Duration::from_secs(3);
             while Instant::now() < end && self.child.try_wait().is_ok_and(|s| s.is_none()) {
                 std::thread::sleep(Duration::from_millis(2));
             }

@@ -2,15 +2,14 @@
 
 use std::io::{Read, Write};
 use std::net::SocketAddr;
-use std::path::Path;
-use std::process::Command;
 
 use tepal_layers::{
     ErrorKind, Host, HttpConnect, Info, LayerSpec, Socks4, Socks5, SocksReply, Stack,
 };
 
 use crate::certificates::{client, server};
-use crate::programs::{Folder, Program, all_present, command, find};
+use crate::programs::{Folder, Program, all_present, command};
+use crate::servers::{has_squid, has_ssh, squid, ssh_dynamic};
 use crate::wire::{Listener, Wire};
 
 /// A port on which nobody listens: it was somebody's a moment ago.
@@ -108,68 +107,9 @@ fn microsocks_carries_what_it_may_and_says_why_it_does_not() {
     assert!(matches!(kind, ErrorKind::Version(5) | ErrorKind::EofInHandshake), "{kind:?}");
 }
 
-/// A server with keys and a port of its own, and `ssh -D` to it, as the user who runs the tests.
-fn ssh_dynamic(folder: &Folder) -> (Program, Program, SocketAddr) {
-    let output = Command::new("id").arg("-un").output().unwrap();
-    let user = String::from_utf8(output.stdout).unwrap().trim().to_owned();
-    for key in ["host", "user"] {
-        let mut command = command("ssh-keygen");
-        command.args(["-q", "-t", "ed25519", "-N", "", "-f", &folder.file(key)]);
-        assert!(command.status().unwrap().success());
-    }
-    let (server, at) = Program::serve(|port| {
-        let conf = format!(
-            "Port {port}\nListenAddress 127.0.0.1\nHostKey {}\nAuthorizedKeysFile {}\n\
-             PidFile none\nUsePAM no\nStrictModes no\nPasswordAuthentication no\n\
-             PermitRootLogin yes\n",
-            folder.file("host"),
-            folder.file("user.pub")
-        );
-        let conf = folder.write("sshd_config", conf);
-        let sshd = find("sshd").expect("sshd was there a moment ago").display().to_string();
-        let mut command = match rustix::process::geteuid().is_root() {
-            // It wants a folder of the system's, which it finds in a namespace of its own.
-            true => {
-                let script = "mount -t tmpfs tmpfs /run && mkdir /run/sshd && exec \"$@\"";
-                let mut command = command("unshare");
-                command.args(["-m", "sh", "-c", script, "sh", &sshd]);
-                command
-            }
-            false => Command::new(sshd),
-        };
-        command.args(["-D", "-e", "-f", &conf]);
-        command
-    });
-    let (dynamic, address) = Program::serve(|port| {
-        let mut command = command("ssh");
-        command.args([
-            "-N",
-            "-F",
-            "none",
-            "-i",
-            &folder.file("user"),
-            "-p",
-            &at.port().to_string(),
-        ]);
-        for option in [
-            "StrictHostKeyChecking=no",
-            "UserKnownHostsFile=/dev/null",
-            "BatchMode=yes",
-            "ExitOnForwardFailure=yes",
-            "IdentityAgent=none",
-            "ConnectTimeout=10",
-        ] {
-            command.args(["-o", option]);
-        }
-        command.args(["-D", &format!("127.0.0.1:{port}"), &format!("{user}@127.0.0.1")]);
-        command
-    });
-    (server, dynamic, address)
-}
-
 #[test]
 fn ssh_carries_every_version_of_socks() {
-    if !all_present(&["ssh", "sshd", "ssh-keygen", "unshare"]) {
+    if !has_ssh() {
         return;
     }
     let folder = Folder::new("ssh");
@@ -222,33 +162,11 @@ fn tinyproxy_carries_what_it_may_and_says_why_it_does_not() {
 
 #[test]
 fn squid_carries_what_it_may_and_says_why_it_does_not() {
-    const HELPER: &str = "/usr/lib/squid/basic_ncsa_auth";
-    if !all_present(&["squid", "openssl"]) {
+    if !has_squid() {
         return;
     }
-    if !Path::new(HELPER).is_file() {
-        return crate::programs::tell_absent("squid's basic_ncsa_auth");
-    }
     let folder = Folder::new("squid");
-    let output = command("openssl").args(["passwd", "-apr1", "secret"]).output().unwrap();
-    let line = format!("me:{}", String::from_utf8(output.stdout).unwrap());
-    let passwords = folder.write("passwords", line);
-    let (_squid, proxy) = Program::serve(|port| {
-        let conf = format!(
-            "http_port 127.0.0.1:{port}\npid_filename {}\ncache_log /dev/null\naccess_log none\n\
-             cache deny all\ncache_mem 8 MB\nvisible_hostname localhost\nshutdown_lifetime 0 seconds\n\
-             coredump_dir none\npinger_enable off\nmax_filedescriptors 1024\n\
-             auth_param basic program {HELPER} {passwords}\nauth_param basic children 1 startup=1\n\
-             acl users proxy_auth REQUIRED\nacl strict url_regex -i private\n\
-             acl secret dst 127.0.0.2\nhttp_access allow secret users\n\
-             http_access deny secret\nacl closed dst 127.0.0.3\nhttp_access deny closed\n\
-             http_access allow all\n",
-            folder.file("pid")
-        );
-        let mut command = command("squid");
-        command.args(["-N", "-d", "1", "-f", &folder.write("conf", conf)]);
-        command
-    });
+    let (_squid, proxy) = squid(&folder);
     assert_eq!(carries(proxy, connect), Some(Info::HttpStatus(200)));
     assert_eq!(refusal(proxy, connect("127.0.0.3", 1)), ErrorKind::HttpStatus(403));
     let kind = refusal(proxy, connect("127.0.0.1", dead_port()));
@@ -259,4 +177,24 @@ fn squid_carries_what_it_may_and_says_why_it_does_not() {
     assert_eq!(refusal(proxy, with("wrong")), ErrorKind::HttpStatus(407));
     let kind = refusal(proxy, with("secret"));
     assert!(matches!(kind, ErrorKind::HttpStatus(500..=599)), "let in, and nobody there: {kind:?}");
+}
+
+/// It keeps its state in shared memory, by the name of its service.
+#[test]
+fn squid_leaves_nothing_behind() {
+    if !has_squid() {
+        return;
+    }
+    let ours = || -> Vec<String> {
+        let name = format!("tepal{}", std::process::id());
+        let files = std::fs::read_dir("/dev/shm").unwrap().map(|file| file.unwrap().file_name());
+        let files = files.map(|file| file.to_string_lossy().into_owned());
+        files.filter(|file| file.starts_with(&format!("{name}x2-"))).collect()
+    };
+    let folder = Folder::new("squid-2");
+    let (squid, _) =
+        crate::servers::squid_named(&folder, &format!("tepal{}x2", std::process::id()));
+    assert_ne!(ours(), [""; 0], "it has such files while it runs");
+    drop(squid);
+    assert_eq!(ours(), [""; 0]);
 }

@@ -1,33 +1,13 @@
 //! TLS begun in the middle of a connection: mail servers, mail clients, and what is injected.
 
 use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use tepal_layers::{ErrorKind, How, Lines, Residual, Stack};
 
 use crate::certificates::{client, path, server};
-use crate::programs::{Program, all_present, command, tell_absent};
+use crate::programs::{Program, all_present, command};
+use crate::servers::{aiosmtpd, smtplib};
 use crate::wire::{Listener, Wire, connect_plain};
-
-/// Python with aiosmtpd, in an environment under the target folder that is made once.
-fn python_with_aiosmtpd() -> Option<PathBuf> {
-    let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join("aiosmtpd-1.4.6");
-    let python = home.join("bin/python");
-    let works = || {
-        let found = Command::new(&python).args(["-c", "import aiosmtpd"]).output();
-        found.is_ok_and(|output| output.status.success())
-    };
-    if !works() {
-        let made = command("python3").args(["-m", "venv"]).arg(&home).output().unwrap();
-        let install = ["-m", "pip", "install", "-q", "--timeout", "10", "--retries", "1"];
-        if made.status.success() {
-            // Whether it worked is asked below.
-            let _output = Command::new(&python).args(install).arg("aiosmtpd==1.4.6").output();
-        }
-    }
-    works().then_some(python)
-}
 
 fn lines() -> Stack {
     Stack::new().with(Lines::new(2000).delimiter(b"\r\n"))
@@ -50,17 +30,7 @@ fn converse(wire: &mut Wire, line: &str, answer: &str) {
 
 #[test]
 fn a_mail_is_sent_to_aiosmtpd_behind_starttls() {
-    if !all_present(&["python3"]) {
-        return;
-    }
-    let Some(python) = python_with_aiosmtpd() else {
-        return tell_absent("aiosmtpd (PyPI)");
-    };
-    let script = format!("{}/tests/peers/smtp_server.py", env!("CARGO_MANIFEST_DIR"));
-    let mut command = Command::new(python);
-    let files = [path("server.pem"), path("server.key")];
-    let program = Program::start(command.arg(script).args(files));
-    let address = program.wait_for_port("port ");
+    let Some((program, address)) = aiosmtpd() else { return };
     for piece in [16 << 10, 1] {
         let mut wire = Wire::connect(address, &lines());
         wire.piece = piece;
@@ -83,23 +53,13 @@ fn a_mail_is_sent_to_aiosmtpd_behind_starttls() {
     }
 }
 
-const MAILER: &str = r#"
-import smtplib, ssl, sys
-with smtplib.SMTP("localhost", int(sys.argv[1]), timeout=15) as smtp:
-    smtp.starttls(context=ssl.create_default_context(cafile=sys.argv[2]))
-    smtp.sendmail("a@here.test", ["b@there.test"], "Subject: x\r\n\r\nhello\r\n")
-print("sent", flush=True)
-"#;
-
 #[test]
 fn pythons_smtplib_sends_a_mail_to_us_behind_starttls() {
     if !all_present(&["python3"]) {
         return;
     }
     let listener = Listener::new();
-    let mut command = command("python3");
-    command.args(["-c", MAILER, &listener.port().to_string(), &path("ca.pem")]);
-    let program = Program::start(&mut command);
+    let program = smtplib(listener.port());
     let mut wire = listener.accept(&lines());
     wire.write(b"220 here");
     let mut answered = 0;

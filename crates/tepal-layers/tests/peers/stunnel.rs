@@ -1,33 +1,15 @@
 //! stunnel: TLS on both sides, and the PROXY protocol that it sends.
 
 use std::io::{Read, Write};
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use rustix::process::Signal;
 use tepal_layers::{ErrorKind, How, Info, Late, ProxyHeader, Stack};
 
 use crate::certificates::{client, path, server};
-use crate::programs::{Folder, Program, all_present, command};
+use crate::programs::{Folder, all_present};
+use crate::servers::{stunnel, stunnel_as_server};
 use crate::wire::{Listener, Wire, connect_plain};
-
-/// One service between its own port and one of ours.
-fn stunnel(folder: &Folder, to: u16, settings: &str) -> (Program, SocketAddr) {
-    Program::serve(|port| {
-        let conf = format!(
-            "foreground = yes\npid =\nsyslog = no\ndebug = notice\n[it]\n\
-             accept = 127.0.0.1:{port}\nconnect = 127.0.0.1:{to}\nTIMEOUTclose = 1\n{settings}"
-        );
-        let mut command = command("stunnel");
-        command.arg(folder.write("stunnel.conf", conf));
-        command
-    })
-}
-
-fn as_server(version: &str) -> String {
-    let (cert, key) = (path("server.pem"), path("server.key"));
-    format!("cert = {cert}\nkey = {key}\nsslVersion = {version}\n")
-}
 
 #[test]
 fn a_stunnel_server_ends_in_every_way() {
@@ -37,7 +19,7 @@ fn a_stunnel_server_ends_in_every_way() {
     let folder = Folder::new("stunnel-server");
     for version in ["TLSv1.2", "TLSv1.3"] {
         let behind = Listener::new();
-        let (program, address) = stunnel(&folder, behind.port(), &as_server(version));
+        let (program, address) = stunnel(&folder, behind.port(), &stunnel_as_server(version));
         let stack = Stack::new().with(client().build().unwrap());
         let reach = || {
             let mut wire = Wire::connect(address, &stack);
@@ -124,7 +106,7 @@ fn a_header_of_stunnel_tells_who_is_behind_it() {
     }
     let folder = Folder::new("stunnel-proxy");
     let behind = Listener::new();
-    let settings = as_server("TLSv1.3") + "protocol = proxy\n";
+    let settings = stunnel_as_server("TLSv1.3") + "protocol = proxy\n";
     let (_program, address) = stunnel(&folder, behind.port(), &settings);
     let mut user = Wire::connect(address, &Stack::new().with(client().build().unwrap()));
     user.until_established();

@@ -17,9 +17,14 @@ mod layered;
 #[allow(dead_code, reason = "shared with the tests of chains")]
 mod programs;
 
+#[path = "../../../tepal-layers/tests/peers/servers.rs"]
+mod servers;
+
 mod closing;
+mod mail;
 mod proxies;
 mod starttls;
+mod tunnels;
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;

@@ -12,7 +12,7 @@ use crate::programs::{Folder, Program, all_present, command};
 use crate::{as_client, as_server};
 
 /// A server that sends each line back reversed.
-fn reverser() -> (Program, SocketAddr) {
+pub(crate) fn reverser() -> (Program, SocketAddr) {
     let mut command = command("openssl");
     let (cert, key) = (path("server.pem"), path("server.key"));
     command.args(["s_server", "-accept", "127.0.0.1:0", "-rev", "-cert", &cert, "-key", &key]);
@@ -35,7 +35,7 @@ fn says(transport: &Transport, call: &Call<'_>, heard: &mut Vec<u8>) {
     }
 }
 
-fn through(event_loop: &tepal::EventLoop, proxy: SocketAddr, stack: Stack) -> Seen {
+pub(crate) fn through(event_loop: &tepal::EventLoop, proxy: SocketAddr, stack: Stack) -> Seen {
     let mut heard = Vec::new();
     as_client(event_loop, proxy, stack, move |transport, call| {
         says(transport, call, &mut heard);
@@ -43,7 +43,7 @@ fn through(event_loop: &tepal::EventLoop, proxy: SocketAddr, stack: Stack) -> Se
     })
 }
 
-fn refused(seen: &Seen) -> ErrorKind {
+pub(crate) fn refused(seen: &Seen) -> ErrorKind {
     let closed = seen.closed.as_ref().expect("it has ended");
     assert_eq!(closed.kind, CloseKind::HandshakeFailed, "{closed:?}");
     closed.layer_error.as_ref().expect("with its reason").kind()
