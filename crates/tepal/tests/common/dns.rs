@@ -106,6 +106,12 @@ pub fn try_serve(
     Ok(address)
 }
 
+/// Answers datagrams at an address, and nothing else.
+pub fn datagrams(event_loop: &EventLoop, zone: &Shared, address: SocketAddr) -> DatagramTransport {
+    let server = Server(Rc::clone(zone));
+    event_loop.datagram(server, Some(address.into()), None).expect("the port is free")
+}
+
 struct Server(Shared);
 
 impl DatagramProtocol for Server {
