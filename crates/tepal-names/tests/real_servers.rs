@@ -99,7 +99,7 @@ fn start_nsd(folder: &Path) -> Running {
     let path = folder.display();
     let conf = folder.join("nsd.conf");
     let text = format!(
-        "server:\n ip-address: 127.0.0.2\n username: \"\"\n chroot: \"\"\n zonesdir: \"{path}\"\n \
+        "server:\n ip-address: 127.0.0.2\n username: \"\"\n chroot: \"\"\n zonesdir: \"{path}\"\n database: \"\"\n \
          pidfile: \"{path}/nsd.pid\"\n xfrdfile: \"{path}/xfrd\"\n zonelistfile: \"{path}/zones\"\n \
          xfrdir: \"{path}\"\n server-count: 1\n answer-cookie: yes\n\
          remote-control:\n control-enable: no\n\
@@ -126,13 +126,13 @@ fn start_unbound(folder: &Path) -> Running {
 
 fn start_dnsmasq() -> Running {
     let arguments = [
-        "--keep-in-foreground",
+        // Debugging: it does not change its user, which not everybody may.
+        "--no-daemon",
         "--conf-file=/dev/null",
         "--listen-address=127.0.0.4",
         "--bind-interfaces",
         "--no-resolv",
         "--no-hosts",
-        "--user=",
         "--pid-file=",
         "--address=/a.test/192.0.2.4",
         "--host-record=both.example,192.0.2.5,2001:db8::5",

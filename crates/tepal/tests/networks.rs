@@ -322,6 +322,7 @@ server:
   username: ""
   chroot: ""
   zonesdir: "/mnt"
+  database: ""
   pidfile: "/mnt/nsd.pid"
   xfrdfile: "/mnt/xfrd"
   zonelistfile: "/mnt/zones"
@@ -352,8 +353,9 @@ remote-control:
 END
 nsd -d -c /mnt/nsd.conf >/dev/null 2>&1 &
 unbound -d -c /mnt/unbound.conf >/dev/null 2>&1 &
-dnsmasq --keep-in-foreground --conf-file=/dev/null --listen-address=127.0.0.4 \
-  --bind-interfaces --no-resolv --no-hosts --user= --pid-file= \
+# Debugging is also what keeps it from changing its user, which not everybody may.
+dnsmasq --no-daemon --conf-file=/dev/null --listen-address=127.0.0.4 \
+  --bind-interfaces --no-resolv --no-hosts --pid-file= \
   --host-record=www.corp.example,127.0.0.9,::1 --local=/example/ >/dev/null 2>&1 &
 for i in $(seq 200); do
   [ $(ss -lun | grep -c "127.0.0.[234]:53 ") -ge 3 ] && break
