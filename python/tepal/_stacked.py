@@ -169,7 +169,8 @@ class Stacked(Base):
             restart: "resolve" looks the name up again, "connect" uses the known addresses.
             unsent: what becomes of bytes that were written to an established connection and have
                 not left: "drop" counts them in `closed.unsent`, "keep" sends them on the next one,
-                as far as no layer has taken them.
+                as far as no peer can have got them and no layer has changed them (TLS: what it has
+                not encrypted). Nothing is kept once a layer was pushed or popped.
 
         Raises:
             RuntimeError: the connection was accepted or made by other means, or is over.

@@ -154,6 +154,12 @@ pub trait Layer {
         false
     }
 
+    /// Whether what is written leaves this layer as it came in, byte by byte, so that it can be taken
+    /// back from below it and written again on another connection.
+    fn passes_on(&self) -> bool {
+        false
+    }
+
     /// What becomes of the end of writing when it reaches this layer.
     fn write_eof(&self) -> WriteEof {
         WriteEof::Passes

@@ -48,7 +48,7 @@ mod tls;
 mod unread;
 mod workspace;
 
-pub use chain::{Chain, Late, Limits, Residual};
+pub use chain::{Chain, Late, Limits, Residual, Written};
 pub use connect::{HttpConnect, HttpConnectServer};
 pub use detect::Detect;
 pub use error::{Error, ErrorKind, Fault, SocksReply};

@@ -262,6 +262,8 @@ pub(crate) struct Outbound {
     marks: VecDeque<(u64, OutMark)>,
     // The position of the first byte queued.
     position: u64,
+    // Where the last mark was taken: the first byte queued is the first of its frame only there.
+    frame_start: u64,
     pub(crate) pauses: Pauses,
 }
 
@@ -296,7 +298,14 @@ impl Outbound {
     }
 
     pub(crate) fn take_mark(&mut self) -> Option<OutMark> {
-        self.marks.pop_front().map(|(_, mark)| mark)
+        let (position, mark) = self.marks.pop_front()?;
+        self.frame_start = position;
+        Some(mark)
+    }
+
+    /// Whether a part of the first frame queued has been taken already.
+    pub(crate) fn is_partial(&self) -> bool {
+        self.position > self.frame_start
     }
 
     #[inline]

@@ -252,6 +252,10 @@ impl Layer for RateLayer {
         "rate"
     }
 
+    fn passes_on(&self) -> bool {
+        true
+    }
+
     fn step(&mut self, io: &mut Io<'_>) -> Result<Status, Error> {
         io.ready(Info::None);
         self.deadline = None;

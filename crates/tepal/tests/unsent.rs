@@ -13,10 +13,12 @@ use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use common::address;
-use reach::{Sink, again, everywhere, nobody, run_to_end, run_until, simulated};
+use common::{address, on_every_driver};
+use reach::{Sink, again, everywhere, nobody, run_to_end, run_until};
 use story::Story;
-use tepal::{EventLoop, Lines, Listen, Loop, Protocol, Restart, Target, Transport, Unsent};
+use tepal::{
+    EventLoop, Lines, Listen, Loop, Protocol, RateLimit, Restart, Stack, Target, Transport, Unsent,
+};
 
 #[test]
 fn bytes_written_early_wait_through_failed_attempts() {
@@ -63,10 +65,10 @@ fn bytes_written_early_wait_through_failed_attempts() {
 }
 
 /// Reads nothing on its first connection, then everything.
-fn late_reader(event_loop: &EventLoop) -> (SocketAddr, Rc<RefCell<Vec<u8>>>) {
+fn late_reader(event_loop: &EventLoop, down: Stack) -> (SocketAddr, Rc<RefCell<Vec<Vec<u8>>>>) {
     struct Late {
         deaf: bool,
-        bytes: Rc<RefCell<Vec<u8>>>,
+        frames: Rc<RefCell<Vec<Vec<u8>>>>,
     }
     impl Protocol for Late {
         fn connection_established(&mut self, transport: &Transport) {
@@ -75,46 +77,193 @@ fn late_reader(event_loop: &EventLoop) -> (SocketAddr, Rc<RefCell<Vec<u8>>>) {
             }
         }
         fn data_received(&mut self, _: &Transport, data: &[u8]) -> usize {
-            self.bytes.borrow_mut().extend_from_slice(data);
+            if !self.deaf {
+                self.frames.borrow_mut().push(data.to_vec());
+            }
             data.len()
         }
     }
-    let bytes = Rc::default();
-    let shared = Rc::clone(&bytes);
+    let frames = Rc::default();
+    let shared = Rc::clone(&frames);
     let first = Cell::new(true);
     let serve =
-        move |_: &tepal::Address| Late { deaf: first.replace(false), bytes: Rc::clone(&shared) };
-    (address(&event_loop.listen(serve, "127.0.0.1:0").expect("a port")), bytes)
+        move |_: &tepal::Address| Late { deaf: first.replace(false), frames: Rc::clone(&shared) };
+    let listen = Listen::on("127.0.0.1:0").stack(down);
+    (address(&event_loop.listen(serve, listen).expect("a port")), frames)
+}
+
+/// What a first connection has not sent, and what of it a second one got.
+struct Outcome {
+    unsent: usize,
+    frames: Vec<Vec<u8>>,
+}
+
+impl Outcome {
+    fn bytes(&self) -> Vec<u8> {
+        self.frames.concat()
+    }
+}
+
+/// Writes to a deaf peer in its first connection, reconnects, and says `!` in the second.
+fn reconnect(
+    event_loop: &EventLoop,
+    (up, down): (Stack, Stack),
+    unsent: Unsent,
+    write: impl FnOnce(&Transport) + 'static,
+) -> Outcome {
+    let (server, frames) = late_reader(event_loop, down);
+    let write = RefCell::new(Some(write));
+    let story = Story::new().on("established", move |transport| match write.borrow_mut().take() {
+        Some(write) => write(transport),
+        None => drop(transport.write(b"!")),
+    });
+    let transport = event_loop.connect(story.clone(), Target::address(server).stack(up));
+    // Until the kernel takes no more.
+    let (writing, before) = (transport.clone(), Cell::new((0, 0)));
+    run_until(event_loop, move || {
+        let (len, same) = before.get();
+        let now = writing.write_buffer_size();
+        before.set((now, if now == len { same + 1 } else { 0 }));
+        now > 0 && before.get().1 > 20
+    });
+    assert!(transport.reconnect_with(None, Restart::Connect, unsent));
+    let got = Rc::clone(&frames);
+    run_until(event_loop, move || got.borrow().last().is_some_and(|last| last.ends_with(b"!")));
+    let unsent = story.0.borrow().ends[0].unsent as usize;
+    assert_eq!(transport.write_buffer_size(), 0);
+    transport.close();
+    run_to_end(event_loop, &transport);
+    Outcome { unsent, frames: frames.take() }
+}
+
+const LEN: usize = 8 << 20;
+
+/// Bytes of which each place is told from all others nearby.
+fn pattern() -> Vec<u8> {
+    (0..LEN as u32 / 4).flat_map(|word| word.wrapping_mul(2_654_435_761).to_be_bytes()).collect()
+}
+
+fn stacks() -> Vec<(&'static str, usize, Stack, Stack)> {
+    let (client, server) = layered::tls_pair();
+    let stack = Stack::new;
+    // A name, and how many bytes at most the layers may have changed: a link of 64 KiB that is
+    // passed by a record of TLS, once in the link and once behind 64 KiB in the stream's output.
+    const HELD: usize = (64 + 2 * (64 + 17)) << 10;
+    let (up, down) = (client.clone(), server.clone());
+    vec![
+        ("plain", 0, stack(), stack()),
+        ("rate", 0, stack().with(RateLimit::new().write(1 << 30)), stack()),
+        ("tls", HELD, stack().with(client.clone()), stack().with(server.clone())),
+        (
+            "rate, tls",
+            HELD + (128 << 10),
+            stack().with(RateLimit::new().write(1 << 30)).with(client),
+            stack().with(server),
+        ),
+        (
+            "tls, rate",
+            HELD,
+            stack().with(up).with(RateLimit::new().write(1 << 30)),
+            stack().with(down),
+        ),
+    ]
 }
 
 #[test]
 fn s62_unsent_bytes_are_dropped_and_counted_or_kept_when_asked() {
-    const LEN: usize = 32 << 20;
-    for keep in [false, true] {
-        let (_, event_loop) = simulated();
-        let (server, bytes) = late_reader(&event_loop);
-        let first = Cell::new(true);
-        let story = Story::new().on("established", move |transport| {
-            if first.replace(false) {
-                transport.write(&vec![7; LEN]);
-            } else {
-                transport.write(b"!");
+    for (name, held, up, down) in stacks() {
+        everywhere(|event_loop| {
+            let what = format!("{name} on {}", event_loop.driver_name());
+            let write = |transport: &Transport| {
+                transport.write(&pattern());
+            };
+            let stacks = (up.clone(), down.clone());
+            let dropped = reconnect(event_loop, stacks, Unsent::Drop, write);
+            assert_eq!(dropped.bytes(), b"!", "{what}");
+            assert!(dropped.unsent > LEN / 4, "{what}: told");
+
+            let stacks = (up.clone(), down.clone());
+            let kept = reconnect(event_loop, stacks, Unsent::Keep, write);
+            let bytes = kept.bytes();
+            let count = bytes.len() - 1;
+            // Nothing twice, nothing left out: the end of what was written, up to its last byte.
+            assert_eq!(bytes[..count], pattern()[LEN - count..], "{what}");
+            assert!(
+                count <= kept.unsent && kept.unsent - count <= held,
+                "{what}: {count} of {}",
+                kept.unsent
+            );
+        });
+    }
+}
+
+#[test]
+fn frames_are_kept_whole_or_not_at_all() {
+    let (client, server) = layered::tls_pair();
+    let lines = || Lines::new(2000);
+    let plain = (Stack::new().with(lines()), Stack::new().with(lines()));
+    let tls = (Stack::new().with(client).with(lines()), Stack::new().with(server).with(lines()));
+    for stacks in [plain, tls] {
+        everywhere(|event_loop| {
+            const FRAMES: usize = 16 << 10;
+            let frame = |index: usize| format!("{index:01000}").into_bytes();
+            let write = move |transport: &Transport| {
+                for index in 0..FRAMES {
+                    transport.write(&frame(index));
+                }
+            };
+            let kept = reconnect(event_loop, stacks.clone(), Unsent::Keep, write);
+            let (last, frames) = kept.frames.split_last().expect("more than none");
+            assert_eq!(last, b"!");
+            assert!(frames.len() > FRAMES / 4 && frames.len() < FRAMES, "{}", frames.len());
+            for (index, got) in frames.iter().enumerate() {
+                assert!(*got == frame(FRAMES - frames.len() + index), "frame {index}");
             }
         });
-        let transport = event_loop.connect(story.clone(), server);
-        let writing = transport.clone();
-        run_until(&event_loop, move || writing.write_buffer_size() > 0);
-        let unsent = if keep { Unsent::Keep } else { Unsent::Drop };
-        let waiting = transport.write_buffer_size();
-        assert!(transport.reconnect_with(None, Restart::Connect, unsent));
-        let got = Rc::clone(&bytes);
-        run_until(&event_loop, move || got.borrow().last() == Some(&b'!'));
-        let closed = story.0.borrow().ends[0].clone();
-        assert_eq!(closed.unsent, waiting as u64, "told either way");
-        let expected = if keep { waiting + 1 } else { 1 };
-        assert_eq!(bytes.borrow().len(), expected);
-        assert_eq!(transport.write_buffer_size(), 0);
-        transport.close();
-        run_to_end(&event_loop, &transport);
     }
+}
+
+#[test]
+fn what_was_meant_for_a_pushed_layer_is_never_sent_without_it() {
+    let (client, _) = layered::tls_pair();
+    // Pushed before or behind the bytes; the peer does not answer, so TLS takes nothing.
+    everywhere(|event_loop| {
+        let spec = client.clone();
+        let write = move |transport: &Transport| {
+            transport.write(&pattern());
+            transport.push_layer(spec).expect("it stands");
+            transport.write(b"my password");
+        };
+        let stacks = (Stack::new(), Stack::new());
+        let outcome = reconnect(event_loop, stacks, Unsent::Keep, write);
+        assert_eq!(outcome.bytes(), b"!");
+        assert!(outcome.unsent > LEN / 4);
+    });
+}
+
+#[test]
+fn what_stands_behind_a_file_that_was_broken_off_is_not_sent_without_it() {
+    on_every_driver(|event_loop| {
+        let mut file = tempfile();
+        std::io::Write::write_all(&mut file, b"the middle").expect("writes");
+        let write = move |transport: &Transport| {
+            transport.write(&pattern());
+            drop(transport.send_file(file, 0, 10).expect("it stands"));
+            transport.write(b"the end");
+        };
+        let kept = reconnect(event_loop, (Stack::new(), Stack::new()), Unsent::Keep, write);
+        let bytes = kept.bytes();
+        let count = bytes.len() - 1;
+        assert!(count > LEN / 4, "{count}");
+        assert_eq!(bytes[..count], pattern()[LEN - count..]);
+    });
+}
+
+/// A file without a name.
+fn tempfile() -> std::fs::File {
+    let path = std::env::temp_dir().join(format!("tepal-unsent-{}", std::process::id()));
+    let options = std::fs::File::options().read(true).write(true).create_new(true).open(&path);
+    let file = options.expect("a file");
+    std::fs::remove_file(&path).expect("it is there");
+    file
 }

@@ -11,6 +11,7 @@ mod pump;
 mod top;
 mod wire;
 mod write;
+mod written;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -23,6 +24,7 @@ use crate::spec::{Host, Keepsakes, Place, Site, Stack};
 use crate::{Error, ErrorKind, Event, Layer, LayerId, Turn};
 
 pub use change::{Late, Residual};
+pub use written::Written;
 
 /// How much a chain holds, and how long it waits. Each has a default that can be defended.
 #[derive(Clone, Copy, Debug)]

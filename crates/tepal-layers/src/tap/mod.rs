@@ -99,6 +99,10 @@ impl Layer for TapLayer {
         "tap"
     }
 
+    fn passes_on(&self) -> bool {
+        true
+    }
+
     fn step(&mut self, io: &mut Io<'_>) -> Result<Status, Error> {
         io.ready(Info::None);
         let now = io.now();

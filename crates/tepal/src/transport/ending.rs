@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tepal_driver::SocketOption;
 
-use tepal_layers::{Error as LayerError, ErrorKind};
+use tepal_layers::{Error as LayerError, ErrorKind, Turn};
 
 use super::layers::Request;
 use super::reach::At;
@@ -167,11 +167,12 @@ impl<H: Host> Engine<H> {
         let read_len = stream.layers.as_ref().map_or(0, |layers| layers.read_len);
         closed.unsent = stream.buffered() as u64;
         closed.unread = (stream.unread.len() + read_len) as u64;
-        let layers = stream.layers.as_mut().map(|layers| layers.lose());
+        let turn = Turn::new(self.now(), &self.core().workspace);
+        let layers = stream.lose_layers(turn);
         let watch_timer = stream.watch.take().and_then(|watch| watch.timer);
         // What was written stays until it is known whether there will be another attempt.
         let (output, inbox) = match stream.outbound.is_some() {
-            true => stream.drop_sealed(),
+            true => stream.drop_sealed(&self.core().workspace),
             false => stream.drop_output(),
         };
         let unread = std::mem::take(&mut stream.unread);

@@ -27,7 +27,8 @@ impl<H: Host> Stream<H> {
         self.recipe.get_or_insert_with(|| {
             let (keepsakes, infos) = (Keepsakes::default(), Vec::new());
             let stack = Stack::new();
-            Box::new(Recipe { stack, side, host: None, keepsakes, top: None, infos })
+            let changed = false;
+            Box::new(Recipe { stack, side, host: None, keepsakes, top: None, infos, changed })
         })
     }
 }

@@ -165,10 +165,37 @@ impl<H: Host> Inbox<H> {
         parts.collect()
     }
 
-    /// The same without what concerns the layers of a connection that is over.
-    pub(in crate::transport) fn of_writes(mut self) -> Inbox<H> {
+    /// The same without what concerns the layers of a connection that is over. What was written
+    /// behind a change of layers was meant for what they make of it (TLS after STARTTLS), and the
+    /// next connection begins without the change: it goes as well.
+    pub(in crate::transport) fn of_writes(mut self, workspace: &Workspace) -> Inbox<H> {
+        let changes =
+            |request: &Request<H>| matches!(request, Request::Push(_) | Request::Pop { .. });
+        let end = self.requests.iter().position(changes).unwrap_or(self.requests.len());
+        self.requests.truncate(end);
         self.requests.retain(|request| matches!(request, Request::Write(_)));
+        let len = self.requests.iter().map(|request| match request {
+            Request::Write(len) => *len,
+            _ => 0,
+        });
+        let mut bytes = ByteQueue::new();
+        self.bytes.move_to(len.sum(), &mut bytes, &mut workspace.pool());
+        self.bytes = bytes;
         self
+    }
+
+    /// Puts writes back before all others.
+    pub(super) fn put_back(&mut self, writes: Vec<ByteQueue>, workspace: &Workspace) {
+        let mut bytes = ByteQueue::new();
+        for mut write in writes.into_iter().rev() {
+            self.requests.push_front(Request::Write(write.len()));
+            let count = bytes.len();
+            bytes.move_to(count, &mut write, &mut workspace.pool());
+            bytes = write;
+        }
+        let count = self.bytes.len();
+        self.bytes.move_to(count, &mut bytes, &mut workspace.pool());
+        self.bytes = bytes;
     }
 
     pub(in crate::transport) fn take(&mut self) -> Inbox<H> {

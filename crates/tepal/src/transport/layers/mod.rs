@@ -19,7 +19,7 @@ mod inbox;
 mod pump;
 mod tell;
 
-use tepal_base::Instant;
+use tepal_base::{ByteQueue, Instant};
 use tepal_layers::{
     Chain, Host as Name, Info, Keepsakes, Layer, LayerId, Residual, Side, Stack, Turn,
 };
@@ -45,6 +45,9 @@ pub(super) struct Recipe {
     pub(super) top: Option<Name>,
     // What the handshakes of this connection's layers have found out, from the wire upward.
     pub(super) infos: Vec<Found>,
+    // In this connection layers came or went: what was written to it is not for one that begins
+    // with the stack.
+    pub(super) changed: bool,
 }
 
 /// What a layer's handshake has found out.
@@ -67,7 +70,8 @@ pub(super) struct Layers<H: Host> {
     pub(super) write_len: usize,
     pub(super) read_len: usize,
     pub(super) wire_len: usize,
-    // Bytes that were accepted and can never leave, because the chain has failed.
+    // What was accepted and can never leave, because the chain has failed.
+    pub(super) stranded: Vec<ByteQueue>,
     pub(super) stranded_len: usize,
     pub(super) wants_read: bool,
     pub(super) has_work: bool,
@@ -155,6 +159,7 @@ impl<H: Host> Layers<H> {
             write_len: 0,
             read_len: 0,
             wire_len: 0,
+            stranded: Vec::new(),
             stranded_len: 0,
             wants_read: false,
             has_work: false,
@@ -256,6 +261,30 @@ fn insert_name(names: &mut Vec<(LayerId, &'static str)>, pushed: &Pushed) {
 }
 
 impl<H: Host> Stream<H> {
+    /// Takes the layers of a stream that is lost apart. Of an outbound one's, what another
+    /// connection could still send goes back to the inbox.
+    pub(super) fn lose_layers(&mut self, turn: Turn<'_>) -> Option<Lost<H>> {
+        let mut lost = self.layers.as_mut()?.lose();
+        if let Some(chain) = &mut lost.chain {
+            self.take_back(chain, turn);
+        }
+        Some(lost)
+    }
+
+    fn take_back(&mut self, chain: &mut Chain, turn: Turn<'_>) {
+        let Some(layers) = self.layers.as_mut().filter(|_| self.outbound.is_some()) else { return };
+        let mut written = chain.take_written(turn);
+        written.writes.append(&mut layers.stranded);
+        if written.reaches_wire {
+            written.writes.insert(0, std::mem::take(&mut self.output));
+        }
+        if !self.recipe.as_ref().is_some_and(|recipe| recipe.changed) {
+            layers.inbox.put_back(written.writes, turn.workspace);
+        }
+        // From now on they are counted where they are.
+        (layers.write_len, layers.stranded_len) = (0, 0);
+    }
+
     /// Whether bytes pass between the kernel and this stream.
     #[inline]
     pub(super) fn is_open(&self) -> bool {

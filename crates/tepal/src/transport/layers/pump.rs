@@ -232,6 +232,7 @@ impl<H: Host> Engine<H> {
             if let Some(closed) = stream.closed_mut() {
                 closed.unread = read_len;
             }
+            stream.take_back(&mut chain, turn);
             drop(objects);
             drop(chain);
             return Flow::Continue(());
@@ -290,6 +291,13 @@ impl<H: Host> Engine<H> {
             }
         }
         Flow::Continue(())
+    }
+
+    fn note_change(&self, key: StreamKey<H>) {
+        let mut objects = self.core().objects.borrow_mut();
+        if let Some(recipe) = stream(&mut objects, key).and_then(|s| s.recipe.as_mut()) {
+            recipe.changed = true;
+        }
     }
 
     fn arm_layers(
@@ -364,6 +372,7 @@ impl<H: Host> Engine<H> {
                     if let Some(layers) = stream(&mut objects, key).and_then(|s| s.layers.as_mut())
                     {
                         layers.stranded_len += bytes.len();
+                        layers.stranded.push(bytes);
                     }
                 }
             }
@@ -377,6 +386,7 @@ impl<H: Host> Engine<H> {
             Request::Close => chain.close(),
             Request::Wake => chain.wake(),
             Request::Push(pushed) => {
+                self.note_change(key);
                 let below = pushed.below.as_deref();
                 let Pushed { id, layer, target, residual, .. } = pushed;
                 if let Err(error) = chain.push_layer(id, layer, target, below, residual, turn) {
@@ -386,6 +396,7 @@ impl<H: Host> Engine<H> {
                 self.update_names(key, chain);
             }
             Request::Pop { layer, name, timeout, late } => {
+                self.note_change(key);
                 let which = layer.map_or(Which::Named(name), Which::Id);
                 match chain.pop(which, timeout, late, turn) {
                     Ok(id) => self.begin_pop(key, id),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tepal_base::{ByteQueue, Instant};
 use tepal_driver::Descriptor;
-use tepal_layers::Stack;
+use tepal_layers::{Stack, Workspace};
 
 use super::{At, Reaching};
 use crate::engine::{Engine, Flow, Host, Step, StreamKey, stream};
@@ -31,7 +31,20 @@ pub enum Unsent {
     /// not make sense of the middle of a conversation.
     #[default]
     Drop,
-    /// They are sent on the next connection, as far as no layer had taken them.
+    /// They are sent on the next connection, in order and once, as far as it is certain that no
+    /// peer has got them and they still are what was written:
+    ///
+    /// * without layers, what the kernel has not taken;
+    /// * with layers, what none of them has changed: TLS takes no more than it can encrypt at once,
+    ///   so of a long write nearly all is kept; a rate limit changes nothing, so that all is;
+    /// * with framing layers, whole frames: one of which a part is gone is dropped whole.
+    ///
+    /// The rest is dropped: what a layer has made of it is of no use to another connection's, or
+    /// nobody can say whether it arrived. So is what was written behind a file whose sending was
+    /// broken off, and all that was written once layers were pushed or taken out, because the next
+    /// connection begins without them: what was meant for TLS is never sent in clear.
+    ///
+    /// [`Closed::unsent`] counts everything that has not left, kept or not.
     Keep,
 }
 
@@ -139,7 +152,7 @@ impl<H: Host> Engine<H> {
         let (old, dropped, relieved) = {
             let mut objects = core.objects.borrow_mut();
             let Some(stream) = stream(&mut objects, key) else { return };
-            let (old, dropped) = stream.rewind();
+            let (old, dropped) = stream.rewind(&core.workspace);
             (old, dropped, stream.relieve())
         };
         // Bytes may be a host's memory, whose release is its code.
@@ -218,10 +231,11 @@ impl<H: Host> Reaching<H> {
 impl<H: Host> Stream<H> {
     /// Forgets the last connection. What is set by users stays: limits, the pause, what was
     /// written for the next one. Gives back the descriptor to close.
-    fn rewind(&mut self) -> (Option<Descriptor>, Dropped<H>) {
+    fn rewind(&mut self, workspace: &Workspace) -> (Option<Descriptor>, Dropped<H>) {
+        let changed = self.recipe.as_mut().is_some_and(|r| std::mem::take(&mut r.changed));
         let keeps = self.outbound.as_ref().is_some_and(|reaching| {
             !reaching.was_established || reaching.again.is_some_and(Again::keeps)
-        });
+        }) && !changed;
         let dropped = match keeps {
             true => Dropped::<H>::default(),
             false => self.drop_output(),
@@ -241,7 +255,7 @@ impl<H: Host> Stream<H> {
         self.layers = self.forget_layers().map(|stack| {
             let mut layers = Layers::of(&stack);
             match kept {
-                Some(kept) => layers.inbox = kept.of_writes(),
+                Some(kept) => layers.inbox = kept.of_writes(workspace),
                 // They were to go out as they are; they pass the layers now.
                 None => layers.inbox.adopt(std::mem::take(&mut self.output)),
             }
@@ -284,12 +298,18 @@ impl<H: Host> Stream<H> {
         tell
     }
 
-    /// Takes what can never be sent on another connection: what a layer has made of it.
-    pub(in crate::transport) fn drop_sealed(&mut self) -> Dropped<H> {
-        if self.layers.is_none() && self.files.is_none() {
-            return Dropped::<H>::default();
-        }
-        (std::mem::take(&mut self.output), None)
+    /// Takes what can never be sent on another connection: what a layer has made of it, or what
+    /// comes behind a file.
+    pub(in crate::transport) fn drop_sealed(&mut self, workspace: &Workspace) -> Dropped<H> {
+        let first = self.files.as_ref().and_then(|files| files.front());
+        let before = first.map(|part| usize::try_from(part.at - self.sent).unwrap_or(0));
+        let keeps = match (&self.layers, before) {
+            (Some(_), _) => 0,
+            (None, before) => before.unwrap_or(usize::MAX).min(self.output.len()),
+        };
+        let mut kept = ByteQueue::new();
+        self.output.move_to(keeps, &mut kept, &mut workspace.pool());
+        (std::mem::replace(&mut self.output, kept), None)
     }
 
     /// Takes all that was written and has not left.
