@@ -1,6 +1,7 @@
 use core::fmt;
 use core::hash::{Hash, Hasher};
 use core::marker::PhantomData;
+use core::num::NonZeroU32;
 
 /// A token for an object in a [`Slab`]: where it is, and which use of that place is meant.
 ///
@@ -8,24 +9,36 @@ use core::marker::PhantomData;
 /// the place is used again, so a key may be handed to a kernel, to another thread or to a user.
 pub struct Key<T> {
     index: u32,
-    // Odd while the place is taken; see `Slot::version`.
-    version: u32,
+    // Odd, as that of a place that is taken; see `Slot::version`. Never 0, so that an optional key
+    // is no larger than a key.
+    version: NonZeroU32,
     of: PhantomData<fn() -> T>,
 }
 
 impl<T> Key<T> {
     /// The key as one word, for places that keep only a number (`epoll_data`, a Python object).
     pub const fn to_bits(self) -> u64 {
-        (self.version as u64) << 32 | self.index as u64
+        (self.version.get() as u64) << 32 | self.index as u64
     }
 
     /// The key that [`to_bits`](Key::to_bits) made a word of.
     ///
     /// Any word is safe: one that was never a key finds nothing.
     pub const fn from_bits(bits: u64) -> Key<T> {
-        Key { index: bits as u32, version: (bits >> 32) as u32, of: PhantomData }
+        Key::new(bits as u32, (bits >> 32) as u32)
+    }
+
+    const fn new(index: u32, version: u32) -> Key<T> {
+        let version = match NonZeroU32::new(version) {
+            Some(version) => version,
+            None => NEVER,
+        };
+        Key { index, version, of: PhantomData }
     }
 }
+
+/// No place is taken in an even version.
+const NEVER: NonZeroU32 = NonZeroU32::MIN.saturating_add(1);
 
 impl<T> Clone for Key<T> {
     fn clone(&self) -> Self {
@@ -111,7 +124,7 @@ impl<T> Slab<T> {
         let slot = &mut self.slots[index as usize];
         let Entry::Free { next } = slot.entry else { unreachable!("the free list is free") };
         slot.version = slot.version.wrapping_add(1);
-        let key = Key { index, version: slot.version, of: PhantomData };
+        let key = Key::new(index, slot.version);
         slot.entry = Entry::Taken(make(key));
         self.free = next;
         self.len += 1;
@@ -121,7 +134,7 @@ impl<T> Slab<T> {
     /// Takes the object out. `None` if it is gone already.
     pub fn remove(&mut self, key: Key<T>) -> Option<T> {
         let slot = self.slots.get_mut(key.index as usize)?;
-        if slot.version != key.version || !matches!(slot.entry, Entry::Taken(_)) {
+        if slot.version != key.version.get() || !matches!(slot.entry, Entry::Taken(_)) {
             return None;
         }
         let entry = core::mem::replace(&mut slot.entry, Entry::Free { next: self.free });
@@ -144,7 +157,7 @@ impl<T> Slab<T> {
     #[inline]
     pub fn get_mut(&mut self, key: Key<T>) -> Option<&mut T> {
         match self.slots.get_mut(key.index as usize) {
-            Some(Slot { version, entry: Entry::Taken(value) }) if *version == key.version => {
+            Some(Slot { version, entry: Entry::Taken(value) }) if *version == key.version.get() => {
                 Some(value)
             }
             _ => None,
@@ -155,7 +168,7 @@ impl<T> Slab<T> {
     #[inline]
     pub fn get(&self, key: Key<T>) -> Option<&T> {
         match self.slots.get(key.index as usize) {
-            Some(Slot { version, entry: Entry::Taken(value) }) if *version == key.version => {
+            Some(Slot { version, entry: Entry::Taken(value) }) if *version == key.version.get() => {
                 Some(value)
             }
             _ => None,
@@ -170,9 +183,7 @@ impl<T> Slab<T> {
     /// All objects with their keys, in order of place.
     pub fn iter(&self) -> impl Iterator<Item = (Key<T>, &T)> {
         self.slots.iter().enumerate().filter_map(|(index, slot)| match &slot.entry {
-            Entry::Taken(value) => {
-                Some((Key { index: index as u32, version: slot.version, of: PhantomData }, value))
-            }
+            Entry::Taken(value) => Some((Key::new(index as u32, slot.version), value)),
             Entry::Free { .. } => None,
         })
     }
@@ -197,6 +208,17 @@ impl<T> Default for Slab<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_optional_key_is_no_larger_and_no_word_is_a_key_by_accident() {
+        assert_eq!(size_of::<Option<Key<u8>>>(), size_of::<u64>());
+        let mut slab = Slab::new();
+        let key = slab.insert(1u8);
+        for bits in [0, 1, 2 << 32, u64::MAX] {
+            assert_eq!(slab.get(Key::from_bits(bits)), None, "{bits:x}");
+        }
+        assert_eq!(Key::from_bits(key.to_bits()), key);
+    }
 
     #[test]
     fn a_stale_key_finds_nothing_after_its_place_is_used_again() {

@@ -306,9 +306,7 @@ fn an_idle_connection_holds_less_than_600_bytes_and_no_read_buffer() {
         let before = connect(0);
         let each = (connect(COUNT) - before) as f64 / COUNT as f64;
         let driver = event_loop.driver_name();
-        // poll(2) wants lists of all descriptors, asked for and handed to the wait.
-        let most = if driver == "poll" { 700.0 } else { 600.0 };
-        assert!(each < most, "{each} bytes for each connection on {driver}");
+        assert!(each < 600.0, "{each} bytes for each connection on {driver}");
     });
 }
 

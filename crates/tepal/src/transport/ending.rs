@@ -79,7 +79,7 @@ impl<H: Host> Engine<H> {
             Phase::Handshaking => true,
             Phase::Established | Phase::Lost => layered || stream.has_output(),
         };
-        let timeout = stream.closing_timeout;
+        let timeout = stream.closing_timeout.get();
         if wait && !stream.dirty && (layered || !stream.blocked) {
             stream.dirty = true;
             self.core().dirty.borrow_mut().push(key);
@@ -99,7 +99,7 @@ impl<H: Host> Engine<H> {
     /// Bytes have left while closing: the time-out starts anew.
     pub(super) fn stream_closing_progress(&self, key: StreamKey<H>) {
         let timeout = match stream(&mut self.core().objects.borrow_mut(), key) {
-            Some(stream) if stream.is_open() => stream.closing_timeout,
+            Some(stream) if stream.is_open() => stream.closing_timeout.get(),
             _ => None,
         };
         if let Some(timeout) = timeout {

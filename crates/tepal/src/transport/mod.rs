@@ -8,6 +8,7 @@ mod file;
 mod flush;
 mod hosted;
 mod layers;
+mod limit;
 mod linger;
 mod reach;
 mod read;

@@ -5,6 +5,7 @@ use tepal_driver::{Descriptor, Half, Interest};
 
 use super::file::{FilePart, Files};
 use super::layers::{Feed, Layers, Recipe};
+use super::limit::Limit;
 use super::reach::{Reaching, Timeouts, Watch};
 use super::relay::Relay;
 use super::{CloseKind, Closed};
@@ -78,7 +79,7 @@ pub(crate) struct Stream<H: Host> {
     pub(super) unanswered: bool,
     // The protocol has been told of the end, and input is drained for a while: see `linger`.
     pub(super) lingering: bool,
-    pub(super) closing_timeout: Option<Duration>,
+    pub(super) closing_timeout: Limit,
     pub(super) timer: Option<TimerKey<H>>,
     pub(super) closed: Option<Box<Closed>>,
     pub(super) listener: Option<ListenerKey<H>>,
@@ -92,8 +93,8 @@ pub(crate) struct Stream<H: Host> {
     pub(super) recipe: Option<Box<Recipe>>,
     // None while bytes pass between the kernel and the protocol without any.
     pub(super) layers: Option<Box<Layers<H>>>,
-    pub(super) handshake_timeout: Duration,
-    pub(super) shutdown_timeout: Duration,
+    pub(super) handshake_timeout: Limit,
+    pub(super) shutdown_timeout: Limit,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -147,7 +148,8 @@ pub enum Crossing {
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct StreamOptions {
-    /// How long `close` waits while the peer takes no byte; `None`: for ever, as asyncio does.
+    /// How long `close` waits while the peer takes no byte; `None`: for ever, as asyncio does. All
+    /// spans count in whole milliseconds, rounded up; more than 49 days is for ever.
     pub closing_timeout: Option<Duration>,
     /// Whether [`pause_writing`](crate::engine::StreamProtocol::pause_writing) and its twin are
     /// called by the engine.
@@ -226,7 +228,7 @@ impl<H: Host> Stream<H> {
             closing: false,
             unanswered: false,
             lingering: false,
-            closing_timeout: StreamOptions::default().closing_timeout,
+            closing_timeout: Limit::new(StreamOptions::default().closing_timeout),
             timer: None,
             closed: None,
             listener: None,
@@ -235,8 +237,8 @@ impl<H: Host> Stream<H> {
             watch: None,
             recipe: None,
             layers: None,
-            handshake_timeout: StreamOptions::default().handshake_timeout,
-            shutdown_timeout: StreamOptions::default().shutdown_timeout,
+            handshake_timeout: Limit::new(Some(StreamOptions::default().handshake_timeout)),
+            shutdown_timeout: Limit::new(Some(StreamOptions::default().shutdown_timeout)),
         }
     }
 
@@ -245,10 +247,10 @@ impl<H: Host> Stream<H> {
     }
 
     fn set_options(&mut self, options: StreamOptions) {
-        self.closing_timeout = options.closing_timeout;
+        self.closing_timeout = Limit::new(options.closing_timeout);
         self.tell_pressure = options.tell_pressure;
-        self.handshake_timeout = options.handshake_timeout;
-        self.shutdown_timeout = options.shutdown_timeout;
+        self.handshake_timeout = Limit::new(Some(options.handshake_timeout));
+        self.shutdown_timeout = Limit::new(Some(options.shutdown_timeout));
     }
 
     pub(crate) fn listener(&self) -> Option<ListenerKey<H>> {
@@ -348,7 +350,7 @@ impl<H: Host> Engine<H> {
     /// that has begun, from the next byte on.
     pub fn stream_set_closing_timeout(&self, key: StreamKey<H>, timeout: Option<Duration>) {
         if let Some(stream) = stream(&mut self.core().objects.borrow_mut(), key) {
-            stream.closing_timeout = timeout;
+            stream.closing_timeout = Limit::new(timeout);
         }
     }
 

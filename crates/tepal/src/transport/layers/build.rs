@@ -1,5 +1,7 @@
 //! From specs to layers: at the beginning of an attempt, and for a stream that was plain.
 
+use std::time::Duration;
+
 use tepal_driver::Descriptor;
 use tepal_layers::{Chain, Error, Host as Name, Keepsakes, Limits, Place, Stack, Turn};
 
@@ -16,7 +18,7 @@ impl<H: Host> Stream<H> {
     }
 
     pub(in crate::transport) fn chain_limits(&self) -> Limits {
-        let handshake = self.handshake_timeout;
+        let handshake = self.handshake_timeout.get().unwrap_or(Duration::MAX);
         Limits { input: self.read_limit, handshake, ..Limits::default() }
     }
 }

@@ -328,14 +328,16 @@ impl<H: Host> Engine<H> {
         let Some(stream) = stream(&mut objects, key) else { return };
         let Some(layers) = &stream.layers else { return };
         let waits = stream.closing
-            && stream.closing_timeout.is_none()
+            && stream.closing_timeout.get().is_none()
             && layers.inbox.is_empty()
             && stream.is_open()
             && stream.buffered() == 0
             && !layers.done;
-        let (span, armed) = (stream.shutdown_timeout, stream.timer);
+        let (span, armed) = (stream.shutdown_timeout.get(), stream.timer);
         drop(objects);
-        if waits && armed.is_none_or(|timer| !self.timer_is_active(timer)) {
+        if let Some(span) = span.filter(|_| waits)
+            && armed.is_none_or(|timer| !self.timer_is_active(timer))
+        {
             self.arm_stream(key, span);
         }
     }

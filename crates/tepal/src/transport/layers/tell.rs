@@ -270,7 +270,7 @@ impl<H: Host> Engine<H> {
         let mut objects = self.core().objects.borrow_mut();
         let Some(stream) = stream(&mut objects, key) else { return Flow::Continue(()) };
         stream.closing = true;
-        let span = stream.closing_timeout.unwrap_or(stream.shutdown_timeout);
+        let span = stream.closing_timeout.get().or(stream.shutdown_timeout.get());
         let Some(layers) = &mut stream.layers else { return Flow::Continue(()) };
         let write_failed = layers.write_failed.take();
         if at_once {
@@ -281,7 +281,9 @@ impl<H: Host> Engine<H> {
         layers.failed = Some(Box::new(closed.clone()));
         stream.mark_dirty().then(|| self.core().dirty.borrow_mut().push(key));
         drop(objects);
-        self.arm_stream(key, span);
+        if let Some(span) = span {
+            self.arm_stream(key, span);
+        }
         if in_handshake {
             self.tell_layer_failed(key, &closed)?;
         }

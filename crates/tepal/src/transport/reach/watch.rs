@@ -7,6 +7,7 @@ use tepal_base::Instant;
 
 use super::Timeouts;
 use crate::engine::{Engine, Flow, Host, StreamKey, StreamProtocol, TimerKey, TimerWork, stream};
+use crate::transport::limit::Limit;
 use crate::transport::stream::Phase;
 use crate::transport::{CloseKind, Closed};
 
@@ -115,9 +116,9 @@ impl<H: Host> Engine<H> {
                 Some(reaching) => reaching.to.timeouts = timeouts,
                 None => stream.timeouts = Some(Box::new(timeouts)),
             }
-            stream.closing_timeout = timeouts.closing;
-            if let Some(handshake) = timeouts.handshake {
-                stream.handshake_timeout = handshake;
+            stream.closing_timeout = Limit::new(timeouts.closing);
+            if timeouts.handshake.is_some() {
+                stream.handshake_timeout = Limit::new(timeouts.handshake);
             }
             stream.phase == Phase::Established
         };
