@@ -8,7 +8,7 @@ use tepal_layers::check::Seen;
 use tepal_layers::{CloseMode, ErrorKind, How, Late, Stack, TlsBuilder};
 
 use crate::certificates::{certificate, client, path, server};
-use crate::programs::{Program, all_present, command};
+use crate::programs::{Program, all_present, command, repeats};
 use crate::wire::{Listener, Wire};
 
 const VERSIONS: [&str; 2] = ["TLSv1.2", "TLSv1.3"];
@@ -89,7 +89,7 @@ fn we_are_the_client(language: (&str, &str)) {
         let (program, [open, strict]) = start_server(language, version);
         let stack = tls(client());
         for piece in [16 << 10, 3] {
-            for ending in ENDINGS {
+            for ending in ENDINGS.repeat(repeats()) {
                 println!("{version} {ending} {piece}");
                 let mut wire = Wire::connect(open, &stack);
                 wire.piece = if ending == "echo" { 16 << 10 } else { piece };
@@ -128,7 +128,7 @@ fn we_are_the_server(language: (&str, &str), also: &[&str]) {
     if !all_present(&[language.0]) {
         return;
     }
-    for version in VERSIONS {
+    for version in VERSIONS.repeat(repeats()) {
         let listener = Listener::new();
         let port = listener.port().to_string();
         let endings = [&ENDINGS[..], also].concat();

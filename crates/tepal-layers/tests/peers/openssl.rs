@@ -6,7 +6,7 @@ use tepal_layers::{ErrorKind, How, Late, Stack};
 use std::time::Duration;
 
 use crate::certificates::{ca, certificate, client, path, server};
-use crate::programs::{Program, all_present, command};
+use crate::programs::{Program, all_present, command, repeats};
 use crate::wire::{Listener, Wire};
 
 const VERSIONS: [(&str, &str); 2] = [("-tls1_2", "TLSv1.2"), ("-tls1_3", "TLSv1.3")];
@@ -257,7 +257,7 @@ fn s_server_and_s_client_end_in_every_way() {
     }
     for (argument, _) in VERSIONS {
         for we_are_the_client in [true, false] {
-            for ending in ["leaves", "stands still", "is gone"] {
+            for ending in ["leaves", "stands still", "is gone"].repeat(repeats()) {
                 let (mut program, mut wire) = match we_are_the_client {
                     true => {
                         let (program, address) = s_server(&[argument]);

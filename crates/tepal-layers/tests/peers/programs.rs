@@ -49,6 +49,13 @@ pub(crate) fn command(program: &str) -> Command {
     Command::new(find(program).unwrap_or_else(|| panic!("{program} was there a moment ago")))
 }
 
+/// How often a test repeats each way in which a connection ends: as often as the variable says, for
+/// `make soak`, or once.
+pub(crate) fn repeats() -> usize {
+    let text = std::env::var("TEPAL_CLOSE_REPEATS").unwrap_or_default();
+    text.parse().unwrap_or(1)
+}
+
 /// A folder that goes with the test.
 pub(crate) struct Folder(PathBuf);
 

@@ -1,15 +1,18 @@
 //! How TLS ends through the loop, with Python's ssl and Node, which end as they are told.
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::time::Duration;
 
+use rustix::process::Signal;
 use tepal::layers::{CloseMode, ErrorKind};
 use tepal::{CloseKind, EventLoop, Late, Listen, Stack, Transport};
 
 use crate::certificates::{certificate, client, path, server};
 use crate::common::{address, on_every_driver, run};
 use crate::layered::{Call, Log, Script, Seen};
-use crate::programs::{Program, all_present, command};
+use crate::programs::{Program, all_present, command, repeats};
 use crate::{as_client, as_server};
 
 const VERSIONS: [&str; 2] = ["TLSv1.2", "TLSv1.3"];
@@ -89,7 +92,7 @@ fn we_are_the_client(language: (&str, &str)) {
         let (_program, [open, strict]) = start_server(language, version);
         let stack = Stack::new().with(client().build().expect("a client"));
         on_every_driver(|event_loop| {
-            for ending in ENDINGS {
+            for ending in ENDINGS.repeat(repeats()) {
                 let mut count = 0;
                 let seen = as_client(event_loop, open, stack.clone(), move |transport, call| {
                     match call {
@@ -138,14 +141,16 @@ fn we_are_the_server(language: (&str, &str)) {
     for version in VERSIONS {
         let stack = Stack::new().with(server().build().expect("a server"));
         on_every_driver(|event_loop| {
-            let (all, program) = serve_all(event_loop, &stack, version, |port| {
-                let port = port.to_string();
-                peer(language, &[&["client", version, &port, &ca][..], &ENDINGS].concat())
-            });
-            for (ending, seen) in ENDINGS.iter().zip(&all) {
-                check(ending, version, ending.len() + 1, &seen.borrow());
+            for _ in 0..repeats() {
+                let (all, program) = serve_all(event_loop, &stack, version, |port| {
+                    let port = port.to_string();
+                    peer(language, &[&["client", version, &port, &ca][..], &ENDINGS].concat())
+                });
+                for (ending, seen) in ENDINGS.iter().zip(&all) {
+                    check(ending, version, ending.len() + 1, &seen.borrow());
+                }
+                assert!(program.finish().0.success());
             }
-            assert!(program.finish().0.success());
         });
     }
 }
@@ -203,6 +208,93 @@ fn a_client_of_pythons_ssl_ends_in_every_way() {
 #[test]
 fn a_server_of_node_ends_in_every_way() {
     we_are_the_client(NODE);
+}
+
+#[test]
+fn a_client_of_node_ends_in_every_way() {
+    we_are_the_server(NODE);
+}
+
+/// What OpenSSL's own programs do at an end: they leave, hear that we leave, stand still, are gone.
+#[test]
+fn openssls_programs_end_in_every_way() {
+    if !all_present(&["openssl"]) {
+        return;
+    }
+    let spec = [client().build(), server().build()].map(|spec| spec.expect("a spec"));
+    for (option, version) in [("-tls1_2", "TLSv1.2"), ("-tls1_3", "TLSv1.3")] {
+        on_every_driver(|event_loop| {
+            for ending in ["leaves", "hears", "stands", "gone"].repeat(repeats()) {
+                let case = format!("{ending} {version} on {}", event_loop.driver_name());
+                let [client, server] = spec.clone().map(|spec| Stack::new().with(spec));
+                // We are the server.
+                let program: Rc<RefCell<Option<Program>>> = Rc::default();
+                let held = Rc::clone(&program);
+                let start = |port: u16| {
+                    let mut command = command("openssl");
+                    let (to, ca) = (format!("127.0.0.1:{port}"), path("ca.pem"));
+                    command.args(["s_client", "-connect", &to, option, "-CAfile", &ca]);
+                    let mut program = Program::start(&mut command);
+                    program.say("hello\n");
+                    *held.borrow_mut() = Some(program);
+                };
+                let acts = Rc::clone(&program);
+                let (seen, ()) = as_server(event_loop, server, start, move |transport, call| {
+                    openssl_ends(ending, transport, call, &acts)
+                });
+                let expected = match ending {
+                    "leaves" => CloseKind::PeerClosedLayer,
+                    "hears" => CloseKind::Local,
+                    "stands" => CloseKind::ClosingTimedOut,
+                    _ => CloseKind::TlsTruncated,
+                };
+                assert_eq!((seen.kind(), seen.tls().version), (expected, version), "{case}");
+                // We are the client; this one hangs up without a word.
+                let mut command = command("openssl");
+                let (cert, key) = (path("server.pem"), path("server.key"));
+                command.args(["s_server", "-accept", "127.0.0.1:0", option]);
+                let started = Program::start(command.args(["-cert", &cert, "-key", &key]));
+                let address = started.wait_for_port("ACCEPT 127.0.0.1:");
+                *program.borrow_mut() = Some(started);
+                let acts = Rc::clone(&program);
+                let seen = as_client(event_loop, address, client, move |transport, call| {
+                    if let (Call::Established, Some(program)) = (call, &mut *acts.borrow_mut()) {
+                        // What is said before that is taken for a part of the handshake.
+                        program.say("hello\n");
+                    }
+                    openssl_ends(ending, transport, call, &acts)
+                });
+                let expected = match ending {
+                    "leaves" => CloseKind::TlsTruncated,
+                    _ => expected,
+                };
+                assert_eq!((seen.kind(), seen.tls().version), (expected, version), "{case}");
+            }
+        });
+    }
+}
+
+/// When it has said hello, something is done about the end.
+fn openssl_ends(
+    ending: &str,
+    transport: &Transport,
+    call: &Call<'_>,
+    program: &RefCell<Option<Program>>,
+) -> Option<usize> {
+    let Call::Data(b"hello\n") = call else { return None };
+    let mut program = program.borrow_mut();
+    let program = program.as_mut().expect("it has said something");
+    match ending {
+        "leaves" => program.say("Q\n"),
+        "hears" => transport.close(),
+        "stands" => {
+            program.signal(Signal::STOP);
+            let short = Duration::from_millis(50);
+            let _operation = transport.pop_layer(None, short, Late::Close).expect("it stands");
+        }
+        _ => program.signal(Signal::KILL),
+    }
+    None
 }
 
 /// It has read nothing since the handshake, tickets neither, and is gone: what it sent is ours.
