@@ -5,6 +5,7 @@ Broken rules are printed and fail the run; long files are only listed, for peopl
 * One name for one thing: the words of docs/design/glossary.md, no public type defined twice.
 * `unsafe` only where it may be (and in integration tests), each with the invariant it rests on; elsewhere it is forbidden.
 * No path of the machine where something was written.
+* Each line of docs/design/requirements.md is shown by tests that exist.
 """
 
 from __future__ import annotations
@@ -127,6 +128,36 @@ def check_paths(files: dict[str, str], root: str) -> list[str]:
     return problems
 
 
+REQUIREMENT = re.compile(r"^\| S(\d+) \| ")
+TEST = re.compile(r"`([\w-]+)/([\w/]+)::(\w+)`")
+REQUIREMENTS = 80
+
+
+def check_requirements(page: str, files: dict[str, str]) -> list[str]:
+    """Lines that are missing or shown by nothing, and tests that are named and do not exist."""
+    problems = []
+    where = "docs/design/requirements.md"
+    found: list[int] = []
+    for number, line in enumerate(page.splitlines(), 1):
+        row = REQUIREMENT.match(line)
+        if not row:
+            continue
+        found.append(int(row[1]))
+        tests = TEST.findall(line)
+        if not tests and "open: " not in line and "measured: " not in line:
+            problems.append(f"{where}:{number}: S{row[1]} is shown by nothing")
+        for home, file, name in tests:
+            path = {
+                "python": f"tests/python/{file}.py",
+                "scripts": f"scripts/{file}.py",
+            }.get(home, f"crates/{home}/tests/{file}.rs")
+            if not re.search(rf"\b(?:fn|def) {name}\b", files.get(path, "")):
+                problems.append(f"{where}:{number}: {path} has no {name}")
+    if found != list(range(1, REQUIREMENTS + 1)):
+        problems.append(f"{where}: the lines are not S1 to S{REQUIREMENTS}, in order")
+    return problems
+
+
 def long_files(files: dict[str, str]) -> list[str]:
     """Sources past the length that stays readable, the longest first."""
     lengths = sorted(((text.count("\n"), path) for path, text in files.items()), reverse=True)
@@ -159,6 +190,7 @@ def main() -> int:
     problems = check_names(sources, banned, exempt, shared)
     problems += check_unsafe(rust)
     problems += check_paths(plain, str(root))
+    problems += check_requirements(texts["docs/design/requirements.md"], texts)
     listed_long = long_files({p: t for p, t in texts.items() if p.endswith((".rs", ".py", ".pyi"))})
     if listed_long:
         print(f"longer than {LONG} lines (no error):")

@@ -72,6 +72,16 @@ class Rules(unittest.TestCase):
         for line in ("/etc/hosts", "https://example.net/home/x", "$HOME/work/x", "/workspace"):
             self.assertEqual(house_rules.check_paths({"a.md": line}, "/build/here"), [], line)
 
+    def test_each_requirement_names_tests_that_exist(self) -> None:
+        files = {"crates/a/tests/b/c.rs": "fn holds() {}", "tests/python/d.py": "def test_e"}
+        rows = ["| S1 | x | `a/b/c::holds` (sim) |", "| S2 | y | `python/d::test_e` |"]
+        rows += [f"| S{line} | z | open: not yet |" for line in range(3, 81)]
+        check = house_rules.check_requirements
+        self.assertEqual(check("\n".join(rows), files), [])
+        self.assertEqual(len(check("\n".join(rows[1:]), files)), 1)
+        self.assertEqual(len(check("\n".join(rows).replace("holds", "hold"), files)), 1)
+        self.assertEqual(len(check("\n".join(rows).replace("open: not yet", ""), files)), 78)
+
     def test_long_files_are_listed_longest_first(self) -> None:
         files = {"a.rs": "\n" * 401, "b.rs": "\n" * 601, "c.rs": "\n" * 400}
         self.assertEqual([line.split(":")[0] for line in house_rules.long_files(files)], ["b.rs", "a.rs"])

@@ -6,9 +6,13 @@ import asyncio
 import io
 import os
 import socket
-import ssl
 from collections.abc import Callable
 from typing import IO, TYPE_CHECKING, Any, TypeVar
+
+try:
+    import ssl
+except ImportError:  # Python can be built without.
+    ssl = None  # type: ignore[assignment]
 
 T = TypeVar("T")
 
@@ -213,7 +217,7 @@ class Sockets(Base):
             del future, handle
 
     def _check_socket(self, sock: socket.socket) -> None:
-        if isinstance(sock, ssl.SSLSocket):
+        if ssl is not None and isinstance(sock, ssl.SSLSocket):
             raise TypeError("Socket cannot be of type SSLSocket")
         if self.get_debug() and sock.gettimeout() != 0:
             raise ValueError("the socket must be non-blocking")

@@ -6,8 +6,9 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
-use common::{address, on_every_driver_and_simulated, run};
-use tepal::{CloseKind, Closed, Protocol, Transport};
+use common::{address, on_every_driver_and_simulated, run, with_faults_and_simulated};
+use tepal::{CloseKind, Closed, Half, Protocol, Transport};
+use tepal_driver::faults::Operation;
 
 /// Never reads.
 struct Deaf(Rc<RefCell<Option<Transport>>>);
@@ -145,4 +146,57 @@ fn a_reset_while_reading_is_paused_is_told_behind_the_bytes_that_came_before_it(
         let name = event_loop.driver_name();
         assert_eq!((closed.kind, received.get()), (CloseKind::Reset, 1000), "on {name}");
     });
+}
+
+/// A failed write is told apart from a failed read, by an error and by no signal.
+#[test]
+fn s78_s79_a_failed_write_is_no_failed_read_and_no_signal() {
+    struct Writes {
+        at: bool,
+        closed: Rc<RefCell<Option<Closed>>>,
+    }
+    impl Protocol for Writes {
+        fn connection_established(&mut self, transport: &Transport) {
+            if self.at {
+                transport.write(b"x");
+            }
+        }
+        fn connection_lost(&mut self, transport: &Transport, closed: &Closed) {
+            *self.closed.borrow_mut() = Some(closed.clone());
+            transport.event_loop().stop();
+        }
+    }
+    struct Speaks;
+    impl Protocol for Speaks {
+        fn connection_established(&mut self, transport: &Transport) {
+            transport.write(b"hello");
+        }
+    }
+    for half in [Half::Write, Half::Read] {
+        with_faults_and_simulated(|event_loop, faults| {
+            let (operation, errno) = match half {
+                Half::Write => (Operation::Send, libc::EPIPE),
+                _ => (Operation::Receive, libc::ECONNRESET),
+            };
+            faults.fail(operation, 1, errno);
+            let closed = Rc::new(RefCell::new(None));
+            let at = half == Half::Write;
+            let server = match at {
+                true => event_loop.listen(|_: &_| common::Echo, "127.0.0.1:0"),
+                false => event_loop.listen(|_: &_| Speaks, "127.0.0.1:0"),
+            };
+            let server = server.expect("listens");
+            event_loop.connect(Writes { at, closed: Rc::clone(&closed) }, address(&server));
+            run(event_loop);
+            let closed = closed.take().expect("it has ended");
+            let error = closed.error.as_ref().expect("with the kernel's error");
+            assert_eq!((closed.half, error.raw_os_error()), (Some(half), Some(errno)), "{closed}");
+            let kind = if at { CloseKind::BrokenPipe } else { CloseKind::Reset };
+            assert_eq!(closed.kind, kind);
+            server.close();
+            server.abort_connections();
+            let (lp, limit) = ((**event_loop).clone(), Duration::from_millis(5));
+            event_loop.run_until_complete(async move { lp.sleep(limit).await }).expect("runs");
+        });
+    }
 }
