@@ -321,6 +321,14 @@ impl Resolver {
         self.start_records(name, record_type, deadline, now)
     }
 
+    /// Says of a lookup that has just begun that it is for a race of connects: once its IPv4
+    /// addresses are there, the IPv6 ones are waited for 50 ms and no longer (RFC 8305, section 3).
+    /// Otherwise the second family has one more time-out of a server, 5 s by default.
+    pub fn hurry(&mut self, id: LookupId, now: Instant) {
+        self.hurry_lookup(Key::from_bits(id.0), now);
+        self.settle(now);
+    }
+
     /// Ends a lookup without an answer. Sockets that no other lookup needs are closed.
     pub fn cancel(&mut self, id: LookupId, now: Instant) {
         let key = Key::from_bits(id.0);

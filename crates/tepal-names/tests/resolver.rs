@@ -5,7 +5,7 @@ mod common;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use common::{A, AAAA, Asked, PTR, Reaction, World, address_record, alias, record, soa, wire_name};
+use common::{Asked, PTR, Reaction, World, address_record, alias, record, soa, wire_name};
 use tepal_names::config::{Hosts, Nsswitch};
 use tepal_names::error::{LookupErrorKind, ServerOutcome};
 use tepal_names::resolver::{Origin, Settings, Started};
@@ -20,27 +20,6 @@ fn no_name(asked: &Asked) -> Vec<Reaction> {
 }
 
 const ONE: &str = "nameserver 192.0.2.53";
-
-#[test]
-fn both_families_are_asked_at_once_on_sockets_of_their_own() {
-    let mut world = World::new(ONE, good);
-    let found = world.addresses("host.test", Family::Unspecified);
-    assert_eq!(found, ["2001:db8::1", "192.0.2.80"]);
-    let types: Vec<_> = world.asked.iter().map(|asked| asked.record_type).collect();
-    assert_eq!(types, [A, AAAA]);
-    assert_eq!(world.asked[0].at, world.asked[1].at);
-    assert_eq!(world.most_sockets, 2);
-}
-
-#[test]
-fn single_request_asks_one_after_the_other_and_no_aaaa_asks_once() {
-    let mut world = World::new("nameserver 192.0.2.53\noptions single-request", good);
-    assert_eq!(world.addresses("host.test", Family::Unspecified).len(), 2);
-    assert_eq!(world.most_sockets, 1);
-    let mut world = World::new("nameserver 192.0.2.53\noptions no-aaaa", good);
-    assert_eq!(world.addresses("host.test", Family::Unspecified), ["192.0.2.80"]);
-    assert_eq!(world.asked.len(), 1);
-}
 
 #[test]
 fn the_search_list_is_walked_as_glibc_walks_it() {
@@ -310,17 +289,6 @@ fn the_next_server_answers_for_one_that_fails_and_rotation_begins_elsewhere() {
     }
     let servers: Vec<_> = world.asked.iter().map(|asked| asked.server.ip().to_string()).collect();
     assert_eq!(servers, ["192.0.2.1", "192.0.2.2", "192.0.2.1", "192.0.2.2"]);
-}
-
-#[test]
-fn one_family_is_not_held_up_for_long_by_the_other() {
-    let mut world =
-        World::new(ONE, |asked| if asked.record_type == A { good(asked) } else { vec![] });
-    let start = world.now;
-    let answer = world.lookup("host.test", Family::Unspecified).unwrap().into_host().unwrap();
-    assert_eq!(answer.addresses.len(), 1);
-    assert_eq!(answer.missing.unwrap().kind, LookupErrorKind::DeadlinePassed);
-    assert!(world.now.since(start) <= Duration::from_millis(5_001));
 }
 
 #[test]

@@ -1,8 +1,11 @@
+mod failure;
 mod found;
 mod local;
+mod modules;
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tepal_base::{Instant, Key};
 
@@ -11,12 +14,15 @@ use super::{
     Answer, Completion, HostAnswer, Known, LookupId, Origin, Query, QueryResult, Resolver, Started,
     Timer,
 };
-use crate::config::{Module, ModuleAction, ModuleStatus};
+use crate::config::ModuleStatus;
 use crate::error::{LookupError, LookupErrorKind, ServerReport};
 use crate::message::MAX_ALIASES;
 use crate::record::Record;
 use crate::{DnsName, Family, HostName, RecordType, parse_literal};
-use local::{is_theirs, localhost, reverse_name};
+
+/// How long IPv6 addresses are waited for once IPv4 addresses are there, in a hurry: RFC 8305,
+/// section 3, recommends 50 ms.
+const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
 
 /// What one caller asked.
 pub(super) struct Lookup {
@@ -40,6 +46,8 @@ pub(super) struct Lookup {
     // Only a passed-over module could know the name.
     only_elsewhere: bool,
     asked_dns: bool,
+    // IPv6 is not waited for once IPv4 is there: see `Resolver::hurry`.
+    hurried: bool,
 }
 
 enum Goal {
@@ -104,42 +112,8 @@ impl Lookup {
             other_modules: Vec::new(),
             only_elsewhere: false,
             asked_dns: false,
+            hurried: false,
         })
-    }
-
-    fn error(&mut self, kind: LookupErrorKind) -> LookupError {
-        // The hint helps only where another module might have known.
-        let other_modules = match kind {
-            LookupErrorKind::NotFound | LookupErrorKind::NoData | LookupErrorKind::OtherModule => {
-                std::mem::take(&mut self.other_modules)
-            }
-            _ => Vec::new(),
-        };
-        LookupError {
-            kind,
-            name: self.text.clone(),
-            servers: std::mem::take(&mut self.failure.servers),
-            other_modules,
-        }
-    }
-
-    /// The error when nothing is left to try.
-    fn final_error(&mut self) -> LookupError {
-        let failure = &self.failure;
-        let kind = if failure.alias_loop {
-            LookupErrorKind::AliasLoop
-        } else if let Some(kind) = failure.as_written {
-            kind
-        } else if failure.no_data {
-            LookupErrorKind::NoData
-        } else if failure.temporary {
-            LookupErrorKind::ServersFailed
-        } else if self.only_elsewhere || !self.asked_dns && !self.other_modules.is_empty() {
-            LookupErrorKind::OtherModule
-        } else {
-            LookupErrorKind::NotFound
-        };
-        self.error(kind)
     }
 }
 
@@ -222,6 +196,8 @@ impl Resolver {
                 let key = self.lookup_key(&mut lookup);
                 let deadline = lookup.deadline;
                 self.set_timer(&mut lookup, deadline);
+                // One family may be in the cache.
+                self.limit_wait(&mut lookup, now);
                 if let Some(place) = self.lookups.get_mut(key) {
                     *place = Some(lookup);
                 }
@@ -240,15 +216,38 @@ impl Resolver {
         match self.drive(&mut lookup, now) {
             Some(result) => self.finish(key, &lookup, result),
             None => {
-                // One family is answered: the other gets one time-out more, not the whole limit.
-                if lookup.timer == lookup.deadline && lookup.slots.iter().any(Slot::has_records) {
-                    let grace = (now + self.conf.timeout).min(lookup.deadline);
-                    self.set_timer(&mut lookup, grace);
-                }
+                self.limit_wait(&mut lookup, now);
                 if let Some(place) = self.lookups.get_mut(key) {
                     *place = Some(lookup);
                 }
             }
+        }
+    }
+
+    /// A lookup that has begun is for a race of connects.
+    pub(super) fn hurry_lookup(&mut self, key: Key<Option<Box<Lookup>>>, now: Instant) {
+        let Some(mut lookup) = self.lookups.get_mut(key).and_then(Option::take) else { return };
+        lookup.hurried = true;
+        self.limit_wait(&mut lookup, now);
+        if let Some(place) = self.lookups.get_mut(key) {
+            *place = Some(lookup);
+        }
+    }
+
+    /// One family may be answered: the other gets one time-out more, not the whole limit. IPv6 gets
+    /// less in a hurry; IPv4 does not, since who has only IPv6 addresses may have no way to them.
+    fn limit_wait(&mut self, lookup: &mut Lookup, now: Instant) {
+        let answered = |record_type| {
+            lookup.slots.iter().any(|slot| slot.record_type == record_type && slot.has_records())
+        };
+        let span = match (answered(RecordType::A), answered(RecordType::AAAA)) {
+            (true, _) if lookup.hurried => RESOLUTION_DELAY,
+            (false, false) => return,
+            _ => self.conf.timeout,
+        };
+        let at = (now + span).min(lookup.deadline);
+        if at < lookup.timer {
+            self.set_timer(lookup, at);
         }
     }
 
@@ -356,60 +355,6 @@ impl Resolver {
         }
     }
 
-    /// Asks the current module of nsswitch.conf, or hands over to the name servers.
-    fn try_module(&mut self, lookup: &mut Lookup) -> Option<Result<Answer, LookupError>> {
-        let Some(step) = self.nsswitch.step(lookup.module) else {
-            return Some(self.without_modules(lookup));
-        };
-        let module = step.module.clone();
-        let found = match &module {
-            Module::Files if self.settings.hosts => self.in_hosts(&lookup.goal),
-            Module::Files => None,
-            Module::MyHostname => self.in_myhostname(&lookup.goal),
-            Module::Dns => {
-                if let Some(answer) = localhost(&lookup.goal) {
-                    return Some(Ok(answer));
-                }
-                lookup.asked_dns = true;
-                lookup.candidates = self.candidates(&lookup.goal);
-                lookup.candidate = 0;
-                lookup.phase = Phase::Candidate;
-                return None;
-            }
-            Module::Other(other) => {
-                lookup.other_modules.push(other.clone());
-                if !is_theirs(other, &lookup.goal) {
-                    return self.module_ended(lookup, ModuleStatus::Unavailable);
-                }
-                lookup.only_elsewhere = true;
-                return self.module_ended(lookup, ModuleStatus::NotFound);
-            }
-        };
-        match found {
-            Some(answer) => Some(Ok(answer)),
-            None => self.module_ended(lookup, ModuleStatus::NotFound),
-        }
-    }
-
-    fn module_ended(
-        &mut self,
-        lookup: &mut Lookup,
-        status: ModuleStatus,
-    ) -> Option<Result<Answer, LookupError>> {
-        let action = self.nsswitch.step(lookup.module).map(|step| step.action(status));
-        lookup.module += 1;
-        lookup.phase = Phase::Module;
-        match action {
-            Some(ModuleAction::Continue) => None,
-            _ => Some(self.without_modules(lookup)),
-        }
-    }
-
-    /// The end of nsswitch.conf: `localhost` is known even where no module knows it.
-    fn without_modules(&self, lookup: &mut Lookup) -> Result<Answer, LookupError> {
-        localhost(&lookup.goal).ok_or_else(|| lookup.final_error())
-    }
-
     /// The slots of one candidate: each is one type to ask for.
     fn slots(&self, goal: &Goal, name: &DnsName) -> Vec<Slot> {
         let slot = |record_type| Slot::new(record_type, name.clone());
@@ -466,47 +411,6 @@ impl Resolver {
             }
         }
         all_done
-    }
-
-    /// Remembers how the candidate failed; glibc's res_search has these rules.
-    fn note_failure(&self, lookup: &mut Lookup) {
-        let mut kind = LookupErrorKind::NotFound;
-        let mut failed = false;
-        for slot in &lookup.slots {
-            match &slot.state {
-                SlotState::Done(Ok((known, _))) => match **known {
-                    Known::NoName => {}
-                    _ => kind = LookupErrorKind::NoData,
-                },
-                SlotState::Done(Err(reports)) => {
-                    failed = true;
-                    lookup.failure.servers.extend_from_slice(reports);
-                }
-                SlotState::AliasLoop => lookup.failure.alias_loop = true,
-                SlotState::Idle | SlotState::Waiting(_) => {}
-            }
-        }
-        if failed {
-            kind = LookupErrorKind::ServersFailed;
-            lookup.failure.temporary = true;
-        }
-        lookup.failure.no_data |= kind == LookupErrorKind::NoData;
-        let as_written = match &lookup.goal {
-            Goal::Host { name, .. } | Goal::Records { name, .. } => DnsName::from(name),
-            Goal::Address(address) => reverse_name(*address),
-        };
-        if lookup.candidates.get(lookup.candidate) == Some(&as_written) {
-            lookup.failure.as_written = Some(kind);
-        }
-        // Servers that are all dead need not be asked for each search domain in turn.
-        if failed && self.every_server_was_silent(&lookup.failure.servers) {
-            lookup.candidate = lookup.candidates.len();
-        }
-    }
-
-    fn every_server_was_silent(&self, reports: &[ServerReport]) -> bool {
-        use crate::error::ServerOutcome::{Fault, Silent};
-        reports.iter().all(|report| matches!(report.outcome, Fault(_) | Silent { .. }))
     }
 }
 

@@ -253,6 +253,8 @@ pub struct World<'a> {
     pub most_sockets: usize,
     /// Streams are handed in by pieces of this size.
     pub piece: usize,
+    /// Lookups are for a race of connects.
+    pub hurry: bool,
     script: Box<Script<'a>>,
     sockets: BTreeMap<u64, Over>,
     events: BTreeMap<(Instant, u64), (ExchangeId, Reaction)>,
@@ -281,6 +283,7 @@ impl<'a> World<'a> {
             asked: Vec::new(),
             most_sockets: 0,
             piece: usize::MAX,
+            hurry: false,
             script: Box::new(script),
             sockets: BTreeMap::new(),
             events: BTreeMap::new(),
@@ -380,7 +383,12 @@ impl<'a> World<'a> {
         let deadline = self.now + Duration::from_secs(15);
         match self.resolver.lookup_host(host, family, deadline, self.now) {
             Started::Finished(result) => result,
-            Started::Pending(_) => self.only(),
+            Started::Pending(id) => {
+                if self.hurry {
+                    self.resolver.hurry(id, self.now);
+                }
+                self.only()
+            }
         }
     }
 

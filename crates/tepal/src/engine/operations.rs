@@ -3,7 +3,7 @@ use std::io;
 use tepal_driver::{Address, Child, Command, Descriptor, ExitStatus, Interest, Signal};
 
 use super::{Engine, Flow, Held, Host, Object, ObjectKey};
-use crate::names::{AddrInfo, NameInfo, RecordsAnswer, ResolveError};
+use crate::names::{AddrInfo, HostAnswer, NameInfo, RecordsAnswer, ResolveError};
 
 /// How an operation ended, for its completion.
 #[derive(Debug)]
@@ -23,6 +23,8 @@ pub enum Outcome {
     AddrInfo(Result<Vec<AddrInfo>, ResolveError>),
     /// The answer to [`Engine::getnameinfo`].
     NameInfo(Result<NameInfo, ResolveError>),
+    /// The answer to [`Engine::lookup_host`].
+    Host(Result<HostAnswer, ResolveError>),
     /// The answer to [`Engine::lookup_records`].
     Records(Result<RecordsAnswer, ResolveError>),
 }

@@ -10,9 +10,9 @@ use super::system::{AwayReply, System};
 use super::{Loop, Pending, Remote};
 use crate::engine::{Outcome, WeakEngine};
 use crate::names::{
-    AddrInfo, AddrInfoError, AddrInfoQuery, Asked, ForeignResolver, Hints, LookupKey, NameInfo,
-    NameInfoFlags, RecordType, RecordsAnswer, ResolveError, ResolverKey, Settings, SocketType,
-    SystemFiles,
+    AddrInfo, AddrInfoError, AddrInfoQuery, Asked, Family, ForeignResolver, Hints, HostAnswer,
+    LookupKey, NameInfo, NameInfoFlags, RecordType, RecordsAnswer, ResolveError, ResolverKey,
+    Settings, SocketType, SystemFiles,
 };
 
 /// A resolver of one loop. Cloning gives another handle to the same one; when the last is dropped,
@@ -155,6 +155,32 @@ impl Loop {
         self.ask(take, |completion| {
             self.engine().lookup_records(None, name, record_type, None, completion)
         })
+    }
+
+    /// Asks for the addresses of a host, in the order in which to try them, and for where they come
+    /// from and until when they hold, by the loop's clock: for those who show or keep answers.
+    ///
+    /// If [`Resolving::is_answered`] says so at once, nobody had to be asked: the answer is the
+    /// hosts file's, or, if its [`Origin`](crate::names::Origin) is a name server, the cache's.
+    ///
+    /// ```
+    /// use tepal::names::{Family, Origin};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let event_loop = tepal::EventLoop::new()?;
+    /// let asked = event_loop.lookup_host("192.0.2.1", Family::Unspecified);
+    /// assert!(asked.is_answered());
+    /// let answer = event_loop.run_until_complete(asked)??;
+    /// assert_eq!((answer.origin, answer.expires), (Origin::Literal, None));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn lookup_host(&self, host: &str, family: Family) -> Resolving<HostAnswer> {
+        let take: fn(Outcome) -> Result<HostAnswer, ResolveError> = |outcome| match outcome {
+            Outcome::Host(result) => result,
+            _ => Err(AddrInfoError::Fail.into()),
+        };
+        self.ask(take, |completion| self.engine().lookup_host(None, host, family, None, completion))
     }
 
     /// A resolver with settings of its own; what they leave open is the system's files'.
@@ -309,6 +335,14 @@ impl<T> Drop for Reply<T> {
 }
 
 impl<T> Resolving<T> {
+    /// Whether the answer is there: nobody had to be asked, or has answered and was not polled yet.
+    pub fn is_answered(&self) -> bool {
+        match &self.state {
+            State::Answered(_) => true,
+            State::Waiting { pending, .. } => pending.is_finished(),
+        }
+    }
+
     fn into_state(mut self) -> State<T> {
         std::mem::replace(&mut self.state, State::Answered(None))
     }

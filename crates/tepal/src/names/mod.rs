@@ -9,7 +9,10 @@ mod error;
 mod exchange;
 mod foreign;
 mod native;
+mod records;
+mod resolvers;
 mod tables;
+mod waiting;
 
 use std::fmt;
 use std::rc::Rc;
@@ -30,7 +33,7 @@ pub use tepal_names::addrinfo::{
 };
 pub use tepal_names::error::{LookupError, LookupErrorKind, ServerReport};
 pub use tepal_names::record::{Record, RecordData, RecordType};
-pub use tepal_names::resolver::{RecordsAnswer, Settings};
+pub use tepal_names::resolver::{HostAnswer, Origin, RecordsAnswer, Settings};
 pub use tepal_names::{Family, HostAddr, HostName};
 
 use native::Native;
@@ -90,6 +93,7 @@ struct Lookup<H: Host> {
 enum Plan {
     AddrInfo(AddrInfoPlan),
     NameInfo(NameInfoPlan),
+    Host,
     Records,
 }
 

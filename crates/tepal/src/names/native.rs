@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use tepal_base::Instant;
 use tepal_driver::Driver;
-use tepal_names::Resolver;
 use tepal_names::error::SocketFault;
-use tepal_names::resolver::{Answer, ExchangeId, LookupId, Settings, Transmit};
+use tepal_names::resolver::{Answer, ExchangeId, HostAnswer, LookupId, Settings, Transmit};
+use tepal_names::{Candidate, Resolver, order_addresses};
 
 use super::exchange::Exchange;
 use super::tables::Tables;
@@ -168,11 +168,28 @@ fn finish(
     match plan {
         Plan::AddrInfo(plan) => Outcome::AddrInfo(finish_addrinfo(plan, result, tables, driver)),
         Plan::NameInfo(plan) => Outcome::NameInfo(finish_nameinfo(plan, result, tables, driver)),
+        Plan::Host => Outcome::Host(finish_host(result, tables, driver)),
         Plan::Records => Outcome::Records(
             result
                 .and_then(|answer| answer.into_records().ok_or_else(|| AddrInfoError::Fail.into())),
         ),
     }
+}
+
+/// Puts the addresses in the order in which to try them.
+pub(super) fn finish_host(
+    result: Result<Answer, ResolveError>,
+    tables: &mut Tables,
+    driver: &mut dyn Driver,
+) -> Result<HostAnswer, ResolveError> {
+    let mut answer = result?.into_host().ok_or(AddrInfoError::Fail)?;
+    let Tables { policy, sources, .. } = tables;
+    let candidate =
+        |destination| Candidate { destination, source: sources.find(driver, destination) };
+    let mut candidates: Vec<_> = answer.addresses.into_iter().map(candidate).collect();
+    order_addresses(policy, &mut candidates);
+    answer.addresses = candidates.into_iter().map(|each| each.destination).collect();
+    Ok(answer)
 }
 
 pub(super) fn finish_addrinfo(

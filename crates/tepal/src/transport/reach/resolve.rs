@@ -5,7 +5,7 @@ use std::time::Duration;
 use tepal_base::Instant;
 use tepal_driver::Address;
 
-use super::{At, Peer, ProblemKind, Reaching};
+use super::{Addresses, At, Peer, ProblemKind, Reaching};
 use crate::engine::{Engine, Flow, Host, Outcome, StreamKey, StreamProtocol, stream};
 use crate::names::{
     AddrInfo, AddrInfoQuery, Asked, Hints, LookupErrorKind, LookupKey, ResolveCause, ResolveError,
@@ -73,6 +73,8 @@ impl<H: Host> Engine<H> {
         let (host, service) = (host.clone(), port.to_string());
         let hints = Hints { family: *family, socket_type: SocketType::STREAM, ..Hints::default() };
         let resolver = reaching.to.resolver;
+        // One address after another may well need all of them; a race is about time.
+        let hurry = reaching.to.addresses != Addresses::Linear;
         let deadline = reaching.phase_end(now, reaching.to.timeouts.dns);
         drop(objects);
         let timeout = match deadline {
@@ -86,7 +88,7 @@ impl<H: Host> Engine<H> {
             timeout: Some(timeout),
         };
         // A resolver of the host's may do anything meanwhile, close this stream included.
-        match self.ask_addrinfo(resolver, &query) {
+        match self.ask_addrinfo(resolver, &query, hurry) {
             Asked::Now(result) => self.stream_resolved(key, result),
             Asked::Later(lookup) => match self.wait_as_stream(lookup, key) {
                 Some(Outcome::AddrInfo(result)) => self.stream_resolved(key, result),
