@@ -33,7 +33,7 @@ pub fn client_hello(data: &[u8]) {
     let input = if choice & 1 == 1 { [&header, input].concat() } else { input.to_vec() };
     let outcome = parse(&Stack::new().with(detect), Side::Server, cut, &input);
     let chosen = outcome.seen.iter().find_map(|seen| match seen {
-        Seen::Layer(Notice::Ready { info: Info::Detected(name), .. }) => Some(*name),
+        Seen::Layer(Notice::Ready { info: Info::Detected(name), .. }) => Some(&**name),
         _ => None,
     });
     match chosen {

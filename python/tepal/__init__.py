@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from ._layers import (
         TLS,
         Delimiter,
+        Detect,
         HTTPConnect,
         HTTPConnectServer,
         Idle,
@@ -66,6 +67,7 @@ __all__ = [
     "ClosingTimeout",
     "ConnectError",
     "Delimiter",
+    "Detect",
     "HTTPConnect",
     "HTTPConnectServer",
     "HandshakeError",
@@ -121,6 +123,7 @@ __all__ = [
 # that importing the package takes, and a program that wants only the loop needs none.
 _LATER = {
     "Delimiter": "_layers",
+    "Detect": "_layers",
     "HTTPConnect": "_layers",
     "HTTPConnectServer": "_layers",
     "How": "_layer",

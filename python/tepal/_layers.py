@@ -80,6 +80,8 @@ def specs_of(layers: Iterable[Any]) -> Specs:
 def spec_of(layer: Any, name: str = "spec") -> _tepal.Spec:
     """The native recipe of one value."""
     if isinstance(layer, LayerSpec):
+        if isinstance(layer, Detect) and not layer.choices:
+            raise ValueError(f"{name}: a Detect needs something to choose from")
         return layer._native
     recipe = getattr(layer, "_layer_spec", None)
     if recipe is not None:
@@ -582,6 +584,66 @@ class Idle(LayerSpec):
         if check_seconds("after", self.after) == 0:
             raise ValueError("after must be more than 0 seconds")
         self._make(_tepal.spec_idle, float(self.after))
+
+
+@dataclass(frozen=True, repr=False)
+class DetectChoice(Value):
+    """One choice of a `Detect`; its methods make them."""
+
+    name: str
+    test: Literal["tls", "sni", "alpn", "prefix", "otherwise"]
+    value: bytes
+    layers: tuple[LayerSpec, ...]
+
+
+@dataclass(frozen=True, repr=False)
+class Detect(LayerSpec):
+    """Looks at the first bytes that a client sends, and becomes the stack that fits them.
+
+    So one port serves TLS and plain text, or several hosts. The bytes are not taken: the chosen
+    stack sees all of them, 16 KiB at the most are looked at. Choices are tried in the order given;
+    each method returns a new value with one more. If none fits, the connection fails with
+    `HandshakeError`. The name of the one taken is `transport.layer_info("detect")`.
+
+        tepal.Detect().tls("secure", [tepal.TLS(certificate="c.pem")]).otherwise("plain")
+    """
+
+    choices: tuple[DetectChoice, ...] = ()
+
+    def __post_init__(self) -> None:
+        choices = tuple(self.choices)
+        for choice in choices:
+            if not isinstance(choice, DetectChoice):
+                raise TypeError("choices are made by the methods of Detect")
+        self._set("choices", choices)
+        native = [(c.name, c.test, c.value, specs_of(c.layers)) for c in choices]
+        self._make(_tepal.spec_detect, native)
+
+    def tls(self, name: str, layers: Iterable[Any]) -> Detect:
+        """For any TLS ClientHello."""
+        return self._more(name, "tls", b"", layers)
+
+    def sni(self, name: str, host: str, layers: Iterable[Any]) -> Detect:
+        """For a ClientHello that asks for this host, or, as "*.example.org", a direct subdomain."""
+        return self._more(name, "sni", check_str("host", host).encode(), layers)
+
+    def alpn(self, name: str, protocol: bytes | str, layers: Iterable[Any]) -> Detect:
+        """For a ClientHello that offers this protocol."""
+        value = protocol.encode() if isinstance(protocol, str) else protocol
+        return self._more(name, "alpn", check_bytes("protocol", value), layers)
+
+    def prefix(self, name: str, prefix: bytes, layers: Iterable[Any]) -> Detect:
+        """For connections that begin with these bytes."""
+        return self._more(name, "prefix", check_bytes("prefix", prefix), layers)
+
+    def otherwise(self, name: str, layers: Iterable[Any] = ()) -> Detect:
+        """For all others."""
+        return self._more(name, "otherwise", b"", layers)
+
+    def _more(self, name: str, test: Any, value: bytes, layers: Iterable[Any]) -> Detect:
+        check_str("name", name)
+        stack = specs_of(layers).values
+        return Detect((*self.choices, DetectChoice(name, test, value, stack)))
 
 
 @dataclass(frozen=True, repr=False)

@@ -31,7 +31,7 @@ pub struct Detect {
 
 #[derive(Clone)]
 struct Choice {
-    name: &'static str,
+    name: Arc<str>,
     test: Test,
     stack: Stack,
 }
@@ -53,44 +53,44 @@ impl Detect {
 
     /// For any TLS ClientHello.
     #[must_use]
-    pub fn tls(self, name: &'static str, stack: Stack) -> Detect {
+    pub fn tls(self, name: impl Into<Arc<str>>, stack: Stack) -> Detect {
         self.choice(name, Test::Tls, stack)
     }
 
     /// For a ClientHello that asks for this host, or, written `*.example.org`, for one of its
     /// direct subdomains.
     #[must_use]
-    pub fn sni(self, name: &'static str, host: &str, stack: Stack) -> Detect {
+    pub fn sni(self, name: impl Into<Arc<str>>, host: &str, stack: Stack) -> Detect {
         self.choice(name, Test::Sni(host.to_ascii_lowercase()), stack)
     }
 
     /// For a ClientHello that offers this protocol.
     #[must_use]
-    pub fn alpn(self, name: &'static str, protocol: &[u8], stack: Stack) -> Detect {
+    pub fn alpn(self, name: impl Into<Arc<str>>, protocol: &[u8], stack: Stack) -> Detect {
         self.choice(name, Test::Alpn(protocol.to_vec()), stack)
     }
 
     /// For connections that begin with these bytes.
     #[must_use]
-    pub fn prefix(self, name: &'static str, bytes: &[u8], stack: Stack) -> Detect {
+    pub fn prefix(self, name: impl Into<Arc<str>>, bytes: &[u8], stack: Stack) -> Detect {
         self.choice(name, Test::Prefix(bytes.to_vec()), stack)
     }
 
     /// For all others.
     #[must_use]
-    pub fn otherwise(self, name: &'static str, stack: Stack) -> Detect {
+    pub fn otherwise(self, name: impl Into<Arc<str>>, stack: Stack) -> Detect {
         self.choice(name, Test::Always, stack)
     }
 
-    fn choice(mut self, name: &'static str, test: Test, stack: Stack) -> Detect {
-        self.choices.push(Choice { name, test, stack });
+    fn choice(mut self, name: impl Into<Arc<str>>, test: Test, stack: Stack) -> Detect {
+        self.choices.push(Choice { name: name.into(), test, stack });
         self
     }
 }
 
 impl fmt::Debug for Detect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_map().entries(self.choices.iter().map(|each| (each.name, &each.stack))).finish()
+        f.debug_map().entries(self.choices.iter().map(|each| (&*each.name, &each.stack))).finish()
     }
 }
 
@@ -205,7 +205,7 @@ impl Layer for DetectLayer {
             };
             layers.push(spec.build(&mut site).map_err(|error| error.in_layer(spec.name()))?);
         }
-        io.ready(Info::Detected(choice.name));
+        io.ready(Info::Detected(Arc::clone(&choice.name)));
         Ok(Status::Become(layers))
     }
 }

@@ -95,7 +95,7 @@ pub enum Info {
     /// PROXY: what the header told.
     Proxy(Arc<ProxyInfo>),
     /// Detect: the name of the stack that was chosen.
-    Detected(&'static str),
+    Detected(Arc<str>),
 }
 
 /// What a TLS handshake found out.

@@ -260,7 +260,7 @@ fn the_first_bytes_choose_the_stack_however_they_are_cut() {
         check_layer(&case).unwrap();
         let mut bench = Bench::new(&stack, Side::Server).unwrap();
         bench.receive(input);
-        assert_eq!(bench.info("detect"), Some(Info::Detected(name)));
+        assert_eq!(bench.info("detect"), Some(Info::Detected(name.into())));
         assert_eq!(bench.data(), data);
     }
     // An end decides what more bytes might have decided otherwise.
@@ -280,7 +280,7 @@ fn one_port_serves_tls_and_plain_text_and_several_hosts() {
             pair.piece = piece;
             pair.client.write(b"hello").unwrap();
             pair.run();
-            assert_eq!(pair.server.info("detect"), Some(Info::Detected(name)));
+            assert_eq!(pair.server.info("detect"), Some(Info::Detected(name.into())));
             if name == "tls" {
                 assert_eq!(pair.server.data(), b"hello");
             }
@@ -289,7 +289,7 @@ fn one_port_serves_tls_and_plain_text_and_several_hosts() {
     let client = common::client().server_name("a.wild.test").build().unwrap();
     let mut pair = Pair::new(&Stack::new().with(client), &detect()).unwrap();
     pair.run();
-    assert_eq!(pair.server.info("detect"), Some(Info::Detected("other")));
+    assert_eq!(pair.server.info("detect"), Some(Info::Detected("other".into())));
     let strict = Stack::new().with(Detect::new().prefix("a", b"A", Stack::new()));
     let mut bench = Bench::new(&strict, Side::Server).unwrap();
     bench.receive(b"B");

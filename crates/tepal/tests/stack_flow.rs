@@ -478,7 +478,7 @@ fn one_port_serves_tls_and_plain_text() {
             assert_eq!((client.bytes, server.bytes), (b"hello".to_vec(), b"hello".to_vec()));
             let chosen = server.infos.iter().find(|(layer, _)| layer == "detect");
             let name = if secure { "tls" } else { "plain" };
-            assert_eq!(chosen.map(|(_, info)| info), Some(&Info::Detected(name)));
+            assert_eq!(chosen.map(|(_, info)| info), Some(&Info::Detected(name.into())));
         }
     });
 }

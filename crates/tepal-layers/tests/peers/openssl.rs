@@ -291,7 +291,15 @@ fn s_server_and_s_client_end_in_every_way() {
                     }
                     _ => {
                         program.signal(Signal::KILL);
-                        assert_eq!(wire.until_over(), Some(ErrorKind::TlsTruncated));
+                        let kind = wire.until_over();
+                        // A reset, if it had not read our tickets yet.
+                        let right = |kind| {
+                            matches!(
+                                kind,
+                                Some(ErrorKind::TlsTruncated | ErrorKind::Io(_, Some(104)))
+                            )
+                        };
+                        assert!(right(kind), "{kind:?}");
                     }
                 }
             }

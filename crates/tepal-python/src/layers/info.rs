@@ -69,7 +69,7 @@ pub(crate) fn info_to_python<'py>(py: Python<'py>, info: &Info) -> PyResult<Boun
             (host.to_string(), *port).into_bound_py_any(py)
         }
         Info::HttpStatus(status) => status.into_bound_py_any(py),
-        Info::Detected(name) => name.into_bound_py_any(py),
+        Info::Detected(name) => (&**name).into_bound_py_any(py),
         _ => Ok(py.None().into_bound(py)),
     }
 }

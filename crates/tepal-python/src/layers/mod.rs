@@ -5,6 +5,7 @@
 //! by all connections that use it, so that what belongs to a spec (a TLS configuration and its
 //! sessions, the debt of a rate group) lives as long as the value does.
 
+mod detect;
 mod framing;
 mod info;
 mod proxies;
@@ -74,6 +75,7 @@ fn invalid(error: &Error) -> PyErr {
 /// Adds the functions that make specs.
 pub(crate) fn add_types(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Spec>()?;
+    detect::add(module)?;
     framing::add(module)?;
     proxies::add(module)?;
     python::add(module)?;

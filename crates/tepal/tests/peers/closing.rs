@@ -226,6 +226,11 @@ fn openssls_programs_end_in_every_way() {
         on_every_driver(|event_loop| {
             for ending in ["leaves", "hears", "stands", "gone"].repeat(repeats()) {
                 let case = format!("{ending} {version} on {}", event_loop.driver_name());
+                // The kernel of one that is gone resets the connection if it has not read our tickets.
+                let ended = |seen: &Seen| match seen.kind() {
+                    CloseKind::Reset if ending == "gone" => CloseKind::TlsTruncated,
+                    kind => kind,
+                };
                 let [client, server] = spec.clone().map(|spec| Stack::new().with(spec));
                 // We are the server.
                 let program: Rc<RefCell<Option<Program>>> = Rc::default();
@@ -248,7 +253,7 @@ fn openssls_programs_end_in_every_way() {
                     "stands" => CloseKind::ClosingTimedOut,
                     _ => CloseKind::TlsTruncated,
                 };
-                assert_eq!((seen.kind(), seen.tls().version), (expected, version), "{case}");
+                assert_eq!((ended(&seen), seen.tls().version), (expected, version), "{case}");
                 // We are the client; this one hangs up without a word.
                 let mut command = command("openssl");
                 let (cert, key) = (path("server.pem"), path("server.key"));
@@ -268,7 +273,7 @@ fn openssls_programs_end_in_every_way() {
                     "leaves" => CloseKind::TlsTruncated,
                     _ => expected,
                 };
-                assert_eq!((seen.kind(), seen.tls().version), (expected, version), "{case}");
+                assert_eq!((ended(&seen), seen.tls().version), (expected, version), "{case}");
             }
         });
     }
