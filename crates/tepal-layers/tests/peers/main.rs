@@ -7,6 +7,7 @@
 // The driver of these tests has the sockets, threads and files that the crate must not have.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod bad_certificates;
 mod certificates;
 mod programs;
 mod wire;
