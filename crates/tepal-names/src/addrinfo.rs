@@ -24,111 +24,20 @@
 //! without a hosts file, and IPv4 addresses on this machine's own network keep the server's order
 //! (glibc sorts them by the bits that they share with ours, beyond what RFC 6724 says).
 
+mod code;
+mod hints;
 mod nameinfo;
 
-use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::config::{IpProtocol, Policy, Services};
-use crate::error::{LookupError, LookupErrorKind};
 use crate::order::{Candidate, Source, order_addresses};
 use crate::resolver::HostAnswer;
 use crate::{Family, HostAddr, Interfaces, parse_literal};
 
+pub use code::AddrInfoError;
+pub use hints::{Flags, Hints, SocketType};
 pub use nameinfo::{NameInfo, NameInfoFlags, NameInfoPlan};
-
-/// What is wanted. The default wants everything: three entries per address.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct Hints {
-    /// The flags.
-    pub flags: Flags,
-    /// The family. Callers with a number that is none of these answer
-    /// [`AddrInfoError::Family`] themselves.
-    pub family: Family,
-    /// The socket type, or [`SocketType::ANY`].
-    pub socket_type: SocketType,
-    /// The protocol's IANA number; 0 for any.
-    pub protocol: i32,
-}
-
-/// The flags of getaddrinfo, by glibc's numbers.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct Flags(pub u32);
-
-impl Flags {
-    /// `AI_PASSIVE`: without a host, the address to listen on.
-    pub const PASSIVE: Flags = Flags(0x0001);
-    /// `AI_CANONNAME`: the first entry has the canonical name.
-    pub const CANONNAME: Flags = Flags(0x0002);
-    /// `AI_NUMERICHOST`: the host is a literal.
-    pub const NUMERICHOST: Flags = Flags(0x0004);
-    /// `AI_V4MAPPED`: IPv4 addresses in mapped form if there is no IPv6 one.
-    pub const V4MAPPED: Flags = Flags(0x0008);
-    /// `AI_ALL`: with `V4MAPPED`, also if there is one.
-    pub const ALL: Flags = Flags(0x0010);
-    /// `AI_ADDRCONFIG`: only families that the machine has; see [`Flags::restrict`].
-    pub const ADDRCONFIG: Flags = Flags(0x0020);
-    /// `AI_NUMERICSERV`: the service is a number.
-    pub const NUMERICSERV: Flags = Flags(0x0400);
-    // AI_IDN, AI_CANONIDN and two obsolete ones: names are always converted.
-    const KNOWN: u32 = 0x0001 | 0x0002 | 0x0004 | 0x0008 | 0x0010 | 0x0020 | 0x0400 | 0x03c0;
-
-    /// Whether every flag of `other` is set.
-    pub fn has(self, other: Flags) -> bool {
-        self.0 & other.0 == other.0
-    }
-
-    /// What `AI_ADDRCONFIG` makes of a family, given which families of addresses other than
-    /// `127.0.0.1` and `::1` the machine's interfaces have.
-    ///
-    /// # Errors
-    ///
-    /// [`AddrInfoError::NoName`] if the family is wanted that the machine lacks.
-    pub fn restrict(
-        self,
-        family: Family,
-        has_v4: bool,
-        has_v6: bool,
-    ) -> Result<Family, AddrInfoError> {
-        if !self.has(Flags::ADDRCONFIG) {
-            return Ok(family);
-        }
-        match family {
-            Family::Unspecified if has_v4 && !has_v6 => Ok(Family::V4),
-            Family::Unspecified if has_v6 && !has_v4 => Ok(Family::V6),
-            Family::V4 if !has_v4 => Err(AddrInfoError::NoName),
-            Family::V6 if !has_v6 => Err(AddrInfoError::NoName),
-            family => Ok(family),
-        }
-    }
-}
-
-impl std::ops::BitOr for Flags {
-    type Output = Flags;
-
-    fn bitor(self, other: Flags) -> Flags {
-        Flags(self.0 | other.0)
-    }
-}
-
-/// A socket type, by Linux's numbers.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
-pub struct SocketType(pub i32);
-
-impl SocketType {
-    /// No type in particular.
-    pub const ANY: SocketType = SocketType(0);
-    /// `SOCK_STREAM`.
-    pub const STREAM: SocketType = SocketType(1);
-    /// `SOCK_DGRAM`.
-    pub const DATAGRAM: SocketType = SocketType(2);
-    /// `SOCK_RAW`.
-    pub const RAW: SocketType = SocketType(3);
-    /// `SOCK_SEQPACKET`.
-    pub const SEQUENCED: SocketType = SocketType(5);
-    /// `SOCK_DCCP`.
-    pub const DCCP: SocketType = SocketType(6);
-}
 
 /// One entry of the result.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -142,99 +51,6 @@ pub struct AddrInfo {
     /// The address; its family is the entry's.
     pub address: SocketAddr,
 }
-
-/// The error codes of getaddrinfo and getnameinfo.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum AddrInfoError {
-    /// `EAI_BADFLAGS`.
-    BadFlags,
-    /// `EAI_NONAME`.
-    NoName,
-    /// `EAI_AGAIN`.
-    Again,
-    /// `EAI_FAIL`.
-    Fail,
-    /// `EAI_NODATA`.
-    NoData,
-    /// `EAI_FAMILY`.
-    Family,
-    /// `EAI_SOCKTYPE`.
-    SocketType,
-    /// `EAI_SERVICE`.
-    Service,
-    /// `EAI_ADDRFAMILY`.
-    AddressFamily,
-}
-
-impl AddrInfoError {
-    /// The error of glibc's number; `None` if it is none of these (`EAI_SYSTEM`, `EAI_MEMORY`).
-    pub fn from_code(code: i32) -> Option<AddrInfoError> {
-        let all = [
-            AddrInfoError::BadFlags,
-            AddrInfoError::NoName,
-            AddrInfoError::Again,
-            AddrInfoError::Fail,
-            AddrInfoError::NoData,
-            AddrInfoError::Family,
-            AddrInfoError::SocketType,
-            AddrInfoError::Service,
-            AddrInfoError::AddressFamily,
-        ];
-        all.into_iter().find(|error| error.code() == code)
-    }
-
-    /// glibc's number.
-    pub fn code(self) -> i32 {
-        match self {
-            AddrInfoError::BadFlags => -1,
-            AddrInfoError::NoName => -2,
-            AddrInfoError::Again => -3,
-            AddrInfoError::Fail => -4,
-            AddrInfoError::NoData => -5,
-            AddrInfoError::Family => -6,
-            AddrInfoError::SocketType => -7,
-            AddrInfoError::Service => -8,
-            AddrInfoError::AddressFamily => -9,
-        }
-    }
-}
-
-impl From<&LookupError> for AddrInfoError {
-    fn from(error: &LookupError) -> AddrInfoError {
-        match error.kind {
-            LookupErrorKind::NoData => AddrInfoError::NoData,
-            LookupErrorKind::OtherFamily => AddrInfoError::AddressFamily,
-            LookupErrorKind::ServersFailed | LookupErrorKind::DeadlinePassed => {
-                AddrInfoError::Again
-            }
-            LookupErrorKind::AliasLoop => AddrInfoError::Fail,
-            LookupErrorKind::InvalidName(_)
-            | LookupErrorKind::UnknownZone
-            | LookupErrorKind::NotFound
-            | LookupErrorKind::NeverResolved
-            | LookupErrorKind::OtherModule => AddrInfoError::NoName,
-        }
-    }
-}
-
-/// glibc's words: programs compare them.
-impl fmt::Display for AddrInfoError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            AddrInfoError::BadFlags => "Bad value for ai_flags",
-            AddrInfoError::NoName => "Name or service not known",
-            AddrInfoError::Again => "Temporary failure in name resolution",
-            AddrInfoError::Fail => "Non-recoverable failure in name resolution",
-            AddrInfoError::NoData => "No address associated with hostname",
-            AddrInfoError::Family => "ai_family not supported",
-            AddrInfoError::SocketType => "ai_socktype not supported",
-            AddrInfoError::Service => "Servname not supported for ai_socktype",
-            AddrInfoError::AddressFamily => "Address family for hostname not supported",
-        })
-    }
-}
-
-impl std::error::Error for AddrInfoError {}
 
 /// A call of getaddrinfo, its arguments understood.
 #[derive(Clone, Debug)]

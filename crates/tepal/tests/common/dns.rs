@@ -112,6 +112,13 @@ pub fn datagrams(event_loop: &EventLoop, zone: &Shared, address: SocketAddr) -> 
     event_loop.datagram(server, Some(address.into()), None).expect("the port is free")
 }
 
+/// Answers over TCP at an address, and nothing else.
+pub fn streams(event_loop: &EventLoop, zone: &Shared, address: SocketAddr) {
+    let shared = Rc::clone(zone);
+    let serve = move |_: &Address| Server(Rc::clone(&shared));
+    drop(event_loop.listen(serve, address).expect("the port is free"));
+}
+
 struct Server(Shared);
 
 impl DatagramProtocol for Server {
