@@ -5,10 +5,13 @@
 //! unbuffered interface: bytes are decrypted where the wire's reader put them, and bytes behind
 //! close_notify stay where they are for the next layer, where the buffered interface drops them.
 
+mod adapters;
+mod certificate;
 mod engine;
 mod layer;
 mod resolver;
 mod rustls;
 mod spec;
 
-pub use spec::{Certificate, CloseMode, KeyLog, PeerClose, Roots, Tls, TlsBuilder, WallClock};
+pub use certificate::{Certificate, Roots};
+pub use spec::{CloseMode, KeyLog, PeerClose, Tls, TlsBuilder, WallClock};

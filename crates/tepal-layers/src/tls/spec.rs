@@ -1,125 +1,19 @@
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
-use ::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use ::rustls::client::{Resumption, UnbufferedClientConnection};
-use ::rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
-use ::rustls::pki_types::pem::PemObject;
-use ::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use ::rustls::crypto::{CryptoProvider, ring};
+use ::rustls::pki_types::ServerName;
 use ::rustls::server::{NoServerSessionStorage, UnbufferedServerConnection, WebPkiClientVerifier};
-use ::rustls::sign::CertifiedKey;
 use ::rustls::time_provider::TimeProvider;
-use ::rustls::{
-    ClientConfig, DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig,
-    SignatureScheme,
-};
+use ::rustls::{ClientConfig, ServerConfig};
 
+use super::adapters::{AcceptAny, Clock, Logged};
+use super::certificate::{Certificate, Roots};
 use super::layer::TlsLayer;
 use super::resolver::Resolver;
 use super::rustls::{RustlsEngine, translate};
 use crate::{Error, ErrorKind, Host, Layer, LayerSpec, Side, Site};
-
-/// Certificates of authorities that are trusted.
-#[derive(Clone)]
-pub struct Roots(Arc<RootCertStore>);
-
-impl Roots {
-    /// The certificates in a PEM file's bytes; other sections are passed over.
-    ///
-    /// # Errors
-    ///
-    /// [`InvalidSetting`](ErrorKind::InvalidSetting) if there is none, or one is malformed.
-    pub fn from_pem(pem: &[u8]) -> Result<Roots, Error> {
-        let certificates = CertificateDer::pem_slice_iter(pem);
-        let certificates: Result<Vec<_>, _> = certificates.collect();
-        let certificates = certificates.map_err(|_| invalid("the trust roots are no valid PEM"))?;
-        let mut store = RootCertStore::empty();
-        for certificate in certificates {
-            store.add(certificate).map_err(|_| invalid("a trust root is no valid certificate"))?;
-        }
-        match store.is_empty() {
-            true => Err(invalid("there is no certificate among the trust roots")),
-            false => Ok(Roots(Arc::new(store))),
-        }
-    }
-
-    /// The certificates given in DER; those that cannot be parsed are passed over and counted, as
-    /// platforms' stores hold odd ones.
-    pub fn from_der<'a>(certificates: impl IntoIterator<Item = &'a [u8]>) -> (Roots, usize) {
-        let mut store = RootCertStore::empty();
-        let owned = certificates.into_iter().map(|der| CertificateDer::from(der.to_vec()));
-        let (_, ignored) = store.add_parsable_certificates(owned);
-        (Roots(Arc::new(store)), ignored)
-    }
-
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// Whether there is none, so that no peer can be verified.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
-impl fmt::Debug for Roots {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Roots({})", self.len())
-    }
-}
-
-/// A certificate chain with its private key, which is never shown.
-#[derive(Clone)]
-pub struct Certificate(Arc<CertifiedKey>);
-
-impl Certificate {
-    /// The chain, the own certificate first, and the key (PKCS#8, PKCS#1 or SEC1) of PEM files'
-    /// bytes, which may be the same file's.
-    ///
-    /// # Errors
-    ///
-    /// [`InvalidSetting`](ErrorKind::InvalidSetting) if one is missing or malformed, or they do
-    /// not belong together. The message holds nothing of the key.
-    pub fn from_pem(chain: &[u8], key: &[u8]) -> Result<Certificate, Error> {
-        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(chain).collect();
-        let chain = chain.map_err(|_| invalid("the certificate chain is no valid PEM"))?;
-        let key = PrivateKeyDer::from_pem_slice(key);
-        let key = key.map_err(|_| invalid("there is no valid private key in the PEM"))?;
-        Certificate::new(chain, key)
-    }
-
-    /// The same from DER.
-    ///
-    /// # Errors
-    ///
-    /// As [`from_pem`](Certificate::from_pem).
-    pub fn from_der(chain: &[&[u8]], key: &[u8]) -> Result<Certificate, Error> {
-        let chain = chain.iter().map(|der| CertificateDer::from(der.to_vec())).collect();
-        let key = PrivateKeyDer::try_from(key.to_vec());
-        Certificate::new(chain, key.map_err(|_| invalid("the private key is malformed"))?)
-    }
-
-    fn new(
-        chain: Vec<CertificateDer<'static>>,
-        key: PrivateKeyDer<'static>,
-    ) -> Result<Certificate, Error> {
-        if chain.is_empty() {
-            return Err(invalid("there is no certificate in the chain"));
-        }
-        let key = CertifiedKey::from_der(chain, key, &provider()).map_err(|_| {
-            invalid("the private key is of no known kind, or not the certificate's")
-        })?;
-        Ok(Certificate(Arc::new(key)))
-    }
-}
-
-impl fmt::Debug for Certificate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Certificate({} in its chain)", self.0.cert.len())
-    }
-}
 
 /// How a TLS layer ends when the connection is closed. A layer that is popped always waits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -477,80 +371,14 @@ impl fmt::Debug for TlsBuilder {
     }
 }
 
-fn provider() -> Arc<CryptoProvider> {
+pub(super) fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 
-fn invalid(message: &'static str) -> Error {
+pub(super) fn invalid(message: &'static str) -> Error {
     Error::local(ErrorKind::InvalidSetting, message)
 }
 
 fn no_versions() -> Error {
     invalid("the cryptography has no cipher for TLS 1.2 and 1.3")
-}
-
-#[derive(Debug)]
-struct Clock(Arc<dyn WallClock>);
-
-impl TimeProvider for Clock {
-    fn current_time(&self) -> Option<UnixTime> {
-        self.0
-            .unix_seconds()
-            .map(|seconds| UnixTime::since_unix_epoch(Duration::from_secs(seconds)))
-    }
-}
-
-#[derive(Debug)]
-struct Logged(Arc<dyn KeyLog>);
-
-impl ::rustls::KeyLog for Logged {
-    fn log(&self, label: &str, client_random: &[u8], secret: &[u8]) {
-        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-        self.0.log(&format!("{label} {} {}", hex(client_random), hex(secret)));
-    }
-}
-
-/// Checks that the peer holds its certificate's key, and believes the rest.
-#[derive(Debug)]
-struct AcceptAny(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for AcceptAny {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, ::rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, ::rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signature, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, ::rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
-
-    fn root_hint_subjects(&self) -> Option<&[DistinguishedName]> {
-        None
-    }
 }

@@ -261,6 +261,24 @@ pub fn host(name: &str) -> Host {
     Host::parse(name).expect("a host")
 }
 
+/// Does nothing about what it is told.
+pub fn quiet(_: &Transport, _: &Call<'_>) -> Option<usize> {
+    None
+}
+
+/// Sends back what it gets.
+pub fn echo(transport: &Transport, call: &Call<'_>) -> Option<usize> {
+    if let Call::Data(data) = call {
+        transport.write(data);
+    }
+    None
+}
+
+/// Bytes that show if some are missing, doubled or out of order.
+pub fn pattern(len: usize) -> Vec<u8> {
+    (0..len as u32).map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect()
+}
+
 /// A layer that passes everything until it is told to be deaf: then nothing from below.
 #[derive(Debug)]
 pub struct Plug;
