@@ -20,7 +20,7 @@ use tepal::{
     Addresses, CloseKind, EventLoop, Handshakes, Listen, Phase, Problem, ProblemKind, Socks5,
     SocksServer, Target, Timeouts, Tls, Transport,
 };
-use tepal_sim::Route;
+use tepal_sim::{Config, Disturbance, Route, SimKernel};
 
 fn tls_server(event_loop: &EventLoop, tls: &Tls) -> SocketAddr {
     let listen = Listen::on("127.0.0.1:0").layer(tls.clone());
@@ -264,4 +264,48 @@ fn a_close_or_a_reconnect_during_a_race_of_handshakes_leaves_nothing_open() {
         assert_eq!(story.events(), ["made", "lost"]);
         assert_eq!(kernel.ledger().open_descriptors, open);
     }
+}
+
+#[test]
+fn a_disturbed_kernel_changes_nothing_but_the_time_of_a_race_of_handshakes() {
+    let (client, server) = layered::tls_pair();
+    let mut reached = 0;
+    for seed in 0..40 {
+        for (addresses, handshakes) in ORDERS {
+            let config = Config { disturbance: Disturbance::stormy(), ..Config::seeded(seed) };
+            let kernel = SimKernel::new(config);
+            let event_loop = EventLoop::with_driver(Box::new(kernel.driver()));
+            let good = tls_server(&event_loop, &server);
+            let others = [
+                rude_server(&event_loop, Transport::abort),
+                silent_server(&event_loop),
+                nobody(&event_loop),
+                rude_server(&event_loop, Transport::close),
+            ];
+            let mut tried = others.to_vec();
+            tried.insert(seed as usize % (others.len() + 1), good);
+            let story = early();
+            let target = Target::any_of(tried)
+                .layer(client.clone())
+                .addresses(addresses)
+                .handshakes(handshakes)
+                .timeouts(limits(2_000));
+            let transport = connect(&event_loop, &story, target);
+            let what = format!("seed {seed}, {addresses:?} {handshakes:?}");
+            let expected = ["made", "established", "data", "lost"];
+            // A storm may also refuse the good one; then the story says so, once.
+            if story.count("established") == 1 && story.events() == expected {
+                assert_eq!(story.0.borrow().bytes, b"early", "{what}");
+                reached += 1;
+            } else {
+                assert_eq!(story.count("lost"), 1, "{what}: {:?}", story.events());
+                assert!(transport.problem().is_some(), "{what}");
+            }
+            drop((transport, story));
+            drop(event_loop);
+            let ledger = kernel.ledger();
+            assert_eq!((ledger.open_descriptors, ledger.leaked_descriptors), (0, 0), "{what}");
+        }
+    }
+    assert!(reached >= 150, "{reached} of 160");
 }

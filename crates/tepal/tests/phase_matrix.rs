@@ -308,11 +308,20 @@ fn check(event_loop: &EventLoop, run: &Run) {
 
 #[test]
 fn wherever_the_wire_breaks_both_ends_hear_of_it_in_time_and_why() {
+    break_each(|name| !name.contains(" and "));
+}
+
+#[test]
+fn wherever_the_wire_to_a_proxy_breaks_both_ends_hear_of_it_in_time_and_why() {
+    break_each(|name| name.contains(" and "));
+}
+
+fn break_each(chosen: fn(&str) -> bool) {
     let total = Rc::new(RefCell::new((0, 0)));
     everywhere(|event_loop| {
         let mut cuts = Vec::new();
-        for talk in conversations() {
-            let whole = finish(event_loop, vec![begin(event_loop, &talk, None)]);
+        for talk in conversations().iter().filter(|talk| chosen(talk.name)) {
+            let whole = finish(event_loop, vec![begin(event_loop, talk, None)]);
             check(event_loop, &whole[0]);
             let pieces = whole[0].wire.borrow().passed;
             assert!(pieces >= 3, "{} has {pieces} pieces", talk.name);
@@ -343,5 +352,5 @@ fn wherever_the_wire_breaks_both_ends_hear_of_it_in_time_and_why() {
     });
     let (tried, broken) = *total.borrow();
     println!("{tried} breaks, {broken} of them reached");
-    assert!(broken >= 600 && broken * 10 >= tried * 8, "{broken} of {tried}");
+    assert!(broken >= 300 && broken * 10 >= tried * 8, "{broken} of {tried}");
 }

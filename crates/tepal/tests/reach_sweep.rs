@@ -12,6 +12,7 @@ mod layered;
 mod story;
 
 use std::cell::Cell;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -20,8 +21,8 @@ use dns::{Say, Zone, put};
 use story::Story;
 use tepal::names::Settings;
 use tepal::{
-    Addresses, Backoff, EventLoop, Listen, Phase, Protocol, Restart, Target, Timeouts, Tls,
-    Transport, Unsent,
+    Addresses, Backoff, EventLoop, Handshakes, Listen, Phase, Protocol, Restart, Target, Timeouts,
+    Tls, Transport, Unsent,
 };
 use tepal_driver::faults::{FaultDriver, Faults, Operation};
 use tepal_sim::{Config, Disturbance, Route, SimKernel};
@@ -97,6 +98,8 @@ enum Way {
     Plain,
     Tls,
     Race,
+    /// A race of which handshakes are part, and whose first address is silent.
+    Shaking,
 }
 
 /// One connection by name to a server on the same loop, which echoes once and closes.
@@ -113,10 +116,18 @@ fn connect(event_loop: &EventLoop, way: Way, tls: &(Tls, Tls), story: &Story) ->
     put(&zone, "peer.test", 60, &["127.0.0.1", "127.0.0.2"]);
     let (client, server) = tls.clone();
     let mut listen = Listen::on("127.0.0.1:0");
-    if let Way::Tls = way {
+    if let Way::Tls | Way::Shaking = way {
         listen = listen.layer(server);
     }
     let server = event_loop.listen(|_: &tepal::Address| Once, listen).ok()?;
+    if let Way::Shaking = way {
+        // It takes what comes, as the first of the two addresses.
+        struct Silent;
+        impl Protocol for Silent {}
+        put(&zone, "peer.test", 60, &["127.0.0.2", "127.0.0.1"]);
+        let silent = SocketAddr::from(([127, 0, 0, 2], address(&server).port()));
+        drop(event_loop.listen(|_: &tepal::Address| Silent, silent).ok()?);
+    }
     let zone_server = dns::try_serve(event_loop, &zone, "127.0.0.1:0".parse().ok()?).ok()?;
     let settings = Settings { servers: Some(vec![zone_server]), ..Settings::default() };
     let resolver = event_loop.resolver(settings);
@@ -128,6 +139,9 @@ fn connect(event_loop: &EventLoop, way: Way, tls: &(Tls, Tls), story: &Story) ->
         Way::Plain => {}
         Way::Tls => target = target.layer(client),
         Way::Race => target = target.addresses(Addresses::Race),
+        Way::Shaking => {
+            target = target.layer(client).addresses(Addresses::Race).handshakes(Handshakes::Race);
+        }
     }
     Some(event_loop.connect(story.clone(), target))
 }
@@ -158,6 +172,11 @@ fn whichever_call_fails_a_connection_over_tls_ends_once_and_in_time() {
 #[test]
 fn whichever_call_fails_a_race_ends_once_and_in_time() {
     fail_each_call(Way::Race);
+}
+
+#[test]
+fn whichever_call_fails_a_race_of_handshakes_ends_once_and_in_time() {
+    fail_each_call(Way::Shaking);
 }
 
 fn fail_each_call(way: Way) {
@@ -192,7 +211,7 @@ fn fail_each_call(way: Way) {
     let mut problems = Vec::new();
     for errno in errors {
         // Most calls of a run are waits; the first hundreds have all kinds.
-        let most = if let Way::Tls = way { 160 } else { 250 };
+        let most = if let Way::Tls | Way::Shaking = way { 160 } else { 250 };
         for nth in 1..calls.min(most) {
             if let Err(problem) = case(nth, errno) {
                 problems.push(format!("{way:?}, call {nth}, error {errno}: {problem}"));

@@ -684,3 +684,52 @@ def test_a_peer_that_hangs_up_does_not_begin_the_plan_anew(run: Any) -> None:
         await server.drain(1)
 
     run(main())
+
+
+# S62
+@pytest.mark.parametrize("layered", [False, True])
+@pytest.mark.parametrize("unsent", ["drop", "keep"])
+def test_unsent_bytes_are_dropped_or_kept(run: Any, unsent: Any, layered: bool) -> None:
+    async def main() -> None:
+        loop: Any = asyncio.get_running_loop()
+        accepted: list[Recorder] = []
+
+        class Late(Recorder):
+            """Reads nothing on the first connection."""
+
+            def connection_established(self, transport: Any) -> None:
+                accepted.append(self)
+                if len(accepted) == 1:
+                    transport.pause_reading()
+
+        class Client(Recorder):
+            def connection_established(self, transport: Any) -> None:
+                super().connection_established(transport)
+                transport.write(sent if self.events.count("established") == 1 else b"!")
+
+        sent = b"".join(number.to_bytes(4, "big") for number in range(1 << 21))
+        layers = [server_tls()] if layered else []
+        server, port = await serve(Late, layers=layers)
+        layers = [client_tls()] if layered else []
+        transport = loop.connect(Client, "127.0.0.1", port, layers=layers)
+        client = transport.get_protocol()
+        await client.until_event("pause")
+        before = -1
+        while transport.get_write_buffer_size() != before:
+            before = transport.get_write_buffer_size()
+            await asyncio.sleep(0.02)
+        transport.reconnect(unsent=unsent)
+        while len(accepted) < 2 or not accepted[1].data.endswith(b"!"):
+            await asyncio.sleep(0.001)
+        got = bytes(accepted[1].data[:-1])
+        if unsent == "drop":
+            assert got == b""
+        else:
+            # The end of it, once and in order; TLS holds no more than it can encrypt at once.
+            assert got == sent[len(sent) - len(got) :]
+            assert 0 <= before - len(got) <= (1 << 18 if layered else 0)
+        transport.close()
+        await client.until(lambda: client.events.count("lost") == 2)
+        await server.drain(1)
+
+    run(main())
