@@ -21,6 +21,7 @@ mod programs;
 mod servers;
 
 mod closing;
+mod gnutls;
 mod mail;
 mod proxies;
 mod starttls;
