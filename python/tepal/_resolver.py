@@ -49,7 +49,8 @@ class Resolver:
 class SystemResolver:
     """The C library's resolver, on the threads of an executor: for what only NSS modules know.
 
-    With None it is the loop's own pool.
+    The executor has to be named, since its threads are what the loop's own resolver does without;
+    None is the loop's own pool.
     """
 
-    executor: Executor | None = None
+    executor: Executor | None

@@ -250,11 +250,13 @@ fn check(event_loop: &EventLoop, run: &Run) {
         assert!(closed.is_clean(), "{what}: {closed:?}");
         return;
     };
-    let took = ended.since(begun);
     let limits = limits(event_loop);
     let most = limits.handshake.zip(limits.closing).map(|(a, b)| a + b).expect("both are set");
     let late = if event_loop.driver_name() == "sim" { 10 } else { 5_000 };
-    assert!(took <= most + Duration::from_millis(late), "{what}: it took {took:?}");
+    for (end, ended) in [("client", *ended), ("server", server.ends[0].1)] {
+        let took = ended.since(begun);
+        assert!(took <= most + Duration::from_millis(late), "{what}: the {end} took {took:?}");
+    }
     let tls = run.up.contains(&"tls");
     if closed.is_clean() {
         // It had all it wanted, or the end looked like one: which in TLS no wire can counterfeit.

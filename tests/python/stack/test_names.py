@@ -79,6 +79,12 @@ def test_names_are_resolved_without_a_thread(run: Any) -> None:
     run(main())
 
 
+# S13
+def test_who_wants_threads_says_whose() -> None:
+    with pytest.raises(TypeError, match="executor"):
+        tepal.SystemResolver()  # type: ignore[call-arg]
+
+
 # S13, S15
 def test_the_system_resolver_runs_where_the_caller_says(run: Any) -> None:
     async def main() -> None:
