@@ -41,7 +41,7 @@ bench-python: ## compare event loops of Python (PYTHON=...): asyncio, uvloop, ot
 fuzz: ## run each fuzz target for FUZZ_SECONDS (20)
 	@scripts/fuzz
 
-soak: ## repeat the tests for SOAK_SECONDS (600), stop at the first failure
+soak: ## every ending of TLS TEPAL_CLOSE_REPEATS (200) times, then the tests for SOAK_SECONDS (600)
 	@scripts/soak
 
 docs: ## build the documentation; a warning is an error

@@ -140,12 +140,11 @@ def check_requirements(page: str, files: dict[str, str]) -> list[str]:
     found: list[int] = []
     for number, line in enumerate(page.splitlines(), 1):
         row = REQUIREMENT.match(line)
-        if not row:
-            continue
-        found.append(int(row[1]))
         tests = TEST.findall(line)
-        if not tests and "open: " not in line and "measured: " not in line:
-            problems.append(f"{where}:{number}: S{row[1]} is shown by nothing")
+        if row:
+            found.append(int(row[1]))
+            if not tests and "open: " not in line and "measured: " not in line:
+                problems.append(f"{where}:{number}: S{row[1]} is shown by nothing")
         for home, file, name in tests:
             path = {
                 "python": f"tests/python/{file}.py",

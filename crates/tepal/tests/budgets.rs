@@ -1,67 +1,19 @@
 //! What common things may cost: calls of the driver, and allocations on the loop's thread.
 
 mod common;
+#[path = "common/counting.rs"]
+mod counting;
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::{Cell, RefCell};
 use std::io::{Read, Write};
 use std::rc::Rc;
 use std::time::Duration;
 
 use common::{address, client, echo, on_every_driver, run, run_with, with_faults};
+use counting::{LIVE_BYTES, allocations};
 use tepal::{Protocol, Transport};
 use tepal_driver::faults::{FaultDriver, Faults, Operation};
 use tepal_sim::{Config, SimKernel};
-
-/// The system's allocator, with a count of each thread's calls.
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-    // Blocks that this thread has taken and not freed, and their bytes.
-    static LIVE: Cell<i64> = const { Cell::new(0) };
-    static LIVE_BYTES: Cell<i64> = const { Cell::new(0) };
-}
-
-fn count_one(live: i64, bytes: i64) {
-    // Fails only while the thread ends.
-    let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
-    let _ = LIVE.try_with(|count| count.set(count.get() + live));
-    let _ = LIVE_BYTES.try_with(|count| count.set(count.get() + bytes));
-}
-
-fn allocations() -> u64 {
-    ALLOCATIONS.with(Cell::get)
-}
-
-// SAFETY: hands everything on to the system's allocator. Counting allocates nothing: the counter
-// needs neither an initializer nor a destructor.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count_one(1, layout.size() as i64);
-        // SAFETY: the caller keeps to the contract of this method, which is that of the trait.
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        count_one(1, layout.size() as i64);
-        // SAFETY: as in `alloc`.
-        unsafe { System.alloc_zeroed(layout) }
-    }
-    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count_one(0, size as i64 - layout.size() as i64);
-        // SAFETY: as in `alloc`.
-        unsafe { System.realloc(memory, layout, size) }
-    }
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        let _ = LIVE.try_with(|count| count.set(count.get() - 1));
-        let _ = LIVE_BYTES.try_with(|count| count.set(count.get() - layout.size() as i64));
-        // SAFETY: as in `alloc`.
-        unsafe { System.dealloc(memory, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 /// Messages echoed before anything is counted, and those that are.
 const WARM: u64 = 200;
@@ -350,85 +302,5 @@ fn a_small_callback_costs_no_allocation() {
         }
         // The first run has made the queues as large as they must be.
         assert_eq!(costs[1], 0, "allocations for 2000 callbacks");
-    });
-}
-
-/// Runs `round` over and over, with turns of the loop between; how many blocks a hundred rounds
-/// leave behind.
-fn left_by(event_loop: &tepal::EventLoop, round: impl Fn(&tepal::EventLoop)) -> i64 {
-    let rounds = || {
-        for _ in 0..100 {
-            round(event_loop);
-            for _ in 0..3 {
-                event_loop.call_soon(|lp| lp.stop());
-                event_loop.run_forever().expect("runs");
-            }
-        }
-    };
-    // Tables grow to what they need.
-    rounds();
-    rounds();
-    let before = LIVE.with(Cell::get);
-    rounds();
-    LIVE.with(Cell::get) - before
-}
-
-#[test]
-fn what_has_ended_leaves_no_memory_behind() {
-    use std::os::fd::{AsRawFd, OwnedFd};
-    use std::os::unix::net::UnixStream;
-    type Round = fn(&tepal::EventLoop);
-    struct Nothing;
-    impl Protocol for Nothing {}
-    impl tepal::DatagramProtocol for Nothing {}
-    let rounds: [(&str, Round); 9] = [
-        ("a server closed", |lp| lp.listen(|_| Nothing, "127.0.0.1:0").expect("listens").close()),
-        ("a server drained", |lp| {
-            let server = lp.listen(|_| Nothing, "127.0.0.1:0").expect("listens");
-            let drain = server.drain(Duration::from_secs(9));
-            assert_eq!(lp.run_until_complete(drain).expect("runs"), 0);
-        }),
-        ("a connection", |lp| {
-            let server = lp.listen(|_| Nothing, "127.0.0.1:0").expect("listens");
-            let transport = lp.connect(Nothing, address(&server));
-            transport.write(b"some bytes");
-            lp.call_soon(|lp| drop(lp.call_soon(|lp| lp.stop())));
-            lp.run_forever().expect("runs");
-            transport.abort();
-            server.close();
-            server.abort_connections();
-        }),
-        ("an attached stream", |lp| {
-            let (ours, _theirs) = UnixStream::pair().expect("a pair");
-            lp.attach(Nothing, OwnedFd::from(ours)).expect("attaches").close();
-        }),
-        ("a datagram endpoint", |lp| {
-            let own = tepal::Address::Ip((std::net::Ipv4Addr::LOCALHOST, 0).into());
-            lp.datagram(Nothing, Some(own), None).expect("binds").close();
-        }),
-        ("timers", |lp| {
-            lp.call_later(Duration::from_secs(9), |_| ()).cancel();
-            let timer = lp.timer(Duration::from_secs(9), |_, _| ());
-            timer.start();
-        }),
-        ("a watcher", |lp| {
-            let (ours, _theirs) = UnixStream::pair().expect("a pair");
-            let fd = ours.as_raw_fd();
-            let mut watcher = lp.watch(fd, tepal::Interest::BOTH, |_, _| ()).expect("watches");
-            watcher.start().expect("starts");
-            drop(watcher);
-        }),
-        ("a trigger", |lp| lp.trigger(|_| ()).fire()),
-        ("a signal", |lp| {
-            lp.add_signal_handler(libc::SIGWINCH, |_, _| ()).expect("listens");
-            lp.remove_signal_handler(libc::SIGWINCH).expect("removes");
-        }),
-    ];
-    on_every_driver(|event_loop| {
-        let left: Vec<_> =
-            rounds.iter().map(|(name, round)| (*name, left_by(event_loop, round))).collect();
-        // Some are swept out only when there are several.
-        let leaks: Vec<_> = left.into_iter().filter(|(_, left)| *left > 50).collect();
-        assert!(leaks.is_empty(), "blocks left by 100 rounds: {leaks:?}");
     });
 }
