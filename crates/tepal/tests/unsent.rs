@@ -17,7 +17,8 @@ use common::{address, on_every_driver};
 use reach::{Sink, again, everywhere, nobody, run_to_end, run_until};
 use story::Story;
 use tepal::{
-    EventLoop, Lines, Listen, Loop, Protocol, RateLimit, Restart, Stack, Target, Transport, Unsent,
+    EventLoop, Lines, Listen, Loop, Protocol, RateLimit, Restart, SocketOption, Stack, Target,
+    Transport, Unsent,
 };
 
 #[test]
@@ -117,7 +118,10 @@ fn reconnect(
         Some(write) => write(transport),
         None => drop(transport.write(b"!")),
     });
-    let transport = event_loop.connect(story.clone(), Target::address(server).stack(up));
+    // The kernel would take megabytes.
+    let small = SocketOption::SendBuffer(64 << 10);
+    let target = Target::address(server).stack(up).option(small);
+    let transport = event_loop.connect(story.clone(), target);
     // Until the kernel takes no more.
     let (writing, before) = (transport.clone(), Cell::new((0, 0)));
     run_until(event_loop, move || {
@@ -136,7 +140,7 @@ fn reconnect(
     Outcome { unsent, frames: frames.take() }
 }
 
-const LEN: usize = 8 << 20;
+const LEN: usize = 2 << 20;
 
 /// Bytes of which each place is told from all others nearby.
 fn pattern() -> Vec<u8> {
@@ -205,7 +209,7 @@ fn frames_are_kept_whole_or_not_at_all() {
     let tls = (Stack::new().with(client).with(lines()), Stack::new().with(server).with(lines()));
     for stacks in [plain, tls] {
         everywhere(|event_loop| {
-            const FRAMES: usize = 16 << 10;
+            const FRAMES: usize = 4 << 10;
             let frame = |index: usize| format!("{index:01000}").into_bytes();
             let write = move |transport: &Transport| {
                 for index in 0..FRAMES {
