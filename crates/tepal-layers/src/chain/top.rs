@@ -87,7 +87,7 @@ impl Chain {
         Ok(())
     }
 
-    /// Sets how much the protocol may leave unread; see [`Limits::input`]. If it has left as much
+    /// Sets how much the protocol may leave unread; see [`Limits::input`](super::Limits::input). If it has left as much
     /// already, the connection fails.
     pub fn set_input_limit(&mut self, limit: usize, turn: Turn<'_>) {
         self.limits.input = limit.max(1);

@@ -49,7 +49,7 @@ impl Chain {
     }
 
     /// Tells that the wire is broken. What was received before still reaches the protocol, then
-    /// [`Event::Failed`] with this error does.
+    /// [`Event::Failed`](crate::Event::Failed) with this error does.
     pub fn receive_error(&mut self, error: Error, turn: Turn<'_>) {
         if self.failed.is_none() {
             self.failed = Some(error.clone());
