@@ -26,6 +26,10 @@ impl LayerSpec for Idle {
         "idle"
     }
 
+    fn wants_addresses(&self, _: crate::Side) -> bool {
+        false
+    }
+
     fn build(&self, site: &mut Site<'_>) -> Result<Box<dyn Layer>, Error> {
         if self.after.is_zero() {
             return Err(Error::local(ErrorKind::InvalidSetting, "an idle time of zero"));

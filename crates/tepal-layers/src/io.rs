@@ -44,9 +44,9 @@ impl<'a> Io<'a> {
         let up_len = above.0.len();
         Io {
             from_below: FromBelow { own: below.0, lent, taken: 0, need, held: false },
-            to_above: ToAbove { link: above.0, limit: limits.0, refused: false, name, workspace },
-            from_above: FromAbove { link: above.1, workspace },
-            to_below: ToBelow { link: below.1, limit: limits.1, refused: false, workspace },
+            to_above: ToAbove::new(above.0, limits.0, name, workspace),
+            from_above: FromAbove::new(above.1, workspace),
+            to_below: ToBelow::new(below.1, limits.1, workspace),
             now: turn.now,
             finishing,
             closing,
@@ -171,7 +171,17 @@ pub struct ToAbove<'a> {
     workspace: &'a Workspace,
 }
 
-impl ToAbove<'_> {
+impl<'a> ToAbove<'a> {
+    #[inline]
+    pub(crate) fn new(
+        link: &'a mut Inbound,
+        limit: usize,
+        name: &'static str,
+        workspace: &'a Workspace,
+    ) -> ToAbove<'a> {
+        ToAbove { link, limit, refused: false, name, workspace }
+    }
+
     /// Whether more may be pushed: nobody above has paused, and what waits there is below its
     /// limit. A layer asks when it has something to push, and pushes one piece per asking.
     #[inline]
@@ -257,7 +267,12 @@ pub struct FromAbove<'a> {
     workspace: &'a Workspace,
 }
 
-impl FromAbove<'_> {
+impl<'a> FromAbove<'a> {
+    #[inline]
+    pub(crate) fn new(link: &'a mut Outbound, workspace: &'a Workspace) -> FromAbove<'a> {
+        FromAbove { link, workspace }
+    }
+
     /// How many bytes are there before the next frame's end, or the end of writing.
     #[inline]
     pub fn len(&self) -> usize {
@@ -331,7 +346,16 @@ pub struct ToBelow<'a> {
     workspace: &'a Workspace,
 }
 
-impl ToBelow<'_> {
+impl<'a> ToBelow<'a> {
+    #[inline]
+    pub(crate) fn new(
+        link: &'a mut Outbound,
+        limit: usize,
+        workspace: &'a Workspace,
+    ) -> ToBelow<'a> {
+        ToBelow { link, limit, refused: false, workspace }
+    }
+
     /// How many bytes the link below takes before it is full. A layer asks when it has something
     /// to send; it may overshoot by one piece. What its protocol must answer (an alert, a
     /// handshake) it sends at any time.

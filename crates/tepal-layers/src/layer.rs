@@ -2,7 +2,7 @@ use std::any::Any;
 
 use tepal_base::Instant;
 
-use crate::{Error, How, Io};
+use crate::{Error, FromAbove, How, Io, ToAbove, ToBelow};
 
 /// What tells one layer from all others, also from those of its kind. Unique among the chains that
 /// share a [`Workspace`](crate::Workspace): those of one loop.
@@ -144,6 +144,33 @@ pub trait Layer {
     /// What ended the layer; it then stays ended.
     fn step(&mut self, io: &mut Io<'_>) -> Result<Status, Error>;
 
+    /// Takes what came from below, when that is all there is to do. `None`, as the default says:
+    /// nothing was changed, and the layer is stepped.
+    ///
+    /// Asked instead of a step when the layer is ready and not finishing, alone in its chain, and
+    /// nothing stands before the bytes or on their way up. What it then has to say is for the step
+    /// that it asks for. It changes nothing that [`deadline`](Layer::deadline) tells.
+    fn receive_only(&mut self, bytes: &mut [u8], to_above: &mut ToAbove<'_>) -> Option<Passed> {
+        let _ = (bytes, to_above);
+        None
+    }
+
+    /// Sends what was written, when that is all there is to do: nothing has come from below, and no
+    /// frame, end or goodbye is behind the bytes. `Ok(false)`, as the default says: nothing was
+    /// taken or sent, and the layer is stepped.
+    ///
+    /// # Errors
+    ///
+    /// As for a step.
+    fn send_only(
+        &mut self,
+        from_above: &mut FromAbove<'_>,
+        to_below: &mut ToBelow<'_>,
+    ) -> Result<bool, Error> {
+        let _ = (from_above, to_below);
+        Ok(false)
+    }
+
     /// When the layer wants to be stepped though nothing else happens. Asked after each step.
     fn deadline(&self) -> Option<Instant> {
         None
@@ -175,6 +202,15 @@ pub trait Layer {
         let _ = command;
         Err(Error::misuse(crate::ErrorKind::NoSuchCommand, "the layer takes no such command"))
     }
+}
+
+/// What [`Layer::receive_only`] has done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Passed {
+    /// How many bytes are dealt with. The rest stays, as it now is, for the step that follows.
+    pub used: usize,
+    /// The layer has more to do or to say: it is stepped.
+    pub more: bool,
 }
 
 /// Whether a layer stays after a step.

@@ -56,7 +56,7 @@ pub use event::{Event, How, Info, Notice, ProxyInfo, TlsInfo};
 pub use framing::{ByteOrder, Delimiter, LengthPrefixed, Lines, LinesMode, Netstrings};
 pub use idle::Idle;
 pub use io::{FromAbove, FromBelow, Io, ToAbove, ToBelow};
-pub use layer::{Layer, LayerId, Status, Which, WriteEof};
+pub use layer::{Layer, LayerId, Passed, Status, Which, WriteEof};
 pub use link::Pauses;
 pub use proxy::{ProxyHeader, Untrusted};
 pub use rate::{Group, RateLimit};

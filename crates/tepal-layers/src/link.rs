@@ -118,6 +118,12 @@ impl Inbound {
         self.buffer.len() == self.start
     }
 
+    /// Whether nothing stands here and nothing is paused.
+    #[inline]
+    pub(crate) fn is_calm(&self) -> bool {
+        self.is_empty() && self.marks.is_empty() && self.pauses.is_empty()
+    }
+
     /// How many bytes there are before the next mark.
     #[inline]
     pub(crate) fn visible_len(&self) -> usize {

@@ -75,6 +75,10 @@ impl LayerSpec for RateLimit {
         "rate"
     }
 
+    fn wants_addresses(&self, _: crate::Side) -> bool {
+        false
+    }
+
     fn build(&self, site: &mut Site<'_>) -> Result<Box<dyn Layer>, Error> {
         let own = |rate: Option<u64>| {
             rate.map(|rate| Bucket::new(rate, self.burst, site.now)).transpose()

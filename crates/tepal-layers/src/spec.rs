@@ -71,6 +71,15 @@ pub trait LayerSpec: fmt::Debug + Send + Sync {
     /// What is wrong with the recipe on this side of a connection. Found before any byte is sent.
     fn build(&self, site: &mut Site<'_>) -> Result<Box<dyn Layer>, Error>;
 
+    /// Whether [`build`](LayerSpec::build) looks at the addresses of the socket on this side
+    /// ([`Site::peer`], [`Site::local`], and the peer's as [`Site::host`] where none is named).
+    ///
+    /// A connection in whose stack nobody does spares the two system calls that tell them.
+    fn wants_addresses(&self, side: Side) -> bool {
+        let _ = side;
+        true
+    }
+
     /// Where the bytes above the layer go, if the layer is a proxy's: the host that a TLS layer
     /// above it verifies.
     fn target(&self) -> Option<(&Host, u16)> {

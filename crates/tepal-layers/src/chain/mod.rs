@@ -8,6 +8,7 @@
 mod change;
 mod close;
 mod pump;
+mod short;
 mod top;
 mod wire;
 mod write;

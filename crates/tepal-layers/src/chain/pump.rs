@@ -5,7 +5,7 @@ use crate::link::{InMark, OutMark};
 use crate::{Error, ErrorKind, How, Io, Pauses, Status, Turn};
 
 /// What one step costs at least, in bytes of the budget: about the time of copying as many.
-const STEP_COST: usize = 64;
+pub(super) const STEP_COST: usize = 64;
 
 impl Chain {
     /// Steps layers while one is dirty and the budget lasts. `lent` is the wire's buffer; returns
@@ -16,6 +16,9 @@ impl Chain {
             let index = self.dirty.trailing_zeros() as usize;
             self.dirty &= !(1 << index);
             let lent = if index == 0 { lent.get_mut(taken..) } else { None };
+            if lent.as_ref().is_none_or(|lent| lent.is_empty()) && self.send_only(index, turn) {
+                continue;
+            }
             taken += self.step(index, turn, lent.unwrap_or_default());
         }
         self.check_wire();

@@ -9,8 +9,14 @@ impl Chain {
     /// moved: send the [`output`](Chain::output).
     pub fn poll_event(&mut self, turn: Turn<'_>) -> Option<Event> {
         loop {
-            if let Some(event) = self.ready_event(turn) {
-                return Some(event);
+            match self.plain_data() {
+                Some(true) => return Some(Event::Data),
+                Some(false) => {}
+                None => {
+                    if let Some(event) = self.ready_event(turn) {
+                        return Some(event);
+                    }
+                }
             }
             if self.dirty == 0 || self.budget == 0 {
                 return None;
@@ -138,6 +144,20 @@ impl Chain {
             None => visible > self.offered && visible >= self.low && self.phase == Phase::Open,
             Some(_) => true,
         }
+    }
+
+    // Where there can be nothing to tell but data: whether there is some.
+    #[inline]
+    fn plain_data(&self) -> Option<bool> {
+        let inbound = &self.links.last()?.inbound;
+        let plain = self.phase == Phase::Open
+            && self.announced
+            && !inbound.has_marks()
+            && self.events.is_empty();
+        plain.then(|| {
+            let len = inbound.len();
+            inbound.pauses.is_empty() && len > self.offered && len >= self.low
+        })
     }
 
     fn ready_event(&mut self, turn: Turn<'_>) -> Option<Event> {

@@ -20,6 +20,9 @@ impl Chain {
         if bytes.is_empty() || self.failed.is_some() || self.phase == Phase::Closed {
             return;
         }
+        if self.receive_only(turn, bytes) {
+            return;
+        }
         let mut taken = 0;
         if let Some(lowest) = self.floors.first() {
             let waiting = self.links[0].inbound.len() + bytes.len();

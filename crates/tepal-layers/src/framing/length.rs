@@ -49,6 +49,10 @@ impl LayerSpec for LengthPrefixed {
         LengthCodec::NAME
     }
 
+    fn wants_addresses(&self, _: crate::Side) -> bool {
+        false
+    }
+
     fn build(&self, _: &mut Site<'_>) -> Result<Box<dyn Layer>, Error> {
         if !(1..=8).contains(&self.width) {
             let message = "a length prefix has 1 to 8 bytes";

@@ -40,6 +40,10 @@ impl LayerSpec for Lines {
         LinesCodec::NAME
     }
 
+    fn wants_addresses(&self, _: crate::Side) -> bool {
+        false
+    }
+
     fn build(&self, _: &mut Site<'_>) -> Result<Box<dyn Layer>, Error> {
         Ok(Box::new(Framing::new(LinesCodec::new(&self.delimiter, self.most)?)))
     }
@@ -63,6 +67,10 @@ impl Delimiter {
 impl LayerSpec for Delimiter {
     fn name(&self) -> &'static str {
         "delimiter"
+    }
+
+    fn wants_addresses(&self, _: crate::Side) -> bool {
+        false
     }
 
     fn build(&self, _: &mut Site<'_>) -> Result<Box<dyn Layer>, Error> {

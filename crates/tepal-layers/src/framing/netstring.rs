@@ -23,6 +23,10 @@ impl LayerSpec for Netstrings {
         NetstringCodec::NAME
     }
 
+    fn wants_addresses(&self, _: crate::Side) -> bool {
+        false
+    }
+
     fn build(&self, _: &mut Site<'_>) -> Result<Box<dyn Layer>, Error> {
         Ok(Box::new(Framing::new(NetstringCodec { most: self.most })))
     }

@@ -1,4 +1,4 @@
-use crate::{Error, FromBelow, TlsInfo, ToAbove, ToBelow};
+use crate::{Error, FromBelow, Passed, TlsInfo, ToAbove, ToBelow};
 
 /// The inbound side, which an engine may have to look at whatever it does.
 pub(crate) type Inward<'a, 'io> = (&'a mut FromBelow<'io>, &'a mut ToAbove<'io>);
@@ -14,6 +14,13 @@ pub(crate) trait Engine {
         to: &mut ToAbove<'_>,
         out: &mut ToBelow<'_>,
     ) -> Result<(), Error>;
+
+    /// As [`process`](Engine::process), if the bytes are one record of data and nothing else is to
+    /// be done. What it leaves over, or cannot tell here, `process` does.
+    fn open(&mut self, bytes: &mut [u8], to: &mut ToAbove<'_>) -> Option<Passed>;
+
+    /// Sends `plain`, encrypted, if nothing else has to be done before. `false`: nothing was sent.
+    fn seal(&mut self, plain: &[u8], out: &mut ToBelow<'_>) -> Result<bool, Error>;
 
     /// Sends `plain`, encrypted.
     fn encrypt(

@@ -3,7 +3,10 @@ use std::sync::Arc;
 use super::engine::Engine;
 use super::spec::{CloseMode, PeerClose};
 use crate::hello::{self, Hello};
-use crate::{Error, ErrorKind, How, Info, Io, Layer, Status, TlsInfo, WriteEof};
+use crate::{
+    Error, ErrorKind, FromAbove, How, Info, Io, Layer, Passed, Status, TlsInfo, ToAbove, ToBelow,
+    WriteEof,
+};
 
 /// The most plaintext that fits one record (RFC 8446, section 5.1).
 const RECORD: usize = 16 * 1024;
@@ -191,6 +194,36 @@ impl<E: Engine> Layer for TlsLayer<E> {
             }
         }
         self.end(io)
+    }
+
+    fn receive_only(&mut self, bytes: &mut [u8], to_above: &mut ToAbove<'_>) -> Option<Passed> {
+        match self.state.ready && !self.state.sent_close {
+            true => self.engine.open(bytes, to_above),
+            false => None,
+        }
+    }
+
+    fn send_only(
+        &mut self,
+        from_above: &mut FromAbove<'_>,
+        to_below: &mut ToBelow<'_>,
+    ) -> Result<bool, Error> {
+        // Several pieces are gathered in a step.
+        let plain = self.state.ready
+            && !(self.state.sent_close || self.engine.peer_has_closed())
+            && from_above.bytes().len() == from_above.len();
+        let mut sent = false;
+        while plain && !from_above.is_empty() && to_below.room() > 0 {
+            let piece = from_above.bytes();
+            let piece = piece.get(..RECORD).unwrap_or(piece);
+            if !self.engine.seal(piece, to_below)? {
+                break;
+            }
+            let count = piece.len();
+            from_above.consume(count);
+            sent = true;
+        }
+        Ok(sent)
     }
 
     fn write_eof(&self) -> WriteEof {

@@ -9,7 +9,7 @@ use ::rustls::unbuffered::{
 use ::rustls::{CommonState, HandshakeKind, ProtocolVersion};
 
 use super::engine::{Engine, Inward};
-use crate::{Error, ErrorKind, FromBelow, TlsInfo, ToAbove, ToBelow};
+use crate::{Error, ErrorKind, FromBelow, Passed, TlsInfo, ToAbove, ToBelow};
 
 /// The two sides, which rustls makes two types of.
 pub(super) trait Machine: Deref<Target = UnbufferedConnectionCommon<Self::Data>> {
@@ -52,12 +52,37 @@ pub(super) struct RustlsEngine<M> {
     // A handshake message is spread over records of which not all have come. rustls keeps places
     // in the buffer until then, so it must be shown the same bytes again whatever is asked of it.
     retained: bool,
+    // What `open` met and could not tell: a message to send, an error.
+    answer: Vec<u8>,
+    failed: Option<Error>,
 }
 
 impl<M: Machine> RustlsEngine<M> {
     pub(super) fn new(machine: M) -> RustlsEngine<M> {
         let (peer_closed, said_goodbye, fresh, retained) = (false, false, true, false);
-        RustlsEngine { machine, peer_closed, fresh, said_goodbye, retained }
+        let (answer, failed) = (Vec::new(), None);
+        RustlsEngine { machine, peer_closed, fresh, said_goodbye, retained, answer, failed }
+    }
+
+    // Whether the session has nothing to do but to take or give data.
+    fn is_calm(&self) -> bool {
+        !(self.retained | self.fresh | self.peer_closed | self.said_goodbye)
+            && self.answer.is_empty()
+            && self.failed.is_none()
+    }
+
+    // What `open` has left to tell.
+    fn tell_left(&mut self, out: &mut ToBelow<'_>) -> Result<(), Error> {
+        if !self.answer.is_empty() {
+            out.send(&std::mem::take(&mut self.answer));
+        }
+        match self.failed.take() {
+            None => Ok(()),
+            Some(error) => {
+                self.last_words(out);
+                Err(error)
+            }
+        }
     }
 
     fn common(&self) -> &CommonState {
@@ -122,6 +147,7 @@ impl<M: Machine> Engine for RustlsEngine<M> {
         to: &mut ToAbove<'_>,
         out: &mut ToBelow<'_>,
     ) -> Result<(), Error> {
+        self.tell_left(out)?;
         let bytes = from.bytes();
         if (bytes.is_empty() && !self.fresh) || self.peer_closed {
             return Ok(());
@@ -188,6 +214,64 @@ impl<M: Machine> Engine for RustlsEngine<M> {
             from.need(need);
         }
         result
+    }
+
+    fn open(&mut self, bytes: &mut [u8], to: &mut ToAbove<'_>) -> Option<Passed> {
+        let len = bytes.len();
+        let one = bytes.first() == Some(&APPLICATION_DATA) && next_record(bytes) == len;
+        if !one || !self.is_calm() || self.common().wants_write() {
+            return None;
+        }
+        let UnbufferedStatus { discard: mut used, state } = self.machine.process(bytes);
+        let mut more = true;
+        match state {
+            // One record, so one piece.
+            Ok(ConnectionState::ReadTraffic(mut traffic)) => match traffic.next_record() {
+                Some(Ok(record)) => {
+                    used += record.discard;
+                    to.push(record.payload);
+                    more = false;
+                }
+                Some(Err(error)) => self.failed = Some(translate(&error, false)),
+                None => {}
+            },
+            // A key was changed: the rest is for a step.
+            Ok(ConnectionState::EncodeTlsData(mut message)) => {
+                encode_to(&mut message, &mut self.answer);
+                self.fresh = true;
+            }
+            Ok(ConnectionState::TransmitTlsData(message)) => {
+                message.done();
+                self.fresh = true;
+            }
+            Ok(ConnectionState::PeerClosed) => self.peer_closed = true,
+            // A ticket has been read.
+            Ok(_) => {}
+            Err(error) => self.failed = Some(translate(&error, false)),
+        }
+        let left = len - used.min(len);
+        self.retained = left >= next_record(bytes.get(used..).unwrap_or_default());
+        Some(Passed { used: len - left, more })
+    }
+
+    fn seal(&mut self, plain: &[u8], out: &mut ToBelow<'_>) -> Result<bool, Error> {
+        if !self.is_calm() {
+            return Ok(false);
+        }
+        loop {
+            match self.machine.process(&mut []).state {
+                Ok(ConnectionState::WriteTraffic(mut traffic)) => {
+                    let room = plain.len() + RECORD_OVERHEAD;
+                    let sealed = put(out, room, |place| traffic.encrypt(plain, place));
+                    return sealed.map(|()| true).map_err(|_| exhausted());
+                }
+                // What the session itself has to say goes first.
+                Ok(ConnectionState::EncodeTlsData(mut message)) => encode(&mut message, out),
+                Ok(ConnectionState::TransmitTlsData(message)) => message.done(),
+                Ok(_) => return Ok(false),
+                Err(error) => return Err(translate(&error, false)),
+            }
+        }
     }
 
     fn encrypt(
@@ -285,6 +369,12 @@ fn look<'c, 'i, M: Machine>(
     }
 }
 
+/// The type of records that carry data, and in TLS 1.3 whatever is encrypted.
+const APPLICATION_DATA: u8 = 23;
+
+/// Room for a message of a handshake: most need less, and a larger one finds it.
+const ENCODED: usize = 512;
+
 /// What encrypting one record adds at most.
 const RECORD_OVERHEAD: usize = 5 + 8 + 16;
 
@@ -314,17 +404,20 @@ fn put(
 }
 
 fn encode<D>(data: &mut ::rustls::unbuffered::EncodeTlsData<'_, D>, out: &mut ToBelow<'_>) {
+    let Ok(()) = out.send_with(ENCODED, |out| {
+        encode_to(data, out);
+        Ok::<(), std::convert::Infallible>(())
+    });
+}
+
+fn encode_to<D>(data: &mut ::rustls::unbuffered::EncodeTlsData<'_, D>, out: &mut Vec<u8>) {
     // The first try only asks for the size.
     if let Err(EncodeError::InsufficientSize(size)) = data.encode(&mut []) {
-        let room = size.required_size;
-        // Nothing is sent if it fails in spite of that, which it says in its next state.
-        let _ = out.send_with(room, |out| {
-            let start = out.len();
-            out.resize(start + room, 0);
-            let written = data.encode(out.get_mut(start..).unwrap_or_default())?;
-            out.truncate(start + written);
-            Ok::<(), EncodeError>(())
-        });
+        let start = out.len();
+        out.resize(start + size.required_size, 0);
+        // It cannot fail now; if it did, its next state would say so.
+        let written = data.encode(out.get_mut(start..).unwrap_or_default()).unwrap_or(0);
+        out.truncate(start + written);
     }
 }
 

@@ -122,6 +122,11 @@ impl LayerSpec for Tls {
         "tls"
     }
 
+    fn wants_addresses(&self, side: Side) -> bool {
+        let settings = &self.0.settings;
+        settings.side.unwrap_or(side) == Side::Client && settings.server_name.is_none()
+    }
+
     fn build(&self, site: &mut Site<'_>) -> Result<Box<dyn Layer>, Error> {
         let settings = &self.0.settings;
         let modes = (settings.close, settings.peer_close);

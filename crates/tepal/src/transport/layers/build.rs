@@ -69,8 +69,13 @@ impl<H: Host> Engine<H> {
             let recipe = stream(&mut objects, key)?.recipe.as_mut()?;
             (recipe.stack.clone(), std::mem::take(&mut recipe.keepsakes))
         };
-        let place = self.place_at(key, socket);
         // Specs may be user code.
+        let side = match stream(&mut core.objects.borrow_mut(), key) {
+            Some(stream) => stream.side(),
+            None => return None,
+        };
+        let wanted = stack.specs().iter().any(|spec| spec.wants_addresses(side));
+        let place = self.place_at(key, socket.filter(|_| wanted));
         let turn = Turn::new(self.now(), &core.workspace);
         let built = Chain::with(&stack, &place, limits, &mut keepsakes, turn);
         let mut objects = core.objects.borrow_mut();
@@ -106,7 +111,6 @@ impl<H: Host> Engine<H> {
     /// Builds the empty chain of a stream that was plain until now, with what the protocol left
     /// unread.
     pub(super) fn adopt_chain(&self, key: StreamKey<H>) -> Result<(), Error> {
-        let place = self.place_of(key);
         let core = self.core();
         let mut objects = core.objects.borrow_mut();
         let wanted = |s: &&mut Stream<H>| {
@@ -114,6 +118,8 @@ impl<H: Host> Engine<H> {
         };
         let Some(stream) = stream(&mut objects, key).filter(wanted) else { return Ok(()) };
         let turn = Turn::new(self.now(), &core.workspace);
+        // Layers that are put in are built before, at the push.
+        let place = Place::new(stream.side());
         let keepsakes = &mut Keepsakes::default();
         let mut chain = Chain::with(&Stack::new(), &place, stream.chain_limits(), keepsakes, turn)?;
         let mut unread = std::mem::take(&mut stream.unread);

@@ -61,7 +61,18 @@ impl<H: Host> Stream<H> {
 
     /// Carries out the writes that are next in the inbox and, once it is empty, tells the chain
     /// what else its owner has set. `None`: something else was asked for.
+    #[inline]
     pub(super) fn apply_writes(&mut self, chain: &mut Chain, turn: Turn<'_>) -> Option<Next> {
+        if self.is_synced() && self.made && self.is_open() {
+            let layers = self.layers.as_ref()?;
+            if layers.inbox.is_empty() {
+                return Some(Next::Tell);
+            }
+        }
+        self.apply_asked(chain, turn)
+    }
+
+    fn apply_asked(&mut self, chain: &mut Chain, turn: Turn<'_>) -> Option<Next> {
         // Also if the next address is tried, for which another chain will be built.
         if !self.is_open() {
             return Some(Next::Gone);
@@ -109,12 +120,14 @@ impl<H: Host> Stream<H> {
         }
     }
 
+    #[inline]
     fn told(&self) -> Told {
         let held = self.relay.as_ref().is_some_and(|relay| relay.is_held());
         Told { paused: self.paused || held, low: self.read_low, limit: self.read_limit }
     }
 
     /// Whether the chain knows what its owner has set.
+    #[inline]
     pub(super) fn is_synced(&self) -> bool {
         let synced = |layers: &super::Layers<H>| !layers.offer_again && layers.told == self.told();
         self.layers.as_deref().is_some_and(synced)
