@@ -323,6 +323,7 @@ async def start_tls(
         transport.close()
         made.cancel()
         resumed.cancel()
+        del waiter  # It holds the exception, whose traceback holds this frame.
         raise
     return upgraded
 

@@ -73,6 +73,14 @@ impl SslTransport {
         }
     }
 
+    // Sees to it that the limit of the shutdown runs, also where the peer began.
+    fn limit_flushing(slf: This<'_, '_>) -> PyResult<()> {
+        if slf.get().has_timer(slf.py()) {
+            return Ok(());
+        }
+        SslTransport::arm_shutdown(slf)
+    }
+
     fn arm_shutdown(slf: This<'_, '_>) -> PyResult<()> {
         let py = slf.py();
         let inner = slf.get().inner.get(py);
@@ -123,6 +131,12 @@ impl SslTransport {
         }
         if inner.backlog_len.get() > 0 && (inner.paused_by_below.get() || !inner.eof_received.get())
         {
+            if inner.eof_received.get() && !inner.reading_paused.get() {
+                // What is written waits for a peer that may never read it; that the peer has ended
+                // does not.
+                SslTransport::tell_eof(slf)?;
+                SslTransport::limit_flushing(slf)?;
+            }
             return Ok(());
         }
         inner.state.set(State::Closing);
@@ -163,7 +177,12 @@ impl SslTransport {
 
     fn shutdown_done(slf: This<'_, '_>) -> PyResult<()> {
         let py = slf.py();
-        slf.get().drop_timer(py)?;
+        if SslTransport::unsent_len(slf) > 0 {
+            // The transport below will flush for as long as the peer likes: our limit holds on.
+            SslTransport::limit_flushing(slf)?;
+        } else {
+            slf.get().drop_timer(py)?;
+        }
         match slf.get().below(py) {
             Some(below) => slf.get().call_soon(py, below.getattr(intern!(py, "close"))?, None),
             None => Ok(()),

@@ -468,6 +468,10 @@ impl SslTransport {
         Ok(())
     }
 
+    pub(super) fn has_timer(&self, py: Python<'_>) -> bool {
+        self.inner.get(py).links.borrow().timer.is_some()
+    }
+
     pub(super) fn drop_timer(&self, py: Python<'_>) -> PyResult<()> {
         let timer = self.inner.get(py).links.borrow_mut().timer.take();
         match timer {
