@@ -6,6 +6,7 @@ import asyncio
 import os
 import runpy
 import sys
+import traceback
 from selectors import BaseSelector
 from typing import Any
 
@@ -69,7 +70,7 @@ def main(arguments: list[str]) -> int | None:
             runpy.run_module(name, run_name="__main__", alter_sys=True)
         except ImportError as error:
             # runpy's own, without a cause in the program: the module itself is not there.
-            if error.name is None and error.__cause__ is None and name in str(error):
+            if error.__cause__ is None and _raised_by(error) == "runpy":
                 print(f"python -m tepal: {error}", file=sys.stderr)
                 return 2
             raise
@@ -80,6 +81,14 @@ def main(arguments: list[str]) -> int | None:
     namespace["__name__"] = "__main__"
     exec(code, namespace)
     return None
+
+
+def _raised_by(error: BaseException) -> str | None:
+    """The name of the module whose code raised it."""
+    module = None
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        module = frame.f_globals.get("__name__")
+    return module
 
 
 def parse(arguments: list[str]) -> tuple[str | None, str, list[str]]:

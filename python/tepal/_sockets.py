@@ -140,7 +140,7 @@ class Sockets(Base):
                     break
                 sent += step
         finally:
-            if sent and hasattr(file, "seek"):
+            if hasattr(file, "seek"):
                 file.seek(offset + sent)
         return sent
 
