@@ -66,7 +66,7 @@ def format_handle(handle: Any) -> str:
 
 def handle_repr(handle: Any, is_timer: bool) -> str:
     """The repr of a handle, in asyncio's form."""
-    info = ["TimerHandle" if is_timer else "Handle"]
+    info = [handle.__class__.__name__]
     if handle._cancelled:
         info.append("cancelled")
     if is_timer:

@@ -7,6 +7,8 @@ import gc
 import signal
 import socket
 import subprocess
+import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -72,3 +74,50 @@ def test_a_loop_with_signal_handlers_can_be_closed_by_the_dying_interpreter(
     assert done.returncode == 0, done.stderr
     assert "closed True" in done.stderr
     assert "skipping signal handlers removal" in done.stderr
+
+
+def test_tasks_and_futures_are_of_the_classes_that_asyncio_has_now(
+    any_loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # nest_asyncio and CPython's own tests put the ones written in Python there.
+    class Task(asyncio.Task):  # type: ignore[type-arg]
+        pass
+
+    class Future(asyncio.Future):  # type: ignore[type-arg]
+        pass
+
+    monkeypatch.setattr(asyncio.tasks, "Task", Task)
+    monkeypatch.setattr(asyncio.futures, "Future", Future)
+    tasks = [any_loop.create_task(asyncio.sleep(0)), any_loop.create_task(asyncio.sleep(0), name="named")]
+    assert [type(task) for task in tasks] == [Task, Task]
+    assert type(any_loop.create_future()) is Future
+    any_loop.run_until_complete(asyncio.wait(tasks))
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="until 3.14 cancel() never waits")
+def test_a_handle_of_another_thread_answers_when_its_callback_has_returned(any_loop: asyncio.AbstractEventLoop) -> None:
+    entered, asked, answers = threading.Event(), threading.Event(), []
+
+    def callback() -> None:
+        entered.set()
+        asked.wait(10)
+        # This thread's own questions are answered at once.
+        assert not handle.cancelled()
+        answers.append("returned")
+
+    def other() -> None:
+        nonlocal handle
+        handle = any_loop.call_soon_threadsafe(callback)
+        assert isinstance(handle, asyncio.events._ThreadSafeHandle)  # type: ignore[attr-defined]
+        entered.wait(10)
+        threading.Timer(0.05, asked.set).start()
+        handle.cancel()
+        answers.append(f"cancelled {handle.cancelled()}")
+        any_loop.call_soon_threadsafe(any_loop.stop)
+
+    handle: Any = None
+    thread = threading.Thread(target=other)
+    thread.start()
+    any_loop.run_forever()
+    thread.join()
+    assert answers == ["returned", "cancelled True"]

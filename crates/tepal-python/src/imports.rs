@@ -1,14 +1,20 @@
 //! What is taken from Python's library, once per process.
 
+use pyo3::exceptions::PyAttributeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyString};
+use pyo3::{ffi, intern};
 
 /// Objects of asyncio and its kin.
 pub(crate) struct Imports {
     pub(crate) handle: Py<PyAny>,
     pub(crate) timer_handle: Py<PyAny>,
-    pub(crate) future: Py<PyAny>,
-    pub(crate) task: Py<PyAny>,
+    /// `asyncio.events._ThreadSafeHandle`, which 3.14 has.
+    pub(crate) thread_safe_handle: Option<Py<PyAny>>,
+    // The dictionaries of `asyncio.futures` and `asyncio.tasks`.
+    futures: Py<PyDict>,
+    tasks: Py<PyDict>,
     /// `asyncio.events`, whose functions are looked up at each use: tests replace them.
     pub(crate) events: Py<PyAny>,
     pub(crate) get_asyncgen_hooks: Py<PyAny>,
@@ -35,6 +41,37 @@ pub(crate) struct Imports {
     pub(crate) helpers: Py<PyAny>,
 }
 
+impl Imports {
+    /// `asyncio.Future` as asyncio's own loops find it now: programs and tests replace it.
+    #[inline]
+    pub(crate) fn future<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        named(self.futures.bind(py), intern!(py, "Future"))
+    }
+
+    /// `asyncio.Task`, likewise.
+    #[inline]
+    pub(crate) fn task<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        named(self.tasks.bind(py), intern!(py, "Task"))
+    }
+}
+
+#[inline]
+fn named<'py>(
+    module: &Bound<'py, PyDict>,
+    name: &Bound<'py, PyString>,
+) -> PyResult<Bound<'py, PyAny>> {
+    // SAFETY: a dictionary and a string; what is found is borrowed, and the GIL is held until it
+    // has been taken.
+    let found = unsafe {
+        let found = ffi::PyDict_GetItemWithError(module.as_ptr(), name.as_ptr());
+        Bound::from_borrowed_ptr_or_opt(module.py(), found)
+    };
+    found.ok_or_else(|| {
+        PyErr::take(module.py())
+            .unwrap_or_else(|| PyAttributeError::new_err(format!("asyncio has no {name}")))
+    })
+}
+
 static IMPORTS: PyOnceLock<Imports> = PyOnceLock::new();
 
 /// Fills the table; the module's initialisation does.
@@ -49,8 +86,12 @@ pub(crate) fn load(py: Python<'_>) -> PyResult<&'static Imports> {
         Ok(Imports {
             handle: of_asyncio("Handle")?,
             timer_handle: of_asyncio("TimerHandle")?,
-            future: of_asyncio("Future")?,
-            task: of_asyncio("Task")?,
+            thread_safe_handle: asyncio
+                .getattr("events")?
+                .getattr_opt("_ThreadSafeHandle")?
+                .map(Bound::unbind),
+            futures: py.import("asyncio.futures")?.dict().unbind(),
+            tasks: py.import("asyncio.tasks")?.dict().unbind(),
             events: of_asyncio("events")?,
             get_asyncgen_hooks: of_sys("get_asyncgen_hooks")?,
             set_asyncgen_hooks: of_sys("set_asyncgen_hooks")?,

@@ -12,7 +12,8 @@ use super::State;
 use super::method::{Call, Method, Query, add, add_query};
 use super::schedule::{check_callback, current_thread};
 use crate::fastcall::{Arguments, missing, unexpected};
-use crate::handle::Parts;
+use crate::handle::{HandleRef, Parts};
+use crate::imports::imports;
 
 pub(super) fn add_methods(class: &Bound<'_, PyType>) -> PyResult<()> {
     add::<CallSoon>(class)?;
@@ -62,6 +63,10 @@ impl Method for CallSoonThreadsafe {
         }
         // Under the GIL the queue itself is safe, and one queue keeps one order.
         let handle = state.queue(py, &parts)?;
+        if imports(py).thread_safe_handle.is_some() {
+            // SAFETY: a handle, of which `handle` holds a reference.
+            unsafe { HandleRef::from_borrowed(handle) }.set_thread_safe();
+        }
         let thread = state.host().thread.get();
         if thread != 0 && thread != current_thread() {
             // With the GIL let go: the loop needs it at once, and would otherwise wait for this

@@ -101,6 +101,7 @@ pub(crate) fn current_thread() -> u64 {
 impl Loop {
     /// Cancels a handle, whichever loop's it is.
     pub(crate) fn cancel_handle(py: Python<'_>, handle: &HandleRef) -> PyResult<()> {
+        Loop::let_end(py, handle)?;
         if handle.is_cancelled() {
             return Ok(());
         }
@@ -120,6 +121,23 @@ impl Loop {
         }
         handle.drop_callback();
         shown
+    }
+
+    /// Whether a handle was cancelled.
+    pub(crate) fn handle_is_cancelled(py: Python<'_>, handle: &HandleRef) -> PyResult<bool> {
+        Loop::let_end(py, handle)?;
+        Ok(handle.is_cancelled())
+    }
+
+    // A handle of `call_soon_threadsafe` answers other threads when its callback has returned.
+    #[inline]
+    fn let_end(py: Python<'_>, handle: &HandleRef) -> PyResult<()> {
+        if !handle.holds_others() {
+            return Ok(());
+        }
+        let runs_here = Loop::state_of(py, handle)
+            .is_none_or(|state| state.host().thread.get() == current_thread());
+        if runs_here { Ok(()) } else { handle.wait_for_end(py) }
     }
 
     /// Whether a timer handle's time has not come.

@@ -31,7 +31,7 @@ impl Query for CreateFuture {
         event_loop: *mut ffi::PyObject,
         _: &State,
     ) -> PyResult<*mut ffi::PyObject> {
-        make_for(py, &imports(py).future, &[event_loop])
+        make_for(&imports(py).future(py)?, &[event_loop])
     }
 }
 
@@ -52,7 +52,7 @@ impl Method for CreateTask {
             && arguments.keywords().next().is_none()
         {
             state.check_open()?;
-            return make_for(py, &imports(py).task, &[coroutine, event_loop]);
+            return make_for(&imports(py).task(py)?, &[coroutine, event_loop]);
         }
         let keywords = PyDict::new(py);
         let mut coroutine = arguments.get(0);
@@ -80,17 +80,17 @@ impl Method for CreateTask {
             return Ok(helpers.call_method1("task_of_factory", arguments)?.into_ptr());
         }
         keywords.set_item(intern!(py, "loop"), lp)?;
-        let task = imports(py).task.bind(py).call((coroutine,), Some(&keywords))?;
+        let task = imports(py).task(py)?.call((coroutine,), Some(&keywords))?;
         Ok(task.into_ptr())
     }
 }
 
 /// `class(*arguments[:-1], loop=arguments[-1])`, without a tuple.
 fn make_for(
-    py: Python<'_>,
-    class: &Py<PyAny>,
+    class: &Bound<'_, PyAny>,
     arguments: &[*mut ffi::PyObject],
 ) -> PyResult<*mut ffi::PyObject> {
+    let py = class.py();
     static NAMES: PyOnceLock<Py<PyTuple>> = PyOnceLock::new();
     let names =
         NAMES.get_or_try_init(py, || PyTuple::new(py, [intern!(py, "loop")]).map(Bound::unbind))?;

@@ -92,7 +92,7 @@ extern "C" fn cancel(object: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mut 
 }
 
 extern "C" fn cancelled(object: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mut ffi::PyObject {
-    with(object, |py, handle| Ok(boolean(py, handle.is_cancelled())))
+    with(object, |py, handle| Ok(boolean(py, Loop::handle_is_cancelled(py, handle)?)))
 }
 
 extern "C" fn when(object: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mut ffi::PyObject {
@@ -113,7 +113,11 @@ extern "C" fn run(object: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mut ffi
 extern "C" fn class(object: *mut ffi::PyObject, _: *mut c_void) -> *mut ffi::PyObject {
     with(object, |py, handle| {
         let imports = imports(py);
-        let class = if is_timer(py, handle) { &imports.timer_handle } else { &imports.handle };
+        let class = match &imports.thread_safe_handle {
+            Some(class) if handle.is_thread_safe() => class,
+            _ if is_timer(py, handle) => &imports.timer_handle,
+            _ => &imports.handle,
+        };
         Ok(class.clone_ref(py).into_ptr())
     })
 }

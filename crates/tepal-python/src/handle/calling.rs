@@ -5,6 +5,7 @@ use std::ptr;
 use pyo3::ffi;
 use pyo3::prelude::*;
 
+use super::ends::ENDS;
 use super::object::{HandleObject, release_callback, show_context};
 use super::reference::HandleRef;
 
@@ -25,6 +26,9 @@ impl HandleRef {
             (*handle).running = true;
             let result = call_fields(handle);
             (*handle).running = false;
+            if (*handle).thread_safe {
+                ENDS.tell();
+            }
             if (*handle).cancelled {
                 // Nothing that runs here may see our exception, so it is put aside.
                 let pending = result.is_err().then(|| PyErr::fetch(_py));

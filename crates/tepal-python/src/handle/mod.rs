@@ -3,6 +3,7 @@
 mod attributes;
 mod calling;
 mod class;
+mod ends;
 mod freed;
 mod object;
 mod queued;

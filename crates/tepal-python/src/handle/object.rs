@@ -34,6 +34,8 @@ pub(super) struct HandleObject {
     pub(super) when: f64,
     pub(super) count: u8,
     pub(super) cancelled: bool,
+    // Made by `call_soon_threadsafe`, where that makes a difference; see `ends`.
+    pub(super) thread_safe: bool,
     // Its callback is being called: what that uses must stay.
     pub(super) running: bool,
     // Whether the collector has it in its lists; see `queued`.
@@ -155,6 +157,7 @@ pub(super) unsafe fn fill(
         (*object).when = when;
         (*object).count = 0;
         (*object).cancelled = false;
+        (*object).thread_safe = false;
         (*object).running = false;
         (*object).tracked = false;
         (*object).hides_context = false;

@@ -6,6 +6,7 @@ use std::ptr::{self, NonNull};
 use pyo3::prelude::*;
 use pyo3::{Borrowed, PyTraverseError, PyVisit, ffi};
 
+use super::ends::ENDS;
 use super::freed::allocate;
 use super::object::{
     HandleObject, INLINE, Parts, fill, hide_context, release_callback, replace, show_context,
@@ -117,6 +118,27 @@ impl HandleRef {
 
     pub(super) fn as_object(&self) -> *mut HandleObject {
         self.0.as_ptr()
+    }
+
+    /// Says that it was made by `call_soon_threadsafe`, which is seen from 3.14 on.
+    pub(crate) fn set_thread_safe(&self) {
+        // SAFETY: plain data of a live object; no reference to it is alive.
+        unsafe { (*self.0.as_ptr()).thread_safe = true };
+    }
+
+    pub(crate) fn is_thread_safe(&self) -> bool {
+        self.object().thread_safe
+    }
+
+    /// Whether the callback is being called, and is one that others wait for.
+    pub(crate) fn holds_others(&self) -> bool {
+        self.object().thread_safe && self.object().running
+    }
+
+    /// Lets the GIL go until the callback has returned, which runs in another thread.
+    #[cold]
+    pub(crate) fn wait_for_end(&self, py: Python<'_>) -> PyResult<()> {
+        ENDS.wait(py, || self.holds_others())
     }
 
     pub(crate) fn is_cancelled(&self) -> bool {
