@@ -217,7 +217,7 @@ impl Callback {
 }
 
 // The engine calls its host with the GIL held: it runs inside `run_forever`.
-fn attached() -> Python<'static> {
+pub(crate) fn attached() -> Python<'static> {
     // SAFETY: as above; `Host::wait`, where the GIL is let go, is given no chance to call this.
     unsafe { Python::assume_attached() }
 }

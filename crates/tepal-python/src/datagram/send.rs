@@ -2,9 +2,9 @@
 
 use std::io;
 
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::{PyBlockingIOError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::PyType;
+use pyo3::types::{PyBytes, PyType};
 use pyo3::{Borrowed, ffi, intern};
 use tepal::{Address, Crossing};
 
@@ -82,8 +82,12 @@ fn send(
     let (Some(state), Some(key)) = (transport.get().state(py), inner.key.get()) else {
         return Ok(());
     };
-    if inner.lost.get() || state.engine.datagram_is_closing(key) {
+    if inner.lost.get() {
         return wrote_after_end(transport);
+    }
+    if state.engine.datagram_is_closing(key) {
+        let to = to.or(fixed).filter(|_| !inner.connected.get());
+        return send_behind_close(transport, data, to);
     }
     let to = match to.or(fixed) {
         _ if inner.connected.get() => None,
@@ -110,6 +114,27 @@ fn send(
             wrote_after_end(transport)
         }
         Err(error) => tell_error(transport, os_error(&error)),
+    }
+}
+
+// asyncio's socket is open until `connection_lost`, and sends until then.
+#[cold]
+fn send_behind_close(
+    transport: Borrowed<'_, '_, DatagramTransport>,
+    data: &Readable<'_, '_>,
+    to: Option<Bound<'_, PyAny>>,
+) -> PyResult<()> {
+    let py = transport.py();
+    let sock = transport.getattr(intern!(py, "_sock"))?;
+    let data = PyBytes::new(py, data.bytes());
+    let sent = match to {
+        Some(to) => sock.call_method1(intern!(py, "sendto"), (data, to)),
+        None => sock.call_method1(intern!(py, "send"), (data,)),
+    };
+    match sent {
+        Ok(_) => Ok(()),
+        Err(error) if error.is_instance_of::<PyBlockingIOError>(py) => wrote_after_end(transport),
+        Err(error) => fail(transport, error),
     }
 }
 

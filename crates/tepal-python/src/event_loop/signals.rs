@@ -23,7 +23,7 @@ use tepal_driver::{Descriptor, Interest, Signal, SignalSource, Waker};
 use super::{Loop, State};
 use crate::errors::os_error;
 use crate::handle::{HandleRef, Parts};
-use crate::host::{Callback, PyEngine, PyHost};
+use crate::host::{Callback, PyEngine, PyHost, attached};
 use crate::imports::imports;
 
 /// The pipe that the interpreter's signal handler writes to.
@@ -110,13 +110,20 @@ impl State {
 impl PyHost {
     pub(crate) fn empty_wake_pipe(&self, engine: &PyEngine) {
         let Some(pipe) = self.wake_pipe.get() else { return };
+        let mut arrived = 0_u64;
         engine.with_driver(|driver| {
             let mut buffer = Buffer::zeroed(64);
             loop {
                 let received = driver.receive(pipe.read, buffer);
                 buffer = received.buffer;
                 let Ok(count @ 1..) = received.result else { return };
-                if let (Some(fd), Some(signals)) = (pipe.earlier, buffer.get(..count)) {
+                let signals = buffer.get(..count).unwrap_or_default();
+                for signal in
+                    signals.iter().filter(|signal| (1..=SIGNALS).contains(&i32::from(**signal)))
+                {
+                    arrived |= 1 << (signal - 1);
+                }
+                if let Some(fd) = pipe.earlier {
                     hand_on(fd, signals);
                 }
                 if !received.more {
@@ -124,7 +131,21 @@ impl PyHost {
                 }
             }
         });
+        while arrived != 0 {
+            let signal = arrived.trailing_zeros() as i32 + 1;
+            arrived &= arrived - 1;
+            if is_handled_by_others(attached(), signal) {
+                engine.signal_arrived(signal);
+            }
+        }
     }
+}
+
+// A program that puts a handler of its own in the place of ours, as uvicorn does while it serves, sets
+// no flag. asyncio's callbacks hear of the signal nonetheless, by the byte.
+fn is_handled_by_others(py: Python<'_>, signal: i32) -> bool {
+    let handler = imports(py).getsignal.bind(py).call1((signal,));
+    handler.is_ok_and(|handler| !handler.is_instance_of::<SignalFlag>())
 }
 
 // As the interpreter would have written them: what does not fit is lost, and so is what a descriptor

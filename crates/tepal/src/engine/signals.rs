@@ -62,6 +62,13 @@ impl<H: Host> Engine<H> {
         Ok(Some(callback))
     }
 
+    /// Queues a signal of which the host has learnt by itself, if somebody listens for it.
+    pub fn signal_arrived(&self, signal: Signal) {
+        if self.core().signals.borrow().callbacks.contains_key(&signal) {
+            self.core().ready.borrow_mut().push(Work::Signal(signal));
+        }
+    }
+
     /// Queues what has arrived. Whether there was something.
     pub(super) fn take_signals(&self) -> bool {
         let mut signals = self.core().signals.borrow_mut();
