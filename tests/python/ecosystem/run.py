@@ -101,10 +101,12 @@ def results(python: str, source: Path, suite: dict[str, Any], on_tepal: bool, li
         words += ["-p", "no:cacheprovider", "--timeout=60", *suite.get("arguments", [])]
         words += [f"--deselect={it}" for it in suite.get("deselect", [])]
         environment = dict(os.environ)
-        path = [str(HERE), str(HERE.parents[2] / "python")] if on_tepal else []
+        path = [str(HERE), *([str(HERE.parents[2] / "python")] if on_tepal else [])]
         environment["PYTHONPATH"] = os.pathsep.join(path)
         if on_tepal:
             words += ["-p", "on_tepal"]
+        for plugin in suite.get("plugins", []):
+            words += ["-p", plugin]
         done = call([*words, *suite["tests"]], limit, cwd=source, env=environment)
         if not report.exists():
             raise Absent("a report of pytest: " + (done.stdout + done.stderr)[-2000:])
