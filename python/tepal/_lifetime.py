@@ -103,12 +103,7 @@ class Lifetime(Base):
             # find it half imported.
             import tracemalloc  # noqa: F401
 
-            warnings.warn(
-                f"{self!r} was closed with {open_count} open transports",
-                ResourceWarning,
-                source=self,
-                stacklevel=2,
-            )
+            _Unclosed(self, open_count)
 
     def _ensure_fd_no_transport(self, fd: int) -> None:
         if self._is_of_transport(fd):
@@ -155,3 +150,23 @@ class Lifetime(Base):
                         "asyncgen": agen,
                     }
                 )
+
+
+class _Unclosed:
+    """Warns of open transports as their destructors do in asyncio.
+
+    In words that its filters find, and so that a warning which is made an error does not leave
+    `close`.
+    """
+
+    def __init__(self, loop: Any, count: int) -> None:
+        self.loop, self.count = loop, count
+
+    def __del__(self, _warn: Any = warnings.warn) -> None:
+        word = "transport" if self.count == 1 else "transports"
+        _warn(
+            f"unclosed {word}: {self.count}, when {self.loop!r} was closed",
+            ResourceWarning,
+            source=self.loop,
+            stacklevel=3,
+        )

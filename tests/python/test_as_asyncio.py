@@ -10,10 +10,13 @@ import socket
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+
+import tepal
 
 pytestmark = pytest.mark.usefixtures("ledger")
 
@@ -170,3 +173,65 @@ def test_datagrams_are_sent_until_the_connection_is_lost(any_loop: asyncio.Abstr
         assert len(protocol.errors) == 2
         assert any_loop.run_until_complete(protocol.lost) is None
         assert peer.recv(100) == b"last words"
+
+
+def test_every_parameter_has_asyncios_name_and_default() -> None:
+    flexible = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    # Native and named by hand: they take the names, which text signatures cannot say.
+    by_hand = {"call_soon", "call_soon_threadsafe", "call_later", "call_at"}
+    for name, method in inspect.getmembers(asyncio.SelectorEventLoop, inspect.isfunction):
+        if name.startswith("_") or name in by_hand:
+            continue
+        ours = inspect.signature(getattr(tepal.Loop, name)).parameters
+        takes_any = any(it.kind is inspect.Parameter.VAR_KEYWORD for it in ours.values())
+        for parameter in inspect.signature(method).parameters.values():
+            if parameter.name in ours:
+                own = ours[parameter.name]
+                assert own.kind in (parameter.kind, flexible) or parameter.name == "self", (name, parameter)
+                assert own.default == parameter.default, (name, parameter)
+            else:
+                assert takes_any, (name, parameter)
+
+
+def test_the_calls_of_a_loop_take_their_arguments_by_name(any_loop: asyncio.AbstractEventLoop) -> None:
+    called: list[str] = []
+
+    def callback() -> None:
+        called.append("once")
+
+    any_loop.call_soon(callback=callback)
+    any_loop.call_soon_threadsafe(callback=callback)
+    any_loop.call_later(delay=0, callback=callback)
+    any_loop.call_at(when=any_loop.time(), callback=callback)
+    any_loop.set_debug(enabled=False)
+    any_loop.set_task_factory(factory=None)
+    assert any_loop.remove_reader(fd=0) is False and any_loop.remove_writer(fd=0) is False
+    any_loop.run_until_complete(asyncio.sleep(0.01))
+    assert called == ["once"] * 4
+
+
+def test_an_open_transport_at_the_close_of_a_loop_is_told_in_asyncios_words() -> None:
+    loop = tepal.new_event_loop()
+    ours, theirs = socket.socketpair()
+    with theirs, warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        transport, _ = loop.run_until_complete(loop.create_connection(asyncio.Protocol, sock=ours))
+        loop.close()
+        assert [str(it.message) for it in told if "unclosed transport: 1, when" in str(it.message)]
+        del transport
+
+
+def test_that_warning_as_an_error_does_not_leave_close(
+    program: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    done = program(
+        "import asyncio, socket, tepal\n"
+        "loop = tepal.new_event_loop()\n"
+        "ours, theirs = socket.socketpair()\n"
+        "kept = loop.run_until_complete(loop.create_connection(asyncio.Protocol, sock=ours))\n"
+        "loop.close()\n"
+        "theirs.close()\n"
+        "print('closed', loop.is_closed())\n"
+    )
+    assert done.stdout == "closed True\n", done.stderr
+    assert "unclosed transport: 1" in done.stderr

@@ -64,7 +64,7 @@ impl Loop {
     }
 
     /// Stop watching fd for reading. Whether it was watched.
-    #[pyo3(signature = (fd, /))]
+    #[pyo3(signature = (fd))]
     fn remove_reader(slf: &Bound<'_, Self>, fd: Bound<'_, PyAny>) -> PyResult<bool> {
         let fd = watched_number(slf, &fd)?;
         remove(slf, fd, Direction::Read)
@@ -84,7 +84,7 @@ impl Loop {
     }
 
     /// Stop watching fd for writing. Whether it was watched.
-    #[pyo3(signature = (fd, /))]
+    #[pyo3(signature = (fd))]
     fn remove_writer(slf: &Bound<'_, Self>, fd: Bound<'_, PyAny>) -> PyResult<bool> {
         let fd = watched_number(slf, &fd)?;
         remove(slf, fd, Direction::Write)
@@ -115,18 +115,18 @@ impl Loop {
     }
 
     /// Whether a transport uses this descriptor.
-    #[pyo3(signature = (fd, /))]
+    #[pyo3(signature = (fd))]
     fn _is_of_transport(&self, py: Python<'_>, fd: RawFd) -> PyResult<bool> {
         Ok(self.state(py)?.host().transport_fds.borrow().contains(&fd))
     }
 
-    #[pyo3(signature = (fd, /))]
+    #[pyo3(signature = (fd))]
     fn _remove_reader(slf: &Bound<'_, Self>, fd: Bound<'_, PyAny>) -> PyResult<bool> {
         let fd = number(&fd)?;
         remove(slf, fd, Direction::Read)
     }
 
-    #[pyo3(signature = (fd, /))]
+    #[pyo3(signature = (fd))]
     fn _remove_writer(slf: &Bound<'_, Self>, fd: Bound<'_, PyAny>) -> PyResult<bool> {
         let fd = number(&fd)?;
         remove(slf, fd, Direction::Write)

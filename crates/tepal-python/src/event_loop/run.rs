@@ -43,7 +43,7 @@ impl Loop {
     }
 
     /// Debug mode: thread checks, slow callbacks told, where coroutines and handles were made.
-    #[pyo3(signature = (enabled, /))]
+    #[pyo3(signature = (enabled))]
     fn set_debug(&self, py: Python<'_>, enabled: Bound<'_, PyAny>) -> PyResult<()> {
         let enabled = enabled.is_truthy()?;
         let state = self.state(py)?;

@@ -40,7 +40,7 @@ struct CreateTask;
 impl Method for CreateTask {
     const NAME: &'static CStr = c"create_task";
     const DOC: &'static CStr =
-        c"create_task($self, coro, /, *, name=None, context=None, **kwargs)\n--\n\n\
+        c"create_task($self, coro, *, name=None, context=None, **kwargs)\n--\n\n\
           Run a coroutine as a Task, in a copy of the current context or in the one given.";
 
     fn call(py: Python<'_>, call: Call<'_, '_>) -> PyResult<*mut ffi::PyObject> {
@@ -105,7 +105,7 @@ fn make_for(
 #[pymethods]
 impl Loop {
     /// Sets what makes the tasks of create_task: factory(loop, coro, **kwargs), or None for Task.
-    #[pyo3(signature = (factory, /))]
+    #[pyo3(signature = (factory))]
     fn set_task_factory(&self, py: Python<'_>, factory: Bound<'_, PyAny>) -> PyResult<()> {
         if !factory.is_none() && !factory.is_callable() {
             return Err(PyTypeError::new_err("task factory must be a callable or None"));
