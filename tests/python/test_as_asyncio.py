@@ -77,7 +77,8 @@ def test_a_loop_with_signal_handlers_can_be_closed_by_the_dying_interpreter(
         "import warnings; warnings.simplefilter('always')\n"
     )
     assert done.returncode == 0, done.stderr
-    assert "closed True" in done.stderr
+    if factory.startswith("tepal"):  # asyncio's trips over a module that is gone, in 3.13.
+        assert "closed True" in done.stderr
     assert "skipping signal handlers removal" in done.stderr
 
 
@@ -184,10 +185,10 @@ def test_every_parameter_has_asyncios_name_and_default() -> None:
             continue
         ours = inspect.signature(getattr(tepal.Loop, name)).parameters
         takes_any = any(it.kind is inspect.Parameter.VAR_KEYWORD for it in ours.values())
-        for parameter in inspect.signature(method).parameters.values():
+        for parameter in list(inspect.signature(method).parameters.values())[1:]:
             if parameter.name in ours:
                 own = ours[parameter.name]
-                assert own.kind in (parameter.kind, flexible) or parameter.name == "self", (name, parameter)
+                assert own.kind in (parameter.kind, flexible), (name, parameter)
                 assert own.default == parameter.default, (name, parameter)
             else:
                 assert takes_any, (name, parameter)
