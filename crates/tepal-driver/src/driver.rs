@@ -93,6 +93,17 @@ pub trait Driver {
     /// A pipe: the end to read from, the end to write to.
     fn pipe(&mut self) -> io::Result<(Descriptor, Descriptor)>;
 
+    /// Asks for a pipe that holds `len` bytes, by its end to write to.
+    ///
+    /// # Errors
+    ///
+    /// `Unsupported` where pipes have one size. Linux gives each user a number of pages for all
+    /// pipes and refuses more with `PermissionDenied`; the pipe is then as large as before.
+    fn grow_pipe(&mut self, input: Descriptor, len: usize) -> io::Result<()> {
+        let _ = (input, len);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// Takes charge of a descriptor that was opened elsewhere, and makes it non-blocking.
     ///
     /// It may be anything: a listening or connected socket, a pipe, a terminal, a regular file. A

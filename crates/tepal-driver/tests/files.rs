@@ -160,6 +160,26 @@ on_every_engine! {
         assert_eq!(unfit.kind(), std::io::ErrorKind::Unsupported);
     }
 
+    fn a_pipe_grows_or_stays_as_large_as_it_was(driver) {
+        let (from, to) = driver.pipe().expect("a pipe");
+        let grown = driver.grow_pipe(to, 1 << 18);
+        let block = [7; 1 << 18];
+        let sent = driver.send(to, &[IoSlice::new(&block)]).expect("takes some");
+        match grown {
+            Ok(()) => assert_eq!(sent.count, block.len()),
+            // The user has used up the pages of pipes, or pipes have one size.
+            Err(error) => {
+                assert!(matches!(
+                    error.kind(),
+                    std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::Unsupported
+                ));
+                assert!(sent.count > 0);
+            }
+        }
+        driver.close(from).expect("closes");
+        assert!(driver.grow_pipe(from, 1 << 18).is_err());
+    }
+
     fn bytes_are_spliced_or_it_is_said_to_be_unsupported(driver) {
         let (client, server) = tcp_pair(driver);
         let (from, to) = driver.pipe().expect("opens");

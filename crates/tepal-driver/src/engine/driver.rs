@@ -57,6 +57,10 @@ impl<S: Selector> Driver for Engine<S> {
         Ok((self.insert(Entry::owned(from, kind)), self.insert(Entry::owned(to, kind))))
     }
 
+    fn grow_pipe(&mut self, input: Descriptor, len: usize) -> io::Result<()> {
+        sys::grow_pipe(self.entry(input)?.as_fd(), len)
+    }
+
     fn adopt(&mut self, fd: OwnedFd) -> io::Result<Descriptor> {
         self.adopt_fd(fd)
     }

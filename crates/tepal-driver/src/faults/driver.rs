@@ -106,6 +106,10 @@ impl Driver for FaultDriver {
         self.inner.pipe()
     }
 
+    fn grow_pipe(&mut self, input: Descriptor, len: usize) -> io::Result<()> {
+        self.inner.grow_pipe(input, len)
+    }
+
     fn adopt(&mut self, fd: OwnedFd) -> io::Result<Descriptor> {
         self.check(Operation::Adopt)?;
         self.inner.adopt(fd)

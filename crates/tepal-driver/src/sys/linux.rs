@@ -40,6 +40,12 @@ pub(crate) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?)
 }
 
+/// Asks for a pipe that holds `len` bytes.
+pub(crate) fn grow_pipe(pipe: BorrowedFd<'_>, len: usize) -> io::Result<()> {
+    rustix::pipe::fcntl_setpipe_size(pipe, len)?;
+    Ok(())
+}
+
 /// Sends one slice on a socket without blocking and without SIGPIPE.
 pub(crate) fn send(socket: BorrowedFd<'_>, bytes: &[u8]) -> rustix::io::Result<usize> {
     rustix::net::send(socket, bytes, SEND)

@@ -47,6 +47,11 @@ pub(crate) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((from, to))
 }
 
+/// Asks for a pipe that holds `len` bytes.
+pub(crate) fn grow_pipe(_: BorrowedFd<'_>, _: usize) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
 /// Sends one slice on a socket without blocking and without SIGPIPE.
 pub(crate) fn send(socket: BorrowedFd<'_>, bytes: &[u8]) -> rustix::io::Result<usize> {
     without_sigpipe(|| rustix::net::send(socket, bytes, SEND))

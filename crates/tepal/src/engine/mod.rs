@@ -89,6 +89,7 @@ pub(crate) struct Core<H: Host> {
     pub(crate) workspace: Workspace,
     // Empty pipes for joins.
     pub(crate) pipes: RefCell<Vec<Pipe>>,
+    pub(crate) large_pipes: Cell<usize>,
     pub(crate) names: RefCell<Names<H>>,
     pub(crate) redundant_connects: Cell<u64>,
     // The memory that streams are read into; away while a protocol looks at it.
@@ -202,6 +203,7 @@ impl<H: Host> Engine<H> {
             pumping: Cell::new(None),
             workspace: Workspace::new(BLOCK_LEN),
             pipes: RefCell::new(Vec::new()),
+            large_pipes: Cell::new(0),
             names: RefCell::new(Names::new()),
             redundant_connects: Cell::new(0),
             scratch: Cell::new(None),

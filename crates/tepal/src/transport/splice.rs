@@ -25,6 +25,7 @@ pub(crate) struct Pipe {
     input: Descriptor,
     // How many bytes it holds.
     held: usize,
+    large: bool,
 }
 
 /// A copied read of this much turns a direction to splicing: half of what Linux lets a receive
@@ -34,6 +35,11 @@ pub(super) const SPLICE_FROM: usize = 64 * 1024;
 const SPLICE_WORTH: usize = 16 * 1024;
 /// What is moved at once; the pipe's size limits it further.
 const SPLICE_LEN: usize = 1024 * 1024;
+/// A larger pipe moves more with each call, and holds more for a side that does not read: as much as
+/// one read. The kernel counts the pages of all of a user's pipes (64 MiB by default), so a loop
+/// asks for few.
+const LARGE_PIPE: usize = crate::engine::READ_LEN;
+const LARGE_PIPES: usize = 64;
 /// Pipes that wait for their next use: two descriptors each.
 const PIPES_KEPT: usize = 16;
 
@@ -194,8 +200,13 @@ impl<H: Host> Core<H> {
         if let Some(pipe) = self.pipes.borrow_mut().pop() {
             return Some(pipe);
         }
-        let (output, input) = self.driver.borrow_mut().pipe().ok()?;
-        Some(Pipe { output, input, held: 0 })
+        let mut driver = self.driver.borrow_mut();
+        let (output, input) = driver.pipe().ok()?;
+        // Refused: it is as large as any.
+        let large =
+            self.large_pipes.get() < LARGE_PIPES && driver.grow_pipe(input, LARGE_PIPE).is_ok();
+        self.large_pipes.update(|count| count + usize::from(large));
+        Some(Pipe { output, input, held: 0, large })
     }
 
     /// Keeps an empty pipe for its next use, or closes it.
@@ -209,6 +220,7 @@ impl<H: Host> Core<H> {
     }
 
     fn close_pipe(&self, pipe: Pipe) {
+        self.large_pipes.update(|count| count - usize::from(pipe.large));
         let mut driver = self.driver.borrow_mut();
         // Nobody else knows of them, so a failure has nobody to tell.
         let _ = (driver.close(pipe.output), driver.close(pipe.input));
