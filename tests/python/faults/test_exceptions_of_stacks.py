@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import Any
 
 import pytest
@@ -108,6 +109,9 @@ async def scene(loop: Any, protocol: Faulty) -> None:
             await until(lambda count=count: len(protocol.data) == count)
         if protocol.where in ("pause_writing", "resume_writing"):
             protocol.transport.set_write_buffer_limits(1000)
+            # The kernel's own buffer grows, and could take it all.
+            sock = protocol.transport.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 16)
             peer.transport.pause_reading()
             for _ in range(128):
                 loop.call_soon(protocol.transport.write, bytes(1 << 15))

@@ -86,7 +86,11 @@ fn send(
         return wrote_after_end(transport);
     }
     if state.engine.datagram_is_closing(key) {
-        let to = to.or(fixed).filter(|_| !inner.connected.get());
+        // asyncio looks at this only where the peer was named at the beginning.
+        if fixed.is_some() {
+            return wrote_after_end(transport);
+        }
+        let to = to.filter(|_| !inner.connected.get());
         return send_behind_close(transport, data, to);
     }
     let to = match to.or(fixed) {
