@@ -17,6 +17,7 @@ mod build;
 mod change;
 mod inbox;
 mod pump;
+mod read;
 mod tell;
 
 use tepal_base::{ByteQueue, Instant};
