@@ -18,6 +18,7 @@ mod change;
 mod inbox;
 mod pump;
 mod read;
+mod requests;
 mod tell;
 
 use tepal_base::{ByteQueue, Instant};

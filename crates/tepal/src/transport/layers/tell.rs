@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use tepal_layers::{Chain, Error, ErrorKind, Event, How, Info, LayerId, Notice, Turn};
 
-use super::pump::Next;
+use super::requests::Next;
 use super::{Found, Lost};
 use crate::engine::{
     Consumed, Engine, Flow, Host, Outcome, StreamKey, StreamProtocol, flow_of, stream,
