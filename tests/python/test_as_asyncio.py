@@ -236,3 +236,18 @@ def test_that_warning_as_an_error_does_not_leave_close(
     )
     assert done.stdout == "closed True\n", done.stderr
     assert "unclosed transport: 1" in done.stderr
+
+
+def test_a_signal_that_comes_just_before_a_run_is_not_slept_through(bare_loop: tepal.Loop) -> None:
+    late: list[int] = []
+    bare_loop.add_signal_handler(signal.SIGALRM, bare_loop.stop)
+    for number in range(600):
+        timer = bare_loop.call_later(5, lambda number=number: (late.append(number), bare_loop.stop()))
+        # Up to 40 us from now: before the run, while it begins, or within it.
+        signal.setitimer(signal.ITIMER_REAL, (number % 200 + 1) * 2e-7)
+        bare_loop.run_forever()
+        timer.cancel()
+        if late:
+            break
+    bare_loop.remove_signal_handler(signal.SIGALRM)
+    assert late == []

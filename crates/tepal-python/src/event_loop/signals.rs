@@ -62,7 +62,10 @@ impl Loop {
         };
         pipe.earlier = Some(old).filter(|fd| *fd >= 0 && *fd != pipe.write_fd);
         state.host().wake_pipe.set(Some(pipe));
-        Ok(Woken { py, replaced: Some(Replaced { old, ours: pipe.write_fd }) })
+        let woken = Woken { py, replaced: Some(Replaced { old, ours: pipe.write_fd }) };
+        // One that came just before wrote no byte, and its Python handler may not have run yet.
+        py.check_signals()?;
+        Ok(woken)
     }
 }
 
