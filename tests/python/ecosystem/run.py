@@ -130,7 +130,10 @@ def main() -> int:
     parser.add_argument("--place", default=os.path.join(os.environ.get("CARGO_TARGET_DIR", "target"), "ecosystem"))
     parser.add_argument("--limit", type=float, default=900, help="seconds for one suite on one loop")
     parser.add_argument("--lines", type=int, default=8, help="how many are shown of a failure")
+    parser.add_argument("--quick", action="store_true", help="only the suites that have a quick part, and that of them")
     options = parser.parse_args()
+    if options.quick:
+        suites = {name: {**suite, "tests": suite["quick"]} for name, suite in suites.items() if "quick" in suite}
     status = passed = failed = 0
     for name in options.libraries or suites:
         started = time.monotonic()
