@@ -222,6 +222,7 @@ def test_a_child_that_returns_into_the_parents_run_is_told(program):
     code = """
 import os, sys, tepal
 loop = tepal.new_event_loop()
+loop.slow_callback_duration = 60.0  # A child takes as long as the machine is busy.
 order = []
 def fork():
     if os.fork() == 0:
