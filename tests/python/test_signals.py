@@ -52,7 +52,7 @@ def test_a_descriptor_set_within_the_run_is_kept(
 def test_the_earlier_descriptor_may_be_closed_within_the_run(
     loop: Any, pair: tuple[socket.socket, socket.socket]
 ) -> None:
-    one, other = pair
+    _one, other = pair
     heard: list[str] = []
     loop.add_signal_handler(signal.SIGUSR2, lambda: (heard.append("heard"), loop.stop()))
     signal.set_wakeup_fd(other.fileno())

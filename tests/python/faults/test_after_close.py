@@ -10,9 +10,9 @@ import socket
 from typing import Any
 
 import pytest
+from tls.peers import client_context, server_context
 
 import tepal
-from tls.peers import client_context, server_context
 
 from .scenes import FaultyDatagrams, FaultyStream, until
 
