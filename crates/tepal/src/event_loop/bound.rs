@@ -192,3 +192,9 @@ impl EngineDatagram<RustHost> for BoundDatagram {
         })
     }
 }
+
+impl std::fmt::Debug for BoundDatagram {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("BoundDatagram")
+    }
+}

@@ -1,10 +1,13 @@
 mod bound;
 mod connecting;
 mod datagram_target;
+mod datagram_transport;
 mod fate;
 mod handles;
 mod host;
+mod layered;
 mod names;
+mod opening;
 mod pending;
 mod process;
 mod protocol;
@@ -22,14 +25,13 @@ use std::future::Future;
 use std::io;
 use std::ops::{ControlFlow, Deref};
 use std::os::fd::RawFd;
-use std::rc::Rc;
 use std::time::Duration;
 
 use tepal_base::{CallOnce, Instant};
-use tepal_driver::{Address, Command, Driver, Interest, Signal};
-use tepal_layers::{Side, Stack};
+use tepal_driver::{Driver, Interest, Signal};
 
 pub use connecting::{ConnectError, Connecting};
+pub use datagram_transport::DatagramTransport;
 pub use fate::Established;
 pub use handles::{Handle, Remote, Timer, TimerHandle, Trigger, Watcher};
 pub use names::{Reply, Resolve, Resolver, Resolving};
@@ -39,12 +41,10 @@ pub use protocol::{DatagramProtocol, Protocol};
 pub use server::{Drain, Listen, Server};
 pub use target::Target;
 pub use task::{Elapsed, Sleep, Task, Timeout};
-pub use transport::{DatagramTransport, Transport};
+pub use transport::Transport;
 
-use crate::StreamOptions;
 use crate::engine::{Engine, Occasion, WeakEngine};
-use fate::ClosedCell;
-use host::{Bound, BoundDatagram, Job, RustEngine, RustHost};
+use host::{Job, RustEngine, RustHost};
 
 /// A loop, and the right to run and to close it.
 ///
@@ -348,141 +348,6 @@ impl Loop {
     /// Limits a future to `span`; `Err(Elapsed)` if it took longer, and the future is dropped.
     pub fn timeout<F: Future>(&self, span: Duration, future: F) -> Timeout<F> {
         Timeout::new(self.sleep(span), future)
-    }
-
-    /// Connects to `target`; the protocol is attached first. Its `connection_made` comes in the
-    /// next turn, before anything is sent. The transport may be written to at once.
-    pub fn connect(&self, protocol: impl Protocol, target: impl Into<Target>) -> Transport {
-        let target: Target = target.into();
-        let closed = ClosedCell::default();
-        let protocol = Bound::new(Box::new(protocol), closed.clone());
-        let (stack, host) = (target.stack.clone(), target.host_name());
-        let key = self.0.stream_reach(target.outbound(), protocol, StreamOptions::default());
-        // A stream that was made just now takes layers.
-        let _ = self.0.stream_set_layers(key, stack, Side::Client, host);
-        Transport::new(self.clone(), key, closed)
-    }
-
-    /// Connects to `target`; the protocol is made once the connection stands, as PEP 3156 has it.
-    /// Dropping the future gives the attempt up.
-    pub fn create_connection<P: Protocol>(
-        &self,
-        factory: impl FnOnce() -> P + 'static,
-        target: impl Into<Target>,
-    ) -> Connecting {
-        Connecting::start(self, Box::new(move || Box::new(factory())), target.into())
-    }
-
-    /// Accepts connections; `factory` makes the protocol of each, and is told the peer's address.
-    ///
-    /// # Errors
-    ///
-    /// The kernel's, by address; nothing is left open then.
-    pub fn listen<P: Protocol>(
-        &self,
-        factory: impl FnMut(&Address) -> P + 'static,
-        listen: impl Into<Listen>,
-    ) -> io::Result<Server> {
-        // One factory serves several listening sockets; it is never entered twice at once, because
-        // accepting is the loop's own step.
-        let factory = Rc::new(RefCell::new(factory));
-        let factory = move |stack, options| {
-            let factory = Rc::clone(&factory);
-            let protocol: host::MakeProtocol =
-                Box::new(move |peer| Box::new(factory.borrow_mut()(peer)));
-            host::Factory { protocol, stack, options }
-        };
-        Server::start(self, factory, listen.into())
-    }
-
-    /// Makes a stream transport of a connected descriptor: a socket, a pipe's end, a terminal.
-    ///
-    /// # Errors
-    ///
-    /// The kernel's.
-    pub fn attach(
-        &self,
-        protocol: impl Protocol,
-        fd: std::os::fd::OwnedFd,
-    ) -> io::Result<Transport> {
-        let descriptor = self.0.with_driver(|driver| driver.adopt(fd))?;
-        let closed = ClosedCell::default();
-        let protocol = Bound::new(Box::new(protocol), closed.clone());
-        let key = self.0.stream(descriptor, protocol, StreamOptions::default());
-        Ok(Transport::new(self.clone(), key, closed))
-    }
-
-    /// As [`attach`](Self::attach), with layers on top of the descriptor, on the side given.
-    ///
-    /// # Errors
-    ///
-    /// The kernel's.
-    pub fn attach_with(
-        &self,
-        protocol: impl Protocol,
-        fd: std::os::fd::OwnedFd,
-        stack: Stack,
-        side: Side,
-    ) -> io::Result<Transport> {
-        let transport = self.attach(protocol, fd)?;
-        // A stream that was made just now takes layers.
-        let _ = self.0.stream_set_layers(transport.key(), stack, side, None);
-        Ok(transport)
-    }
-
-    /// Makes a stream transport of a descriptor that stays its owner's: standard input and output
-    /// (0 and 1), a terminal. Its blocking mode, which other processes may share, is left as it is,
-    /// and closing the transport leaves it open; keep it open until then.
-    ///
-    /// # Errors
-    ///
-    /// `EBADF` if it is not open.
-    pub fn attach_borrowed(&self, protocol: impl Protocol, fd: RawFd) -> io::Result<Transport> {
-        let descriptor = self.0.with_driver(|driver| driver.borrow(fd))?;
-        let closed = ClosedCell::default();
-        let protocol = Bound::new(Box::new(protocol), closed.clone());
-        let key = self.0.stream(descriptor, protocol, StreamOptions::default());
-        Ok(Transport::new(self.clone(), key, closed))
-    }
-
-    /// Makes a datagram endpoint bound to `local`, connected to `peer`, or both.
-    ///
-    /// # Errors
-    ///
-    /// `InvalidInput` if neither is given; the kernel's.
-    pub fn datagram(
-        &self,
-        protocol: impl DatagramProtocol,
-        local: Option<Address>,
-        peer: Option<Address>,
-    ) -> io::Result<DatagramTransport> {
-        let Some(sample) = local.as_ref().or(peer.as_ref()) else {
-            let text = "a datagram endpoint needs a local address or a peer";
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
-        };
-        let socket = self.0.open_socket(sample, tepal_driver::Kind::Datagram, local.as_ref())?;
-        if let Some(peer) = &peer {
-            let connected = self.0.with_driver(|driver| {
-                driver.connect(socket, peer).inspect_err(|_| drop(driver.close(socket)))
-            });
-            connected?;
-        }
-        let protocol = BoundDatagram(Box::new(protocol));
-        let key = self.0.datagram(socket, protocol, true)?;
-        Ok(DatagramTransport::new(self.clone(), key))
-    }
-
-    /// Starts a child process; `protocol` gets what it writes to its pipes, and its end.
-    ///
-    /// # Errors
-    ///
-    /// The kernel's: the program does not exist, no descriptors are left.
-    pub fn subprocess(
-        &self,
-        protocol: impl ProcessProtocol,
-        mut command: Command,
-    ) -> io::Result<Process> {
-        Process::start(self, Box::new(protocol), &mut command)
     }
 
     /// Ends [`EventLoop::run_forever`] after this turn.

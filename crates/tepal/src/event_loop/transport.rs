@@ -1,22 +1,17 @@
-use std::any::Any;
 use std::fmt;
 use std::io;
 use std::os::fd::RawFd;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tepal_base::Segment;
 use tepal_driver::{Address, Descriptor, Driver, SocketOption};
-use tepal_layers::{
-    Error as LayerError, How, Info, Late, LayerId, LayerSpec, ProxyAnswer, Residual, Which,
-};
 
 use super::fate::ClosedCell;
-use super::host::{Bound, BoundDatagram, RustHost};
+use super::host::{Bound, RustHost};
 use super::{Loop, Pending, Protocol};
 use crate::engine::{Outcome, StreamKey};
-use crate::{Closed, Crossing, DatagramKey};
+use crate::{Closed, Crossing};
 
 /// A stream connection: what a [`Protocol`] writes to. Cheap to clone; dropping it closes nothing.
 ///
@@ -259,100 +254,6 @@ impl Transport {
         Ok(operation)
     }
 
-    /// Puts a layer in, on top of the others. See
-    /// [`push_layer_with`](Self::push_layer_with); bytes that were received and not used end the
-    /// connection.
-    ///
-    /// # Errors
-    ///
-    /// As for [`push_layer_with`](Self::push_layer_with).
-    pub fn push_layer(&self, spec: impl LayerSpec + 'static) -> Result<LayerId, LayerError> {
-        self.push_layer_with(&(Arc::new(spec) as Arc<dyn LayerSpec>), None, Residual::Reject)
-    }
-
-    /// Puts a layer in, above the bytes already written: on top, or directly below the
-    /// topmost layer named. Returns the new layer's id. [`Protocol::layer_added`] follows, and [`Protocol::layer_ready`] after its
-    /// handshake; what is written now waits for that.
-    ///
-    /// What was received and not used is treated as `residual` says; inside `data_received` that
-    /// call's count is applied first. What an earlier layer of the same `spec` value left behind
-    /// (a TLS session) is used again.
-    ///
-    /// # Errors
-    ///
-    /// What the spec finds wrong with itself; `NoSuchLayer`; `Closing` while the connection is not
-    /// established, closes, or another layer is put in or taken out. Nothing has changed then.
-    pub fn push_layer_with(
-        &self,
-        spec: &Arc<dyn LayerSpec>,
-        below: Option<&str>,
-        residual: Residual,
-    ) -> Result<LayerId, LayerError> {
-        self.lp.engine().stream_push_layer(self.key, spec, below, residual)
-    }
-
-    /// Takes a layer out gracefully and leaves what is below it open: the topmost one (`None`), the
-    /// topmost of those with a name (`Some("tls")`), or the one with an id ([`LayerId`]): a TLS layer says goodbye and waits up to `timeout` for the peer's. What is written
-    /// from now on waits until then and goes to the layer below. The value is how the layer ended.
-    ///
-    /// # Errors
-    ///
-    /// At once `NoSuchLayer`; `Closing` while the connection is not established, closes, has
-    /// ended its writing, or another layer is put in or taken out. In the operation: why the
-    /// connection ended before, or with [`Late::Close`] that the peer did not answer in time.
-    pub fn pop_layer<'a>(
-        &self,
-        layer: impl Into<Which<'a>>,
-        timeout: Duration,
-        late: Late,
-    ) -> Result<Pending<Result<How, LayerError>>, LayerError> {
-        let (operation, finish) = Pending::new();
-        let completion = Box::new(move |_: &Loop, outcome: Outcome| {
-            if let Outcome::Popped(result) = outcome {
-                finish(result);
-            }
-        });
-        let engine = self.lp.engine();
-        engine
-            .stream_pop_layer(self.key, layer.into(), timeout, late, completion)
-            .map_err(|(error, _)| error)?;
-        Ok(operation)
-    }
-
-    /// The names of the layers, from the wire upward.
-    pub fn layers(&self) -> Vec<&'static str> {
-        self.lp.engine().stream_layers(self.key)
-    }
-
-    /// The layers that are built, with their ids, from the wire upward.
-    pub fn layer_ids(&self) -> Vec<(LayerId, &'static str)> {
-        self.lp.engine().stream_layer_ids(self.key)
-    }
-
-    /// What the handshake of the topmost layer of a name found out, as long as the layer is there; of a layer whose
-    /// handshake was its work (SOCKS, CONNECT, PROXY), as long as the connection is.
-    pub fn layer_info(&self, layer: &str) -> Option<Info> {
-        self.lp.engine().stream_layer_info(self.key, layer)
-    }
-
-    /// Gives an order to a layer, in order with writes: [`LinesMode`](crate::layers::LinesMode).
-    ///
-    /// # Errors
-    ///
-    /// `NoSuchLayer`, `Closing`.
-    pub fn command_layer(&self, layer: &str, command: impl Any) -> Result<(), LayerError> {
-        self.lp.engine().stream_command(self.key, layer, Box::new(command))
-    }
-
-    /// Answers the client of a proxy layer, after [`Protocol::proxy_request`].
-    ///
-    /// # Errors
-    ///
-    /// As for [`command_layer`](Self::command_layer).
-    pub fn answer_proxy(&self, layer: &str, answer: ProxyAnswer) -> Result<(), LayerError> {
-        self.command_layer(layer, answer)
-    }
-
     /// Replaces the protocol, which is dropped; inside its own callback, after that. The new one
     /// gets what the old one left unread.
     pub fn set_protocol(&self, protocol: impl Protocol) {
@@ -414,122 +315,5 @@ impl Transport {
 impl fmt::Debug for Transport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Transport").field("key", &self.key).finish_non_exhaustive()
-    }
-}
-
-/// A datagram endpoint. Cheap to clone; dropping it closes nothing.
-///
-/// ```
-/// # fn main() -> std::io::Result<()> {
-/// let event_loop = tepal::EventLoop::new()?;
-/// use tepal::{Address, DatagramProtocol, SocketOption};
-///
-/// struct Quiet;
-/// impl DatagramProtocol for Quiet {}
-///
-/// let any = Address::Ip("127.0.0.1:0".parse().expect("an address"));
-/// let endpoint = event_loop.datagram(Quiet, Some(any), None)?;
-/// endpoint.set_option(&SocketOption::Broadcast(true))?;
-/// let to_itself = endpoint.local_address()?;
-/// endpoint.send_to(b"", Some(&to_itself))?; // may be empty
-/// endpoint.close();
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Clone)]
-pub struct DatagramTransport {
-    lp: Loop,
-    key: DatagramKey<RustHost>,
-}
-
-impl DatagramTransport {
-    pub(super) fn new(lp: Loop, key: DatagramKey<RustHost>) -> DatagramTransport {
-        DatagramTransport { lp, key }
-    }
-
-    /// The loop.
-    pub fn event_loop(&self) -> &Loop {
-        &self.lp
-    }
-
-    /// Sends one datagram, which may be empty, to `peer`, or to the connected peer. What the kernel
-    /// does not take at once is queued, whole.
-    ///
-    /// # Errors
-    ///
-    /// `NotConnected` after the end; what the kernel says of this datagram (too long, no route) or
-    /// of an earlier one (refused). The endpoint stays usable.
-    pub fn send_to(&self, data: &[u8], peer: Option<&Address>) -> io::Result<Crossing> {
-        self.lp.engine().datagram_send(self.key, data, peer)
-    }
-
-    /// Closes once all is sent.
-    pub fn close(&self) {
-        self.lp.engine().datagram_close(self.key);
-    }
-
-    /// Closes at once.
-    pub fn abort(&self) {
-        self.lp.engine().datagram_abort(self.key);
-    }
-
-    /// Whether the endpoint is closing or closed.
-    pub fn is_closing(&self) -> bool {
-        self.lp.engine().datagram_is_closing(self.key)
-    }
-
-    /// Stops receiving; the kernel keeps, and then drops, what comes.
-    pub fn pause_reading(&self) {
-        self.lp.engine().datagram_pause_reading(self.key, true);
-    }
-
-    /// Lets receiving go on.
-    pub fn resume_reading(&self) {
-        self.lp.engine().datagram_pause_reading(self.key, false);
-    }
-
-    /// How many bytes wait to be sent, counting eight more for each datagram. O(1).
-    pub fn write_buffer_size(&self) -> usize {
-        self.lp.engine().datagram_buffered(self.key)
-    }
-
-    /// The address that the socket is bound to.
-    ///
-    /// # Errors
-    ///
-    /// `NotConnected` after the end, and the kernel's.
-    pub fn local_address(&self) -> io::Result<Address> {
-        self.ask(|driver, socket| driver.local_address(socket))
-    }
-
-    /// Sets an option of the socket: multicast groups, broadcast.
-    ///
-    /// # Errors
-    ///
-    /// `NotConnected` after the end, and the kernel's.
-    pub fn set_option(&self, option: &SocketOption) -> io::Result<()> {
-        self.ask(|driver, socket| driver.set_option(socket, option))
-    }
-
-    fn ask<R>(
-        &self,
-        ask: impl FnOnce(&mut dyn Driver, Descriptor) -> io::Result<R>,
-    ) -> io::Result<R> {
-        let Some(socket) = self.lp.engine().datagram_descriptor(self.key) else {
-            return Err(io::Error::new(io::ErrorKind::NotConnected, "the endpoint is closed"));
-        };
-        self.lp.engine().with_driver(|driver| ask(driver, socket))
-    }
-}
-
-impl fmt::Debug for DatagramTransport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DatagramTransport").field("key", &self.key).finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for BoundDatagram {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("BoundDatagram")
     }
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use tepal_driver::Address;
 
 use super::reach::{Outbound, Peer, Reaching, Timeouts};
-use super::stream::{Phase, Stream, StreamOptions};
+use super::stream::{Phase, Stream};
+use super::stream_options::StreamOptions;
 use crate::engine::{Engine, Flow, Host, Step, StreamKey, StreamProtocol, stream};
 
 impl<H: Host> Engine<H> {

@@ -6,14 +6,9 @@ use tepal_driver::{Descriptor, Half};
 use tepal_layers::Turn;
 
 use super::file::{FilePart, FileStep};
-use super::layers::Request;
-use super::stream::{EndOutput, Phase, Stream};
-use super::{CloseKind, Closed, Crossing};
+use super::stream::{EndOutput, Stream};
+use super::{CloseKind, Closed};
 use crate::engine::{Engine, Flow, Host, Step, StreamKey, StreamProtocol, stream};
-
-/// A write of this size or more with nothing queued goes to the kernel at once, without a copy:
-/// from here on the copy costs more than what gathering could save.
-const DIRECT: usize = 16 * 1024;
 
 /// Slices given to the kernel in one call. Linux takes 1024; past 64 the copy dominates.
 const SLICES: usize = 64;
@@ -40,113 +35,6 @@ pub(super) struct Flushed<H: Host> {
 }
 
 impl<H: Host> Engine<H> {
-    /// Appends a copy of `bytes` to what will be sent. Nothing is called inside; the caller hears
-    /// by the result that the buffer rose above the high mark.
-    ///
-    /// Bytes written after the stream began to close, or after its end of output, are dropped.
-    pub fn stream_write(&self, key: StreamKey<H>, bytes: &[u8]) -> Crossing {
-        let core = self.core();
-        let mut objects = core.objects.borrow_mut();
-        let Some(stream) = stream(&mut objects, key) else { return Crossing::None };
-        if stream.is_ending() || stream.has_ended_output() || bytes.is_empty() {
-            return Crossing::None;
-        }
-        if let Some(layers) = &mut stream.layers {
-            layers.inbox.write(bytes, &core.workspace);
-            return self.note_written(key, stream);
-        }
-        if bytes.len() < DIRECT {
-            stream.output.extend(bytes, &mut core.workspace.pool());
-            return self.note_written(key, stream);
-        }
-        drop(objects);
-        self.stream_write_at_once(key, bytes)
-    }
-
-    /// Appends copies of `pieces` to what a plain stream that closes still has to send, as asyncio
-    /// does. `None`: nothing waits any more, once the kernel has had its chance, or it is lost.
-    pub fn stream_write_closing<'a>(
-        &self,
-        key: StreamKey<H>,
-        pieces: impl Iterator<Item = &'a [u8]>,
-    ) -> Option<Crossing> {
-        // A plain stream's flush tells nobody: what it finds is queued.
-        let _ = self.flush_stream(key);
-        let core = self.core();
-        let mut objects = core.objects.borrow_mut();
-        let stream = stream(&mut objects, key)?;
-        let waits = stream.is_open() && stream.layers.is_none() && stream.has_output();
-        if !waits || stream.has_ended_output() {
-            return None;
-        }
-        pieces.for_each(|piece| stream.output.extend(piece, &mut core.workspace.pool()));
-        Some(self.note_written(key, stream))
-    }
-
-    /// Gives bytes to the kernel now if nothing waits before them, and queues the rest.
-    pub(super) fn stream_write_at_once(&self, key: StreamKey<H>, mut bytes: &[u8]) -> Crossing {
-        let core = self.core();
-        let mut objects = core.objects.borrow_mut();
-        let Some(stream) = stream(&mut objects, key) else { return Crossing::None };
-        if stream.is_ending() || stream.has_ended_output() {
-            return Crossing::None;
-        }
-        if let Some(layers) = &mut stream.layers {
-            layers.inbox.write(bytes, &core.workspace);
-            return self.note_written(key, stream);
-        }
-        if let (Phase::Established, Some(descriptor), false, false) =
-            (stream.phase, stream.descriptor, stream.blocked, stream.has_output())
-        {
-            // An error is left to the flush, which meets it again and has the place to tell it.
-            let sent = core.driver.borrow_mut().send(descriptor, &[IoSlice::new(bytes)]);
-            if let Ok(sent) = sent {
-                stream.blocked = sent.blocked;
-                stream.sent += sent.count as u64;
-                bytes = &bytes[sent.count..];
-                if stream.watch.is_some() {
-                    self.note_out(key, stream, sent.count > 0);
-                }
-            }
-            if bytes.is_empty() {
-                stream.drained = stream.wants_io_out;
-                if stream.drained && !std::mem::replace(&mut stream.notify_queued, true) {
-                    self.push_step(key, Step::Notify);
-                }
-                return Crossing::None;
-            }
-        }
-        stream.output.extend(bytes, &mut core.workspace.pool());
-        self.note_written(key, stream)
-    }
-
-    #[inline]
-    pub(super) fn note_written(&self, key: StreamKey<H>, stream: &mut Stream<H>) -> Crossing {
-        let waits = match &mut stream.layers {
-            None => stream.phase == Phase::Established && !stream.blocked,
-            // A blocked one's layers may still take it.
-            Some(layers) => {
-                layers.owes_io_out = true;
-                stream.is_open()
-            }
-        };
-        if !stream.dirty && waits {
-            stream.dirty = true;
-            if self.core().reading.get() != Some(key) {
-                self.core().dirty.borrow_mut().push(key);
-            }
-        }
-        if stream.over || stream.buffered() <= stream.high {
-            return Crossing::None;
-        }
-        stream.over = true;
-        stream.pause_due = stream.tell_pressure;
-        if stream.tell_pressure && !std::mem::replace(&mut stream.notify_queued, true) {
-            self.push_step(key, Step::Notify);
-        }
-        Crossing::High
-    }
-
     /// Flushes every stream that was written to in this turn and has not been flushed since.
     pub(crate) fn flush(&self) -> Flow {
         let core = self.core();
@@ -348,7 +236,7 @@ impl<H: Host> Engine<H> {
     }
 
     /// Bytes have left, or wait and could not: for the limits of quiet and of a stuck peer.
-    fn note_out(&self, key: StreamKey<H>, stream: &mut Stream<H>, moved: bool) {
+    pub(super) fn note_out(&self, key: StreamKey<H>, stream: &mut Stream<H>, moved: bool) {
         let waits = stream.has_wire_output();
         let Some(watch) = &mut stream.watch else { return };
         if watch.note_out(moved, waits, self.now()) {
@@ -457,39 +345,7 @@ impl<H: Host> Engine<H> {
         Flow::Continue(())
     }
 
-    /// Ends our direction once everything written has left; the peer sees the end of the stream.
-    ///
-    /// # Errors
-    ///
-    /// `NotConnected` after the end.
-    pub fn stream_write_eof(&self, key: StreamKey<H>) -> io::Result<()> {
-        let mut objects = self.core().objects.borrow_mut();
-        let stream = stream(&mut objects, key).filter(|stream| !stream.is_ending());
-        let Some(stream) = stream else {
-            return Err(io::Error::new(io::ErrorKind::NotConnected, "the transport is closed"));
-        };
-        if let Some(layers) = &mut stream.layers {
-            if !layers.can_write_eof {
-                let text = "a layer cannot end one direction only; close the connection instead";
-                return Err(io::Error::new(io::ErrorKind::Unsupported, text));
-            }
-            if !std::mem::replace(&mut layers.wrote_eof, true) {
-                drop(objects);
-                self.ask(key, |layers| layers.inbox.push(Request::WriteEof));
-            }
-            return Ok(());
-        }
-        if stream.end_output == EndOutput::No {
-            stream.end_output = EndOutput::Wanted;
-            if !stream.has_output() && stream.phase == Phase::Established {
-                drop(objects);
-                self.end_output(key);
-            }
-        }
-        Ok(())
-    }
-
-    fn end_output(&self, key: StreamKey<H>) {
+    pub(super) fn end_output(&self, key: StreamKey<H>) {
         let core = self.core();
         let mut objects = core.objects.borrow_mut();
         let Some(stream) = stream(&mut objects, key) else { return };
@@ -505,53 +361,5 @@ impl<H: Host> Engine<H> {
             // Gone on the other side already; reading tells.
             _ => self.relay_check(key),
         }
-    }
-
-    /// Whether our direction can be ended alone.
-    pub fn stream_output_ended(&self, key: StreamKey<H>) -> bool {
-        stream(&mut self.core().objects.borrow_mut(), key).is_none_or(|s| s.has_ended_output())
-    }
-
-    /// How many bytes wait to be sent. O(1).
-    pub fn stream_buffered(&self, key: StreamKey<H>) -> usize {
-        stream(&mut self.core().objects.borrow_mut(), key).map_or(0, |s| s.buffered())
-    }
-
-    /// Sets the marks between which the protocol is told to pause and to resume, in bytes.
-    ///
-    /// # Errors
-    ///
-    /// `InvalidInput` unless `low <= high`.
-    pub fn stream_set_write_marks(
-        &self,
-        key: StreamKey<H>,
-        low: usize,
-        high: usize,
-    ) -> io::Result<Crossing> {
-        if low > high {
-            let text = format!("the low mark ({low}) is above the high mark ({high})");
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
-        }
-        let mut objects = self.core().objects.borrow_mut();
-        let Some(stream) = stream(&mut objects, key) else { return Ok(Crossing::None) };
-        (stream.low, stream.high) = (low, high);
-        if stream.is_ending() {
-            return Ok(Crossing::None);
-        }
-        if stream.over && stream.buffered() <= low {
-            stream.over = false;
-            if !stream.tell_pressure {
-                stream.told_over = true;
-            }
-            if stream.told_over && !std::mem::replace(&mut stream.notify_queued, true) {
-                self.push_step(key, Step::Notify);
-            }
-        }
-        Ok(self.note_written(key, stream))
-    }
-
-    /// The low and the high mark.
-    pub fn stream_write_marks(&self, key: StreamKey<H>) -> (usize, usize) {
-        stream(&mut self.core().objects.borrow_mut(), key).map_or((0, 0), |s| (s.low, s.high))
     }
 }

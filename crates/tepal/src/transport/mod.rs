@@ -10,11 +10,15 @@ mod hosted;
 mod layers;
 mod limit;
 mod linger;
+mod offer;
+mod protocol;
 mod reach;
 mod read;
 mod relay;
 mod splice;
 mod stream;
+mod stream_options;
+mod write;
 
 pub use closed::{CloseKind, Closed};
 pub(crate) use datagram::Datagram;
@@ -27,4 +31,5 @@ pub use reach::{
 };
 pub(crate) use splice::Pipe;
 pub(crate) use stream::Stream;
-pub use stream::{Crossing, StreamOptions};
+pub use stream_options::StreamOptions;
+pub use write::Crossing;

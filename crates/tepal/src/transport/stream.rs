@@ -1,17 +1,17 @@
 use std::time::Duration;
 
 use tepal_base::ByteQueue;
-use tepal_driver::{Descriptor, Half, Interest};
+use tepal_driver::Descriptor;
 
+use super::Closed;
 use super::file::{FilePart, Files};
 use super::layers::{Feed, Layers, Recipe};
 use super::limit::Limit;
 use super::reach::{Reaching, Timeouts, Watch};
 use super::relay::Relay;
-use super::{CloseKind, Closed};
+use super::stream_options::StreamOptions;
 use crate::engine::{
-    Engine, Flow, Held, Host, ListenerKey, Object, Step, StreamKey, TimerKey, Verdict, flow_of,
-    stream,
+    Engine, Flow, Held, Host, ListenerKey, Object, Step, StreamKey, TimerKey, stream,
 };
 
 /// A stream connection: a descriptor, a protocol, and what is buffered between them.
@@ -117,61 +117,6 @@ pub(super) enum EndOutput {
     Done,
 }
 
-/// What a write did to the buffer.
-///
-/// ```
-/// # fn main() -> std::io::Result<()> {
-/// let event_loop = tepal::EventLoop::new()?;
-/// use tepal::{Crossing, Protocol, Transport};
-///
-/// struct Quiet;
-/// impl Protocol for Quiet {}
-///
-/// let (ours, _theirs) = std::os::unix::net::UnixStream::pair()?;
-/// let transport = event_loop.attach(Quiet, ours.into())?;
-/// transport.set_write_buffer_limits(10, 100)?;
-/// assert_eq!(transport.write(&[0; 60]), Crossing::None);
-/// assert_eq!(transport.write(&[0; 60]), Crossing::High); // stop here
-/// assert_eq!(transport.write(&[0; 60]), Crossing::None); // it was above before
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Crossing {
-    /// It stayed below the high mark, or was above it before.
-    None,
-    /// It rose above the high mark.
-    High,
-}
-
-/// How a stream behaves, where its users have not said.
-#[derive(Clone, Copy, Debug)]
-#[non_exhaustive]
-pub struct StreamOptions {
-    /// How long `close` waits while the peer takes no byte; `None`: for ever, as asyncio does. All
-    /// spans count in whole milliseconds, rounded up; more than 49 days is for ever.
-    pub closing_timeout: Option<Duration>,
-    /// Whether [`pause_writing`](crate::engine::StreamProtocol::pause_writing) and its twin are
-    /// called by the engine.
-    pub tell_pressure: bool,
-    /// How long each layer's handshake may take, from when the layer below it is ready.
-    pub handshake_timeout: Duration,
-    /// How long a close waits for the peer's answer to a layer's goodbye once all bytes have left,
-    /// where `closing_timeout` sets no limit.
-    pub shutdown_timeout: Duration,
-}
-
-impl Default for StreamOptions {
-    fn default() -> Self {
-        StreamOptions {
-            closing_timeout: Some(Duration::from_secs(5)),
-            tell_pressure: true,
-            handshake_timeout: Duration::from_secs(30),
-            shutdown_timeout: Duration::from_secs(5),
-        }
-    }
-}
-
 /// asyncio's default marks.
 const HIGH_MARK: usize = 64 * 1024;
 const LOW_MARK: usize = HIGH_MARK / 4;
@@ -244,13 +189,6 @@ impl<H: Host> Stream<H> {
 
     pub(crate) fn accepted(descriptor: Descriptor, listener: ListenerKey<H>) -> Stream<H> {
         Stream { listener: Some(listener), ..Stream::new(Some(descriptor)) }
-    }
-
-    fn set_options(&mut self, options: StreamOptions) {
-        self.closing_timeout = Limit::new(options.closing_timeout);
-        self.tell_pressure = options.tell_pressure;
-        self.handshake_timeout = Limit::new(Some(options.handshake_timeout));
-        self.shutdown_timeout = Limit::new(Some(options.shutdown_timeout));
     }
 
     pub(crate) fn listener(&self) -> Option<ListenerKey<H>> {
@@ -346,45 +284,6 @@ impl<H: Host> Engine<H> {
         key
     }
 
-    /// Sets how long a close may wait while the peer takes no byte; `None`: for ever. For a close
-    /// that has begun, from the next byte on.
-    pub fn stream_set_closing_timeout(&self, key: StreamKey<H>, timeout: Option<Duration>) {
-        if let Some(stream) = stream(&mut self.core().objects.borrow_mut(), key) {
-            stream.closing_timeout = Limit::new(timeout);
-        }
-    }
-
-    /// Sets a stream's options.
-    pub fn stream_set_options(&self, key: StreamKey<H>, options: StreamOptions) {
-        if let Some(stream) = stream(&mut self.core().objects.borrow_mut(), key) {
-            stream.set_options(options);
-        }
-    }
-
-    /// Gives a new stream its protocol, and queues the first callback.
-    pub(crate) fn stream_begin(&self, key: StreamKey<H>, protocol: H::Protocol) {
-        let core = self.core();
-        let mut objects = core.objects.borrow_mut();
-        let Some(stream) = stream(&mut objects, key) else {
-            drop(objects);
-            drop(protocol);
-            return;
-        };
-        stream.protocol = Some(protocol);
-        if let Some(descriptor) = stream.descriptor {
-            let registered =
-                core.driver.borrow_mut().register(descriptor, key.to_bits(), Interest::READ);
-            if let Err(error) = registered {
-                drop(objects);
-                self.push_step(key, Step::Made);
-                self.stream_lose(key, Closed::failed(Half::Both, error));
-                return;
-            }
-        }
-        drop(objects);
-        self.push_step(key, Step::Made);
-    }
-
     pub(crate) fn stream_step(&self, key: StreamKey<H>, step: Step) -> Flow {
         match step {
             Step::Read => self.stream_read(key, self.core().objects.borrow_mut()),
@@ -398,39 +297,6 @@ impl<H: Host> Engine<H> {
             Step::Timeout => self.stream_timeout(key),
             Step::Pump => self.stream_pump(key, Feed::Nothing),
             Step::LayerTimeout => self.stream_pump(key, Feed::Timeout),
-        }
-    }
-
-    /// Calls the protocol, unless it is gone, with nothing borrowed. A failure costs the
-    /// connection. `Continue(None)`: it was not called, or failed.
-    #[inline]
-    pub(super) fn call_protocol<R>(
-        &self,
-        key: StreamKey<H>,
-        call: impl FnOnce(&mut H::Protocol) -> Verdict<R>,
-    ) -> std::ops::ControlFlow<(), Option<R>> {
-        let core = self.core();
-        let taken = stream(&mut core.objects.borrow_mut(), key).and_then(|s| s.protocol.take());
-        let Some(mut protocol) = taken else { return std::ops::ControlFlow::Continue(None) };
-        let verdict = call(&mut protocol);
-        let mut objects = core.objects.borrow_mut();
-        let unused = match stream(&mut objects, key) {
-            Some(stream @ Stream { protocol: None, .. }) => {
-                stream.protocol = Some(protocol);
-                None
-            }
-            // Another one was set meanwhile, or the stream is gone.
-            _ => Some(protocol),
-        };
-        drop(objects);
-        drop(unused);
-        match verdict {
-            Ok(value) => std::ops::ControlFlow::Continue(Some(value)),
-            Err(_) => {
-                self.stream_lose(key, Closed::new(CloseKind::ProtocolFailed));
-                flow_of(&verdict)?;
-                std::ops::ControlFlow::Continue(None)
-            }
         }
     }
 
@@ -464,48 +330,5 @@ impl<H: Host> Engine<H> {
     /// The driver's descriptor.
     pub fn stream_descriptor(&self, key: StreamKey<H>) -> Option<Descriptor> {
         stream(&mut self.core().objects.borrow_mut(), key)?.descriptor
-    }
-
-    /// Replaces the protocol; from within its own callback too. The old one is dropped.
-    pub fn stream_set_protocol(&self, key: StreamKey<H>, protocol: H::Protocol) {
-        let mut objects = self.core().objects.borrow_mut();
-        let old = match stream(&mut objects, key) {
-            Some(stream) => {
-                // The new one has not seen what the old one left.
-                stream.offer |= !stream.unread.is_empty();
-                (stream.may_lend, stream.wants_io_out) = (true, true);
-                stream.layers.iter_mut().for_each(|layers| layers.offer_again = true);
-                if stream.queue_pump() {
-                    self.push_step(key, Step::Pump);
-                }
-                if stream.queue_read() {
-                    self.push_step(key, Step::Read);
-                }
-                stream.protocol.replace(protocol)
-            }
-            None => Some(protocol),
-        };
-        drop(objects);
-        drop(old);
-    }
-
-    /// Replaces the protocol by one that then hears everything from `connection_made` on, in the
-    /// next turn, as if the established connection were new.
-    pub fn stream_begin_again(&self, key: StreamKey<H>, protocol: H::Protocol) {
-        self.stream_set_protocol(key, protocol);
-        if let Some(stream) = stream(&mut self.core().objects.borrow_mut(), key) {
-            stream.made = false;
-        }
-        self.push_step(key, Step::Made);
-    }
-
-    /// Says that the protocol does nothing in
-    /// [`io_out`](crate::engine::StreamProtocol::io_out), which is not called again until another
-    /// protocol is set.
-    pub fn stream_decline_io_out(&self, key: StreamKey<H>) {
-        if let Some(stream) = stream(&mut self.core().objects.borrow_mut(), key) {
-            stream.wants_io_out = false;
-            stream.drained = false;
-        }
     }
 }
