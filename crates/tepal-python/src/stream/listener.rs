@@ -7,7 +7,8 @@ use tepal::engine::{AcceptFault, Failure, ListenerKey, StreamKey, Verdict};
 use tepal::{Address, Side, Stack, StreamOptions, Timeouts};
 use tepal_driver::SocketOption;
 
-use super::protocol::{PyStreamProtocol, in_context};
+use super::calling::in_context;
+use super::protocol::PyStreamProtocol;
 use super::reach::{Spans, timeouts};
 use super::stack::spans;
 use super::transport::{Links, StreamTransport};

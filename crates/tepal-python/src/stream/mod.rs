@@ -5,9 +5,12 @@
 //! [`PyStreamProtocol`], which refers to the transport, which refers to the user's protocol: so the
 //! loop keeps open transports alive, and the collector sees the whole chain.
 
+mod callbacks;
+mod calling;
 mod file;
 mod hooks;
 mod listener;
+mod manner;
 mod protocol;
 mod reach;
 mod reader;
@@ -18,10 +21,10 @@ mod write;
 
 use pyo3::prelude::*;
 
+pub(crate) use calling::{call_method, call_method2, consumed, in_context};
 pub(crate) use listener::PyFactory;
-pub(crate) use protocol::{
-    Manner, PyStreamProtocol, call_method, call_method2, consumed, in_context,
-};
+pub(crate) use manner::Manner;
+pub(crate) use protocol::PyStreamProtocol;
 pub(crate) use reader::feed as feed_reader;
 pub(crate) use transport::{StreamTransport, write_limits};
 pub(crate) use write::{Readable, flush, send};

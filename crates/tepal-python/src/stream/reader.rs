@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes};
 use pyo3::{ffi, intern};
 
-use super::protocol::call_method;
+use super::calling::call_method;
 use crate::imports::imports;
 use crate::object::Ref;
 

@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use pyo3::{ffi, intern};
 use tepal_base::{Buffer, ForeignBytes};
 
-use super::protocol::call_method;
+use super::calling::call_method;
 use crate::object::Ref;
 
 /// Asks for memory to read into.

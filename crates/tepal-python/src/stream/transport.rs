@@ -8,7 +8,8 @@ use tepal::engine::StreamKey;
 use tepal::{Address, Closed, Problem, StreamOptions};
 
 use super::hooks::Hooks;
-use super::protocol::{Manner, PyStreamProtocol};
+use super::manner::Manner;
+use super::protocol::PyStreamProtocol;
 use crate::errors::os_error;
 use crate::event_loop::{Loop, State};
 use crate::host::PyHost;

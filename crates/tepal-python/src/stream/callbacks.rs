@@ -1,0 +1,359 @@
+//! The engine's calls, made into calls of the user's protocol.
+
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyString};
+use tepal::Closed;
+use tepal::engine::{Consumed, StreamKey, StreamProtocol, Verdict};
+use tepal::layers::{How, Info, ProxyRequest};
+use tepal_base::Buffer;
+
+use super::calling::{consumed, in_context};
+use super::hooks::Hook;
+use super::manner::Manner;
+use super::protocol::PyStreamProtocol;
+use super::reader;
+use super::target;
+use crate::host::{PyEngine, PyHost, attached};
+use crate::imports::imports;
+use crate::layers::{how_word, info_to_python, request_to_python};
+use crate::openssl::SslTransport;
+
+impl StreamProtocol<PyHost> for PyStreamProtocol {
+    fn connection_made(&mut self, engine: &PyEngine, _: StreamKey<PyHost>) -> Verdict<()> {
+        let py = attached();
+        let name = intern!(py, "connection_made");
+        let transport = self.transport(py).to_owned();
+        match self.call(py, name, Some(transport.as_any().as_borrowed())) {
+            Ok(_) => Ok(()),
+            Err(error) => self.complain(engine, error, "connection_made"),
+        }
+    }
+
+    fn connection_established(
+        &mut self,
+        engine: &PyEngine,
+        stream: StreamKey<PyHost>,
+    ) -> Verdict<()> {
+        let py = attached();
+        let inner = self.inner(py);
+        if !inner.hooks.get().has(Hook::IoOut) {
+            engine.stream_decline_io_out(stream);
+        }
+        self.begin(engine, stream);
+        let transport = self.transport(py).to_owned().into_any();
+        let told = self.hook(engine, Hook::Established, |_| Ok([Some(transport), None]));
+        self.tell_waiter(engine, None);
+        told
+    }
+
+    #[inline]
+    fn data_received(
+        &mut self,
+        engine: &PyEngine,
+        _: StreamKey<PyHost>,
+        data: &[u8],
+    ) -> Verdict<Consumed> {
+        let py = attached();
+        let manner = self.inner(py).manner.get();
+        let result = match manner {
+            Manner::Reader => {
+                let Some((protocol, context)) = self.links(py) else { return Ok(Consumed::All) };
+                in_context(py, &context, || reader::feed(py, &protocol, data)).map(|()| None)
+            }
+            // Of a protocol that lent memory before: what it was given as bytes, it gets as bytes.
+            Manner::Buffered => {
+                let Some((protocol, context)) = self.links(py) else { return Ok(Consumed::All) };
+                in_context(py, &context, || target::copy_in(py, &protocol, data)).map(|()| None)
+            }
+            Manner::Ssl => {
+                let Some((protocol, context)) = self.links(py) else { return Ok(Consumed::All) };
+                // SAFETY: this manner is chosen by that type.
+                let ssl = unsafe { protocol.bind(py).cast_unchecked::<SslTransport>() };
+                in_context(py, &context, || SslTransport::received(&ssl, data)).map(|()| None)
+            }
+            Manner::Plain | Manner::Counted => {
+                let bytes = PyBytes::new(py, data);
+                let name = if self.inner(py).hooks.get().has(Hook::IoIn) {
+                    intern!(py, "io_in")
+                } else {
+                    intern!(py, "data_received")
+                };
+                self.call(py, name, Some(bytes.as_any().as_borrowed()))
+            }
+        };
+        match result {
+            Ok(Some(count)) if manner == Manner::Counted && !count.is_none() => {
+                consumed(&count, data.len()).or_else(|error| {
+                    self.failed(
+                        engine,
+                        error,
+                        "Fatal error: protocol.data_received() returned a wrong count.",
+                        Consumed::All,
+                    )
+                })
+            }
+            Ok(_) => Ok(Consumed::All),
+            Err(error) => self.failed(
+                engine,
+                error,
+                match manner {
+                    Manner::Buffered | Manner::Ssl => {
+                        "Fatal error: protocol.buffer_updated() call failed."
+                    }
+                    _ => "Fatal error: protocol.data_received() call failed.",
+                },
+                Consumed::All,
+            ),
+        }
+    }
+
+    fn lend(
+        &mut self,
+        engine: &PyEngine,
+        _: StreamKey<PyHost>,
+        _: usize,
+    ) -> Verdict<Option<Buffer>> {
+        let py = attached();
+        if self.inner(py).manner.get() != Manner::Buffered {
+            return Ok(None);
+        }
+        let Some((protocol, context)) = self.links(py) else { return Ok(None) };
+        in_context(py, &context, || target::lend(py, &protocol)).map(Some).or_else(|error| {
+            let message = "Fatal error: protocol.get_buffer() call failed.";
+            self.failed(engine, error, message, None)
+        })
+    }
+
+    fn buffer_updated(
+        &mut self,
+        engine: &PyEngine,
+        _: StreamKey<PyHost>,
+        buffer: Buffer,
+        count: usize,
+    ) -> Verdict<()> {
+        // The protocol may resize its memory only once the export is over.
+        drop(buffer);
+        if count == 0 {
+            return Ok(());
+        }
+        let py = attached();
+        let result = count.into_pyobject(py).map_err(PyErr::from).and_then(|count| {
+            self.call(py, intern!(py, "buffer_updated"), Some(count.as_any().as_borrowed()))
+        });
+        match result {
+            Ok(_) => Ok(()),
+            Err(error) => self.failed(
+                engine,
+                error,
+                "Fatal error: protocol.buffer_updated() call failed.",
+                (),
+            ),
+        }
+    }
+
+    fn eof_received(&mut self, engine: &PyEngine, _: StreamKey<PyHost>) -> Verdict<bool> {
+        let py = attached();
+        let keep = self
+            .call(py, intern!(py, "eof_received"), None)
+            .and_then(|keep| keep.map_or(Ok(false), |keep| keep.is_truthy()));
+        let keep = keep.or_else(|error| {
+            let message = "Fatal error: protocol.eof_received() call failed.";
+            self.failed(engine, error, message, false)
+        })?;
+        // Otherwise a plain stream asks again.
+        if !keep && !engine.is_interrupted() {
+            self.inner(py).closing.set(true);
+        }
+        Ok(keep)
+    }
+
+    // Called inside `write` instead, as asyncio does.
+    fn pause_writing(&mut self, _: &PyEngine, _: StreamKey<PyHost>) -> Verdict<()> {
+        Ok(())
+    }
+
+    fn resume_writing(&mut self, engine: &PyEngine, _: StreamKey<PyHost>) -> Verdict<()> {
+        let py = attached();
+        let Some((_, context)) = self.links(py) else { return Ok(()) };
+        let helpers = imports(py).transports.bind(py);
+        let told = in_context(py, &context, || {
+            helpers.call_method1(intern!(py, "resume_protocol"), (self.transport(py),))
+        });
+        if let Err(error) = told {
+            PyHost::interrupt(engine, error);
+        }
+        Ok(())
+    }
+
+    fn io_out(&mut self, engine: &PyEngine, stream: StreamKey<PyHost>) -> Verdict<()> {
+        if !self.inner(attached()).hooks.get().has(Hook::IoOut) {
+            engine.stream_decline_io_out(stream);
+        }
+        self.hook(engine, Hook::IoOut, |_| Ok([None, None]))
+    }
+
+    fn error_connecting(
+        &mut self,
+        engine: &PyEngine,
+        _: StreamKey<PyHost>,
+        closed: &Closed,
+    ) -> Verdict<()> {
+        self.error_hook(engine, Hook::ErrorConnecting, closed)
+    }
+
+    fn error_dns(
+        &mut self,
+        engine: &PyEngine,
+        _: StreamKey<PyHost>,
+        closed: &Closed,
+    ) -> Verdict<()> {
+        self.error_hook(engine, Hook::ErrorDns, closed)
+    }
+
+    fn timeout_dns(&mut self, engine: &PyEngine, _: StreamKey<PyHost>, _: &Closed) -> Verdict<()> {
+        self.hook(engine, Hook::TimeoutDns, |_| Ok([None, None]))
+    }
+
+    fn timeout_connecting(
+        &mut self,
+        engine: &PyEngine,
+        _: StreamKey<PyHost>,
+        _: &Closed,
+    ) -> Verdict<()> {
+        self.hook(engine, Hook::TimeoutConnecting, |_| Ok([None, None]))
+    }
+
+    fn timeout_handshake(
+        &mut self,
+        engine: &PyEngine,
+        _: StreamKey<PyHost>,
+        _: &Closed,
+    ) -> Verdict<()> {
+        self.hook(engine, Hook::TimeoutHandshake, |_| Ok([None, None]))
+    }
+
+    fn timeout_idle(&mut self, engine: &PyEngine, _: StreamKey<PyHost>) -> Verdict<()> {
+        self.hook(engine, Hook::TimeoutIdle, |_| Ok([None, None]))
+    }
+
+    fn layer_ready(
+        &mut self,
+        engine: &PyEngine,
+        _: StreamKey<PyHost>,
+        layer: &'static str,
+        info: &Info,
+    ) -> Verdict<()> {
+        self.hook(engine, Hook::LayerReady, |py| {
+            Ok([Some(name_of(py, layer)), Some(info_to_python(py, info)?)])
+        })
+    }
+
+    fn layer_added(
+        &mut self,
+        engine: &PyEngine,
+        _: StreamKey<PyHost>,
+        layer: &'static str,
+    ) -> Verdict<()> {
+        self.hook(engine, Hook::LayerAdded, |py| Ok([Some(name_of(py, layer)), None]))
+    }
+
+    fn layer_removed(
+        &mut self,
+        engine: &PyEngine,
+        _: StreamKey<PyHost>,
+        layer: &'static str,
+        how: How,
+    ) -> Verdict<()> {
+        self.hook(engine, Hook::LayerRemoved, |py| {
+            Ok([Some(name_of(py, layer)), Some(name_of(py, how_word(how)))])
+        })
+    }
+
+    fn layer_idle(
+        &mut self,
+        engine: &PyEngine,
+        _: StreamKey<PyHost>,
+        layer: &'static str,
+    ) -> Verdict<()> {
+        self.hook(engine, Hook::LayerIdle, |py| Ok([Some(name_of(py, layer)), None]))
+    }
+
+    fn layer_request(
+        &mut self,
+        engine: &PyEngine,
+        _: StreamKey<PyHost>,
+        layer: &'static str,
+        request: &ProxyRequest,
+    ) -> Verdict<()> {
+        self.hook(engine, Hook::LayerRequest, |py| {
+            Ok([Some(name_of(py, layer)), Some(request_to_python(py, request)?)])
+        })
+    }
+
+    fn error_layer(
+        &mut self,
+        engine: &PyEngine,
+        _: StreamKey<PyHost>,
+        closed: &Closed,
+    ) -> Verdict<()> {
+        let is_tls = closed.layer() == Some("tls");
+        let hook = if is_tls && self.inner(attached()).hooks.get().has(Hook::ErrorSsl) {
+            Hook::ErrorSsl
+        } else {
+            Hook::ErrorLayer
+        };
+        self.error_hook(engine, hook, closed)
+    }
+
+    fn connection_lost(
+        &mut self,
+        engine: &PyEngine,
+        stream: StreamKey<PyHost>,
+        closed: &Closed,
+    ) -> Verdict<()> {
+        let py = attached();
+        let inner = self.inner(py);
+        inner.closing.set(true);
+        let mut links = inner.links.borrow_mut();
+        links.closed = Some(Box::new(closed.clone()));
+        let view = if links.sock_is_view { links.sock.take() } else { None };
+        drop(links);
+        if let Some(view) = view
+            && let Err(error) = view.bind(py).call_method0(intern!(py, "detach"))
+        {
+            PyHost::nobody_gets(engine, error, Some(&view.bind(py)));
+        }
+        if let Some(descriptor) = engine.stream_descriptor(stream) {
+            // For those who ask for it later.
+            let local = engine.with_driver(|driver| driver.local_address(descriptor));
+            inner.local.replace(local.ok().map(Box::new));
+        }
+        let exc = self.exception(py, closed);
+        let called = self.call(py, intern!(py, "connection_lost"), Some(exc.as_borrowed()));
+        match called {
+            Ok(_) => Ok(()),
+            Err(error) => self.complain(engine, error, "connection_lost"),
+        }
+    }
+
+    fn finished(
+        &mut self,
+        engine: &PyEngine,
+        stream: StreamKey<PyHost>,
+        closed: &Closed,
+    ) -> Verdict<()> {
+        let py = attached();
+        let exc = self.exception(py, closed);
+        let failure = self.inner(py).links.borrow_mut().failure.take();
+        drop(failure);
+        self.tell_waiter(engine, Some(&exc));
+        self.inner(py).lost.set(true);
+        self.let_go(engine, stream);
+        Ok(())
+    }
+}
+
+fn name_of<'py>(py: Python<'py>, name: &str) -> Bound<'py, PyAny> {
+    PyString::intern(py, name).into_any()
+}

@@ -1,0 +1,89 @@
+//! How the user's code is called.
+
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::PyBool;
+use pyo3::{Borrowed, ffi};
+use tepal::engine::Consumed;
+
+use crate::object::Ref;
+
+/// Calls `body` in a context, as `Context.run` does.
+#[inline]
+pub(crate) fn in_context<R>(
+    py: Python<'_>,
+    context: &Ref,
+    body: impl FnOnce() -> PyResult<R>,
+) -> PyResult<R> {
+    // SAFETY: `context` is a Context: `_open` and the listener take nothing else.
+    if unsafe { ffi::PyContext_Enter(context.as_ptr()) } < 0 {
+        return Err(PyErr::fetch(py));
+    }
+    let result = body();
+    // What `body` left pending is in `result`. SAFETY: entered above.
+    if unsafe { ffi::PyContext_Exit(context.as_ptr()) } < 0 {
+        return result.and(Err(PyErr::fetch(py)));
+    }
+    result
+}
+
+/// Calls a method with no argument or one.
+#[inline]
+pub(crate) fn call_method<'py>(
+    py: Python<'py>,
+    object: &Ref,
+    name: &Bound<'py, PyAny>,
+    argument: Option<Borrowed<'_, 'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let arguments =
+        [object.as_ptr(), argument.map_or(std::ptr::null_mut(), |argument| argument.as_ptr())];
+    let count = if arguments[1].is_null() { 1 } else { 2 };
+    // SAFETY: `count` live references; the result is owned or null with an exception set.
+    unsafe {
+        let result = ffi::PyObject_VectorcallMethod(
+            name.as_ptr(),
+            arguments.as_ptr(),
+            count | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET,
+            std::ptr::null_mut(),
+        );
+        Bound::from_owned_ptr_or_err(py, result)
+    }
+}
+
+/// Calls a method with two arguments.
+#[inline]
+pub(crate) fn call_method2<'py>(
+    py: Python<'py>,
+    object: &Ref,
+    name: &Bound<'py, PyAny>,
+    first: Borrowed<'_, 'py, PyAny>,
+    second: Borrowed<'_, 'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let arguments = [object.as_ptr(), first.as_ptr(), second.as_ptr()];
+    // SAFETY: three live references; the result is owned or null with an exception set.
+    unsafe {
+        let result = ffi::PyObject_VectorcallMethod(
+            name.as_ptr(),
+            arguments.as_ptr(),
+            3 | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET,
+            std::ptr::null_mut(),
+        );
+        Bound::from_owned_ptr_or_err(py, result)
+    }
+}
+
+/// What the result of `data_received` says of the bytes it was given.
+pub(crate) fn consumed(count: &Bound<'_, PyAny>, most: usize) -> PyResult<Consumed> {
+    if count.is_instance_of::<PyBool>() || !count.is_instance_of::<pyo3::types::PyInt>() {
+        let name = count.get_type().qualname()?;
+        return Err(PyTypeError::new_err(format!(
+            "data_received() must return None or the number of bytes it used, not {name}"
+        )));
+    }
+    match count.extract::<usize>() {
+        Ok(count) if count <= most => Ok(Consumed::Count(count)),
+        _ => {
+            Err(PyValueError::new_err(format!("data_received() returned {count} of {most} bytes")))
+        }
+    }
+}
