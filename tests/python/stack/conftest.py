@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import socket
 import warnings
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
@@ -191,3 +192,25 @@ class Pair:
         self.listener.close()
         await self.listener.drain(0)
         return client_told, server_told
+
+
+def echo(protocol: Recorder, data: bytes) -> None:
+    protocol.transport.write(data)
+
+
+def record_and_echo(protocol: Recorder, data: bytes) -> None:
+    protocol.data += data
+    protocol.transport.write(data)
+
+
+def refused_port() -> int:
+    """A port at which nobody listens."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+async def serve(factory: Any, **arguments: Any) -> tuple[tepal.Server, int]:
+    loop: Any = asyncio.get_running_loop()
+    server = await loop.listen(factory, "127.0.0.1", 0, **arguments)
+    return server, server.sockets[0].getsockname()[1]
