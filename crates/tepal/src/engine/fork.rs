@@ -1,7 +1,8 @@
 use std::mem;
 
 use super::timers::Timers;
-use super::{Engine, Host, Names, State};
+use super::{Engine, Host, State};
+use crate::names::Names;
 
 impl<H: Host> Engine<H> {
     /// For the child process, after a `fork`: lets go of all that the parent's loop has, without a

@@ -217,7 +217,7 @@ impl<H: Host> Engine<H> {
         }
     }
 
-    fn run_timer(&self, key: super::Keyed<TimerWork<H>>) -> Flow {
+    fn run_timer(&self, key: super::timers::TimerKey<TimerWork<H>>) -> Flow {
         let core = self.core();
         let Some(work) = core.timers.borrow_mut().start_due(key) else {
             return Flow::Continue(());
