@@ -79,7 +79,7 @@ fn a_stack_of_three_layers_gives_lines_to_the_protocol() {
         });
         let (client, server) =
             Pair::connect(event_loop, up, (stack(&server), echo)).run(event_loop);
-        assert_eq!(server.frames, [&b"one"[..], b"two", b"tri"]);
+        assert_eq!(server.frames, [&b"one"[..], b"", b"two", b"tri"]);
         assert_eq!(client.frames, server.frames);
         assert!(client.closed.expect("ended").is_clean());
     });

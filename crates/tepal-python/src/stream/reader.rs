@@ -14,6 +14,10 @@ use crate::imports::imports;
 use crate::object::Ref;
 
 pub(crate) fn feed(py: Python<'_>, protocol: &Ref, data: &[u8]) -> PyResult<()> {
+    // An empty frame: a reader that is woken for nothing takes it for the end.
+    if data.is_empty() {
+        return Ok(());
+    }
     if feed_directly(py, protocol, data)? {
         return Ok(());
     }

@@ -44,9 +44,9 @@ unsafe fn release(owner: *mut ()) {
 }
 
 /// Gives bytes that were read already to a protocol that lends memory, in as many pieces as it
-/// takes.
+/// takes. No bytes are an empty frame, which it is told of too.
 pub(super) fn copy_in(py: Python<'_>, protocol: &Ref, mut data: &[u8]) -> PyResult<()> {
-    while !data.is_empty() {
+    loop {
         let mut target = lend(py, protocol)?;
         let count = data.len().min(target.len());
         target[..count].copy_from_slice(&data[..count]);
@@ -55,6 +55,8 @@ pub(super) fn copy_in(py: Python<'_>, protocol: &Ref, mut data: &[u8]) -> PyResu
         let count = count.into_pyobject(py)?;
         let name = intern!(py, "buffer_updated");
         call_method(py, protocol, name, Some(count.as_any().as_borrowed()))?;
+        if data.is_empty() {
+            return Ok(());
+        }
     }
-    Ok(())
 }

@@ -49,11 +49,10 @@ unsafe extern "C" fn write(
             )
         };
         let bytes = Readable::of(data)?;
-        if let Some((state, key)) = may_write(transport, "write")?
-            && !bytes.is_empty()
-        {
+        if let Some((state, key)) = may_write(transport, "write")? {
             let crossing = match state.engine.stream_is_closing(key) {
                 false => bytes.queue(state, key),
+                true if bytes.is_empty() => Crossing::None,
                 true => write_closing(transport, state, key, std::slice::from_ref(&bytes))?,
             };
             after_write(transport, state, key, crossing)?;
@@ -92,7 +91,7 @@ unsafe extern "C" fn writelines(
             if state.engine.stream_is_closing(key) {
                 crossing = write_closing(transport, state, key, &readable)?;
             } else {
-                for bytes in readable.iter().filter(|bytes| !bytes.is_empty()) {
+                for bytes in &readable {
                     if bytes.queue(state, key) == Crossing::High {
                         crossing = Crossing::High;
                     }

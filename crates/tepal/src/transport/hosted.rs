@@ -67,7 +67,7 @@ impl<H: Host> Engine<H> {
         let core = self.core();
         let mut objects = core.objects.borrow_mut();
         let Some(stream) = stream(&mut objects, key) else { return Crossing::None };
-        if stream.is_ending() || stream.has_ended_output() || segment.is_empty() {
+        if stream.is_ending() || stream.has_ended_output() || !stream.takes_write(segment.len()) {
             return Crossing::None;
         }
         if let Some(layers) = &mut stream.layers {

@@ -109,7 +109,9 @@ impl<H: Host> Engine<H> {
         }
         drop(objects);
         for (from, to, bytes, ended) in unread {
-            self.pass_on(from, to, &bytes);
+            if !bytes.is_empty() {
+                self.pass_on(from, to, &bytes);
+            }
             if ended {
                 self.relay_eof(from);
             } else {
@@ -126,10 +128,8 @@ impl<H: Host> Engine<H> {
         Some(Flow::Continue(()))
     }
 
+    // No bytes are an empty frame.
     fn pass_on(&self, from: StreamKey<H>, to: StreamKey<H>, data: &[u8]) {
-        if data.is_empty() {
-            return;
-        }
         self.stream_write_at_once(to, data);
         let mut objects = self.core().objects.borrow_mut();
         let waits = stream(&mut objects, to).is_some_and(|s| s.buffered() > s.high);

@@ -41,12 +41,13 @@ impl<H: Host> Engine<H> {
     /// Appends a copy of `bytes` to what will be sent. Nothing is called inside; the caller hears
     /// by the result that the buffer rose above the high mark.
     ///
-    /// Bytes written after the stream began to close, or after its end of output, are dropped.
+    /// Bytes written after the stream began to close, or after its end of output, are dropped. No
+    /// bytes are nothing, unless a layer makes a frame of each write: then they are an empty frame.
     pub fn stream_write(&self, key: StreamKey<H>, bytes: &[u8]) -> Crossing {
         let core = self.core();
         let mut objects = core.objects.borrow_mut();
         let Some(stream) = stream(&mut objects, key) else { return Crossing::None };
-        if stream.is_ending() || stream.has_ended_output() || bytes.is_empty() {
+        if stream.is_ending() || stream.has_ended_output() || !stream.takes_write(bytes.len()) {
             return Crossing::None;
         }
         if let Some(layers) = &mut stream.layers {
@@ -86,7 +87,7 @@ impl<H: Host> Engine<H> {
         let core = self.core();
         let mut objects = core.objects.borrow_mut();
         let Some(stream) = stream(&mut objects, key) else { return Crossing::None };
-        if stream.is_ending() || stream.has_ended_output() {
+        if stream.is_ending() || stream.has_ended_output() || !stream.takes_write(bytes.len()) {
             return Crossing::None;
         }
         if let Some(layers) = &mut stream.layers {

@@ -311,6 +311,13 @@ impl<H: Host> Stream<H> {
         }
     }
 
+    /// Whether a write of this many bytes is anything: none are an empty frame, where a layer makes
+    /// frames of writes or may, and else nothing.
+    #[inline]
+    pub(super) fn takes_write(&self, len: usize) -> bool {
+        len > 0 || self.layers.as_ref().is_some_and(|layers| layers.inbox.framed)
+    }
+
     /// Whether the layers have something to move, or would move it to the output.
     #[inline]
     pub(super) fn has_layer_work(&self) -> bool {
