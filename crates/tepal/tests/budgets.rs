@@ -147,9 +147,10 @@ fn a_connection_is_registered_and_closed_once_and_asks_for_nothing_else() {
                 Operation::Register | Operation::Close | Operation::Send => CONNECTIONS,
                 // The second finds that nobody else waits; the second read is the end.
                 Operation::Accept | Operation::Receive => 2 * CONNECTIONS,
-                // To come, to speak, to leave, and to be told of the first and the last in the
-                // turn after. On a busy machine 511 were counted for 100; the cause is not known.
-                Operation::Wait => 6 * CONNECTIONS,
+                // The peer comes, speaks and leaves; and after each of these one turn tells of it:
+                // `connection_made`, the first `io_out`, `connection_lost`. A client that is quick
+                // shares some of them. Then the end of the test, and what it finds.
+                Operation::Wait => 6 * CONNECTIONS + 3,
                 _ => 0,
             };
             assert!(*count <= most, "{operation:?}: {count} calls, {most} allowed, of {calls:?}");
