@@ -108,10 +108,11 @@ pub enum Transmit {
 /// * `lookup_*`: questions. Each ends in exactly one answer or error, by its deadline, unless it
 ///   is cancelled;
 /// * `handle_*`: what happened to a socket or to time. `now` never goes backward;
-/// * `poll_*`: what is wanted. After each call of the other families, [`poll_transmit`] and
-///   [`poll_finished`] are called until they give `None`, then [`poll_timeout`] once.
+/// * `poll_*`: what is wanted. After each call of the other families, [`poll_transmit`],
+///   [`poll_early`] and [`poll_finished`] are called until they give `None`, then [`poll_timeout`] once.
 ///
 /// [`poll_transmit`]: Resolver::poll_transmit
+/// [`poll_early`]: Resolver::poll_early
 /// [`poll_finished`]: Resolver::poll_finished
 /// [`poll_timeout`]: Resolver::poll_timeout
 ///
@@ -171,6 +172,7 @@ pub struct Resolver {
     timers: BTreeSet<(Instant, Timer)>,
     transmits: VecDeque<Queued>,
     completions: VecDeque<Completion>,
+    early: VecDeque<(LookupId, HostAnswer)>,
     finished: VecDeque<(LookupId, Result<Answer, LookupError>)>,
 }
 
@@ -233,6 +235,7 @@ impl Resolver {
             timers: BTreeSet::new(),
             transmits: VecDeque::new(),
             completions: VecDeque::new(),
+            early: VecDeque::new(),
             finished: VecDeque::new(),
         };
         resolver.set_resolv_conf(ResolvConf::default());
@@ -321,9 +324,11 @@ impl Resolver {
         self.start_records(name, record_type, deadline, now)
     }
 
-    /// Says of a lookup that has just begun that it is for a race of connects: once its IPv4
-    /// addresses are there, the IPv6 ones are waited for 50 ms and no longer (RFC 8305, section 3).
-    /// Otherwise the second family has one more time-out of a server, 5 s by default.
+    /// Says of a lookup that has just begun that it is for a race of connects, which need not wait
+    /// for all addresses (RFC 8305, section 3): IPv6 addresses are told by
+    /// [`poll_early`](Resolver::poll_early) as soon as they are there, IPv4 ones 50 ms later. The
+    /// lookup goes on, and ends as others do: the second family has one more time-out of a server,
+    /// 5 s by default.
     pub fn hurry(&mut self, id: LookupId, now: Instant) {
         self.hurry_lookup(Key::from_bits(id.0), now);
         self.settle(now);
@@ -336,6 +341,7 @@ impl Resolver {
             self.detach(key, &lookup);
         }
         self.finished.retain(|(finished, _)| *finished != id);
+        self.early.retain(|(early, _)| *early != id);
         self.settle(now);
     }
 
@@ -393,6 +399,12 @@ impl Resolver {
                 }
             }
         }
+    }
+
+    /// The addresses of one family, of a lookup in a [hurry](Resolver::hurry) that still waits for
+    /// the other, until `None`. Given once per lookup at most; the answer has them too.
+    pub fn poll_early(&mut self) -> Option<(LookupId, HostAnswer)> {
+        self.early.pop_front()
     }
 
     /// The next lookup that ended, until `None`.

@@ -9,6 +9,9 @@
 //!   fails or 250 ms after it started, whichever is first. The first to connect wins and the
 //!   others are cancelled; [`Strategy::redundant_count`] counts those.
 //!
+//! A race may begin before all addresses are known: [`Strategy::expect_more`], and
+//! [`Strategy::handle_addresses`] when the rest has come.
+//!
 //! Handshakes above the connect can be part of an attempt ([`Strategy::handle_reached`]) or come
 //! after it has won; if they fail then, [`Strategy::handle_lost`] goes on with what is left. The
 //! deadline is for connecting: it stands still while handshakes are all that is waited for.
@@ -37,11 +40,15 @@
 //! assert_eq!(race.redundant_count(), 1);
 //! ```
 
+mod late;
+
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use tepal_base::Instant;
+
+use late::interleave;
 
 /// The delay after which a race starts its next attempt: RFC 8305, section 8, recommends 250 ms.
 pub const CONNECTION_ATTEMPT_DELAY: Duration = Duration::from_millis(250);
@@ -54,6 +61,8 @@ pub const CONNECTION_ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 pub struct Strategy<E, A = SocketAddr> {
     attempts: Vec<Attempt<E, A>>,
     mode: Mode,
+    // Tells two families apart, for a race.
+    family: fn(&A) -> bool,
     deadline: Instant,
     // The next address to start; == attempts.len() when all were.
     next: usize,
@@ -63,6 +72,8 @@ pub struct Strategy<E, A = SocketAddr> {
     // The time for connecting is over, and only handshakes are left to wait for.
     closed: bool,
     ended: bool,
+    // Having no address left is no end: see `expect_more`.
+    expects_more: bool,
     redundant_count: usize,
 }
 
@@ -87,6 +98,19 @@ pub struct Attempt<E, A = SocketAddr> {
     limit: Instant,
     // When its handshakes began, if they are part of it.
     reached: Option<Instant>,
+}
+
+impl<E, A> Attempt<E, A> {
+    fn new(address: A) -> Attempt<E, A> {
+        Attempt {
+            address,
+            started: None,
+            ended: None,
+            outcome: AttemptOutcome::Waiting,
+            limit: Instant::FAR,
+            reached: None,
+        }
+    }
 }
 
 /// What became of an attempt.
@@ -147,7 +171,7 @@ impl<E, A> Strategy<E, A> {
         now: Instant,
         deadline: Instant,
     ) -> Strategy<E, A> {
-        Strategy::new(addresses.into_iter().collect(), Mode::Linear, now, deadline)
+        Strategy::new(addresses.into_iter().collect(), Mode::Linear, |_| true, now, deadline)
     }
 
     /// A race among addresses of two families, told apart by `family`.
@@ -157,34 +181,34 @@ impl<E, A> Strategy<E, A> {
     /// the family of the first (RFC 8305, section 4).
     pub fn race_by(
         addresses: impl IntoIterator<Item = A>,
-        family: impl Fn(&A) -> bool,
+        family: fn(&A) -> bool,
         delay: Duration,
         now: Instant,
         deadline: Instant,
     ) -> Strategy<E, A> {
         let delay = delay.clamp(Duration::from_millis(10), Duration::from_secs(2));
-        let addresses = interleave(addresses.into_iter().collect(), family);
-        Strategy::new(addresses, Mode::Race { delay }, now, deadline)
+        let addresses = interleave(addresses.into_iter().collect(), family, None);
+        Strategy::new(addresses, Mode::Race { delay }, family, now, deadline)
     }
 
-    fn new(addresses: Vec<A>, mode: Mode, now: Instant, deadline: Instant) -> Strategy<E, A> {
-        let attempts = addresses.into_iter().map(|address| Attempt {
-            address,
-            started: None,
-            ended: None,
-            outcome: AttemptOutcome::Waiting,
-            limit: Instant::FAR,
-            reached: None,
-        });
+    fn new(
+        addresses: Vec<A>,
+        mode: Mode,
+        family: fn(&A) -> bool,
+        now: Instant,
+        deadline: Instant,
+    ) -> Strategy<E, A> {
         let mut strategy = Strategy {
-            attempts: attempts.collect(),
+            attempts: addresses.into_iter().map(Attempt::new).collect(),
             mode,
+            family,
             deadline,
             next: 0,
             next_start: now,
             steps: VecDeque::new(),
             closed: false,
             ended: false,
+            expects_more: false,
             redundant_count: 0,
         };
         strategy.handle_timeout(now);
@@ -228,7 +252,8 @@ impl<E, A> Strategy<E, A> {
 
     /// The winner failed in what comes after the connect; its socket is closed already. With
     /// `go_on` the addresses follow whose turn had not come, those included that were cancelled
-    /// because this one had won. Returns `false`, and stays ended, if there are none.
+    /// because this one had won. Returns `false`, and stays ended, if there are none and none is
+    /// expected.
     ///
     /// Indices of earlier steps are worth nothing afterwards.
     pub fn handle_lost(&mut self, index: usize, error: E, go_on: bool, now: Instant) -> bool {
@@ -238,7 +263,7 @@ impl<E, A> Strategy<E, A> {
         };
         winner.outcome = AttemptOutcome::Failed(error);
         winner.ended = Some(now);
-        if !go_on || self.left() == 0 {
+        if !go_on || (self.left() == 0 && !self.expects_more) {
             return false;
         }
         for attempt in &mut self.attempts {
@@ -317,7 +342,9 @@ impl<E, A> Strategy<E, A> {
             Mode::Race { .. } if self.next < self.attempts.len() && !self.closed => self.next_start,
             _ => Instant::FAR,
         };
-        Some(limits.min().unwrap_or(Instant::FAR).min(next_start))
+        // With nothing under way, more addresses are waited for no longer than this.
+        let limit = limits.min().unwrap_or(self.deadline);
+        Some(limit.min(next_start))
     }
 
     /// Every address in the order of trying, with what became of it.
@@ -364,7 +391,7 @@ impl<E, A> Strategy<E, A> {
             }
             self.start(now);
         }
-        if self.running().next().is_none() {
+        if self.running().next().is_none() && !self.expects_more {
             self.fail();
         }
     }
@@ -438,19 +465,4 @@ impl<E, A> Strategy<E, A> {
 fn share(span: Duration, count: usize) -> Duration {
     let nanos = span.as_nanos() / count.max(1) as u128;
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
-}
-
-/// Alternates families, beginning with the first address's; the order within each stays.
-fn interleave<A>(addresses: Vec<A>, family: impl Fn(&A) -> bool) -> Vec<A> {
-    let first = addresses.first().is_some_and(&family);
-    let count = addresses.len();
-    let (leading, other): (Vec<_>, Vec<_>) =
-        addresses.into_iter().partition(|address| family(address) == first);
-    let (mut leading, mut other) = (leading.into_iter(), other.into_iter());
-    let mut mixed = Vec::with_capacity(count);
-    while mixed.len() < count {
-        mixed.extend(leading.next());
-        mixed.extend(other.next());
-    }
-    mixed
 }

@@ -296,6 +296,78 @@ fn a_winner_that_is_lost_gives_way_to_what_is_left() {
 }
 
 #[test]
+fn late_addresses_are_put_among_those_whose_turn_has_not_come() {
+    let mut race = Strategy::<&str>::race(v4(3), at(0), at(10_000));
+    race.expect_more();
+    race.handle_timeout(at(250));
+    assert_eq!(steps(&mut race), [Step::Start(0), Step::Start(1)]);
+    let all: Vec<_> = v6(2).into_iter().chain(v4(3)).collect();
+    race.handle_addresses(all, at(300));
+    // IPv4 was tried last; the next start stays where it was.
+    assert_eq!(steps(&mut race), []);
+    let order: Vec<_> = race.attempts().iter().map(|attempt| attempt.address).collect();
+    assert_eq!(order, [v4(3)[0], v4(3)[1], v6(2)[0], v4(3)[2], v6(2)[1]]);
+    assert_eq!(race.poll_timeout(), Some(at(500)));
+    race.handle_timeout(at(500));
+    assert_eq!(steps(&mut race), [Step::Start(2)]);
+    race.handle_connected(2, at(510));
+    assert_eq!(steps(&mut race), [Step::Cancel(0), Step::Cancel(1), Step::Done(2)]);
+}
+
+#[test]
+fn running_out_of_addresses_is_no_end_while_more_are_expected() {
+    let begin = || {
+        let mut race = Strategy::race(v4(1), at(0), at(10_000));
+        race.expect_more();
+        race.handle_failed(0, "refused", at(10));
+        assert_eq!(steps(&mut race), [Step::Start(0)]);
+        assert_eq!(race.poll_timeout(), Some(at(10_000)));
+        race
+    };
+    // They come, and are tried at once.
+    let mut race = begin();
+    race.handle_addresses(v6(1), at(900));
+    assert_eq!(steps(&mut race), [Step::Start(1)]);
+    race.handle_failed(1, "refused", at(910));
+    assert_eq!(steps(&mut race), [Step::Failed]);
+    // They do not come.
+    let mut race = begin();
+    race.handle_no_more(at(900));
+    assert_eq!(steps(&mut race), [Step::Failed]);
+    // What comes is known already.
+    let mut race = begin();
+    race.handle_addresses(v4(1), at(900));
+    assert_eq!(steps(&mut race), [Step::Failed]);
+    assert_eq!(race.attempts().len(), 1);
+    // Nothing comes at all.
+    let mut race = begin();
+    race.handle_timeout(at(10_000));
+    assert_eq!(steps(&mut race), [Step::Failed]);
+    assert_eq!(race.poll_timeout(), None);
+}
+
+#[test]
+fn a_winner_that_is_lost_waits_for_late_addresses_and_has_those_that_came_meanwhile() {
+    let (start, end) = (at(0), at(10_000));
+    let mut race = Strategy::race(v4(1), start, end);
+    race.expect_more();
+    race.handle_connected(0, at(10));
+    assert!(race.handle_lost(0, "handshake", true, at(20)));
+    assert_eq!(steps(&mut race), []);
+    race.handle_addresses(v6(1), at(30));
+    assert_eq!(steps(&mut race), [Step::Start(1)]);
+
+    let mut race = Strategy::race(v4(1), start, end);
+    race.expect_more();
+    race.handle_connected(0, at(10));
+    assert_eq!(steps(&mut race), [Step::Start(0), Step::Done(0)]);
+    race.handle_addresses(v6(1), at(15));
+    assert_eq!(steps(&mut race), [], "the winner is not disturbed");
+    assert!(race.handle_lost(0, "handshake", true, at(20)));
+    assert_eq!(steps(&mut race), [Step::Start(1)]);
+}
+
+#[test]
 fn a_refusal_that_holds_for_all_ends_all() {
     let mut race = Strategy::race(v4(3), at(0), at(1_000));
     race.handle_timeout(at(250));

@@ -20,7 +20,7 @@ use crate::message::MAX_ALIASES;
 use crate::record::Record;
 use crate::{DnsName, Family, HostName, RecordType, parse_literal};
 
-/// How long IPv6 addresses are waited for once IPv4 addresses are there, in a hurry: RFC 8305,
+/// How long IPv6 addresses are waited for before IPv4 ones are told, in a hurry: RFC 8305,
 /// section 3, recommends 50 ms.
 const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
 
@@ -46,8 +46,15 @@ pub(super) struct Lookup {
     // Only a passed-over module could know the name.
     only_elsewhere: bool,
     asked_dns: bool,
-    // IPv6 is not waited for once IPv4 is there: see `Resolver::hurry`.
-    hurried: bool,
+    hurry: Hurry,
+}
+
+/// Whether one family is told before the other is there: see `Resolver::hurry`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Hurry {
+    No,
+    Yes,
+    Told,
 }
 
 enum Goal {
@@ -112,7 +119,7 @@ impl Lookup {
             other_modules: Vec::new(),
             only_elsewhere: false,
             asked_dns: false,
-            hurried: false,
+            hurry: Hurry::No,
         })
     }
 }
@@ -227,33 +234,52 @@ impl Resolver {
     /// A lookup that has begun is for a race of connects.
     pub(super) fn hurry_lookup(&mut self, key: Key<Option<Box<Lookup>>>, now: Instant) {
         let Some(mut lookup) = self.lookups.get_mut(key).and_then(Option::take) else { return };
-        lookup.hurried = true;
+        lookup.hurry = Hurry::Yes;
         self.limit_wait(&mut lookup, now);
         if let Some(place) = self.lookups.get_mut(key) {
             *place = Some(lookup);
         }
     }
 
-    /// One family may be answered: the other gets one time-out more, not the whole limit. IPv6 gets
-    /// less in a hurry; IPv4 does not, since who has only IPv6 addresses may have no way to them.
+    /// One family may be answered: the other gets one time-out more, not the whole limit. In a
+    /// hurry what is there is told, IPv4 after a short wait for IPv6.
     fn limit_wait(&mut self, lookup: &mut Lookup, now: Instant) {
         let answered = |record_type| {
             lookup.slots.iter().any(|slot| slot.record_type == record_type && slot.has_records())
         };
         let span = match (answered(RecordType::A), answered(RecordType::AAAA)) {
-            (true, _) if lookup.hurried => RESOLUTION_DELAY,
             (false, false) => return,
+            (true, false) if lookup.hurry == Hurry::Yes => RESOLUTION_DELAY,
             _ => self.conf.timeout,
         };
+        if lookup.hurry == Hurry::Yes && span != RESOLUTION_DELAY {
+            self.tell_early(lookup);
+        }
         let at = (now + span).min(lookup.deadline);
         if at < lookup.timer {
             self.set_timer(lookup, at);
         }
     }
 
+    fn tell_early(&mut self, lookup: &mut Lookup) {
+        lookup.hurry = Hurry::Told;
+        if let Some(Answer::Host(answer)) = lookup.found(None) {
+            let id = LookupId(self.lookup_key(lookup).to_bits());
+            self.early.push_back((id, answer));
+        }
+    }
+
     pub(super) fn lookup_timed_out(&mut self, key: Key<Option<Box<Lookup>>>, now: Instant) {
         let Some(mut lookup) = self.lookups.get_mut(key).and_then(Option::take) else { return };
         lookup.timer = Instant::FAR;
+        if lookup.hurry == Hurry::Yes && now < lookup.deadline {
+            self.tell_early(&mut lookup);
+            self.limit_wait(&mut lookup, now);
+            if let Some(place) = self.lookups.get_mut(key) {
+                *place = Some(lookup);
+            }
+            return;
+        }
         // What the servers did so far belongs into the error.
         for slot in &lookup.slots {
             if let SlotState::Waiting(query) = slot.state

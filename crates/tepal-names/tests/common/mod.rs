@@ -8,7 +8,9 @@ use std::time::Duration;
 use tepal_base::Instant;
 use tepal_names::config::{Environment, ResolvConf};
 use tepal_names::error::{LookupError, Over, SocketFault};
-use tepal_names::resolver::{Answer, ExchangeId, LookupId, Resolver, Settings, Started, Transmit};
+use tepal_names::resolver::{
+    Answer, ExchangeId, HostAnswer, LookupId, Resolver, Settings, Started, Transmit,
+};
 use tepal_names::{Family, Interfaces};
 
 pub const A: u16 = 1;
@@ -255,6 +257,8 @@ pub struct World<'a> {
     pub piece: usize,
     /// Lookups are for a race of connects.
     pub hurry: bool,
+    /// What was told before a lookup in a hurry had ended.
+    pub early: Vec<(Instant, HostAnswer)>,
     script: Box<Script<'a>>,
     sockets: BTreeMap<u64, Over>,
     events: BTreeMap<(Instant, u64), (ExchangeId, Reaction)>,
@@ -284,6 +288,7 @@ impl<'a> World<'a> {
             most_sockets: 0,
             piece: usize::MAX,
             hurry: false,
+            early: Vec::new(),
             script: Box::new(script),
             sockets: BTreeMap::new(),
             events: BTreeMap::new(),
@@ -329,6 +334,9 @@ impl<'a> World<'a> {
         let mut all = Vec::new();
         loop {
             self.transmit();
+            while let Some((_, answer)) = self.resolver.poll_early() {
+                self.early.push((self.now, answer));
+            }
             while let Some((id, result)) = self.resolver.poll_finished() {
                 all.push(Finished { id, at: self.now, result });
             }

@@ -10,7 +10,7 @@ use tepal_names::resolver::Started;
 use super::native::{finish_addresses, finish_addrinfo, finish_nameinfo, finish_names};
 use super::{
     AddrInfo, AddrInfoError, AddrInfoQuery, Asked, Entry, Flags, LOOKUP_TIMEOUT, Lookup, LookupKey,
-    NameInfo, NameInfoFlags, Names, Plan, ResolveError, ResolverKey, Waiter,
+    NameInfo, NameInfoFlags, Names, Plan, ResolveError, ResolverKey,
 };
 use crate::engine::{Engine, Host, Outcome};
 
@@ -39,7 +39,7 @@ impl<H: Host> Engine<H> {
         }
     }
 
-    /// With `hurry` the lookup is for a race of connects.
+    /// With `hurry` the lookup is for a race of connects: see [`take_early`](Engine::take_early).
     pub(crate) fn ask_addrinfo(
         &self,
         resolver: Option<ResolverKey<H>>,
@@ -68,8 +68,7 @@ impl<H: Host> Engine<H> {
             None => return Asked::Now(Err(removed())),
             Some(Entry::Foreign(foreign)) => {
                 let foreign = Rc::clone(foreign);
-                let plan = Plan::AddrInfo(plan);
-                let lookup = Lookup { resolver: key, id: None, plan, waiter: Waiter::Asking };
+                let lookup = Lookup::new(key, None, Plan::AddrInfo(plan));
                 let lookup = LookupKey(lookups.insert(lookup));
                 drop(names);
                 foreign.getaddrinfo(self, lookup, query);
@@ -95,8 +94,7 @@ impl<H: Host> Engine<H> {
                 }
             }
         };
-        let plan = Plan::AddrInfo(plan);
-        let lookup = Lookup { resolver: key, id: Some(started), plan, waiter: Waiter::Asking };
+        let lookup = Lookup::new(key, Some(started), Plan::AddrInfo(plan));
         let lookup = LookupKey(lookups.insert(lookup));
         native.lookups.insert(started, lookup);
         self.pump_names(&mut names, key, now);
@@ -172,8 +170,7 @@ impl<H: Host> Engine<H> {
             None => return Asked::Now(Err(removed())),
             Some(Entry::Foreign(foreign)) => {
                 let foreign = Rc::clone(foreign);
-                let plan = Plan::NameInfo(plan);
-                let lookup = Lookup { resolver: key, id: None, plan, waiter: Waiter::Asking };
+                let lookup = Lookup::new(key, None, Plan::NameInfo(plan));
                 let lookup = LookupKey(lookups.insert(lookup));
                 drop(names);
                 foreign.getnameinfo(self, lookup, address, flags);
@@ -192,8 +189,7 @@ impl<H: Host> Engine<H> {
                 }
             }
         };
-        let plan = Plan::NameInfo(plan);
-        let lookup = Lookup { resolver: key, id: Some(started), plan, waiter: Waiter::Asking };
+        let lookup = Lookup::new(key, Some(started), Plan::NameInfo(plan));
         let lookup = LookupKey(lookups.insert(lookup));
         native.lookups.insert(started, lookup);
         self.pump_names(&mut names, key, now);

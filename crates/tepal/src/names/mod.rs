@@ -87,7 +87,15 @@ struct Lookup<H: Host> {
     // The resolver's name for it; `None` if that is foreign.
     id: Option<LookupId>,
     plan: Plan,
+    // The addresses of one family, for a race that may begin with them.
+    early: Option<Vec<AddrInfo>>,
     waiter: Waiter<H>,
+}
+
+impl<H: Host> Lookup<H> {
+    fn new(resolver: ResolverKey<H>, id: Option<LookupId>, plan: Plan) -> Lookup<H> {
+        Lookup { resolver, id, plan, early: None, waiter: Waiter::Asking }
+    }
 }
 
 enum Plan {

@@ -12,9 +12,10 @@ use tepal_names::{Candidate, Resolver, order_addresses};
 use super::exchange::Exchange;
 use super::tables::Tables;
 use super::{
-    AddrInfo, AddrInfoError, Entry, LookupKey, NameInfo, Names, Plan, ResolveError, ResolverKey,
+    AddrInfo, AddrInfoError, Entry, Lookup, LookupKey, NameInfo, Names, Plan, ResolveError,
+    ResolverKey, Waiter,
 };
-use crate::engine::{Engine, Host, Object, ObjectKey, Outcome, TimerKey};
+use crate::engine::{Engine, Host, Object, ObjectKey, Outcome, Step, TimerKey};
 
 pub(super) struct Native<H: Host> {
     pub(super) resolver: Resolver,
@@ -76,6 +77,18 @@ impl<H: Host> Engine<H> {
                         gone.into_iter().for_each(|object| self.close_object(object));
                     }
                 }
+            }
+        }
+        while let Some((id, answer)) = native.resolver.poll_early() {
+            let lookup = native.lookups.get(&id).and_then(|lookup| lookups.get_mut(lookup.0));
+            let Some(Lookup { plan: Plan::AddrInfo(plan), early, waiter, .. }) = lookup else {
+                continue;
+            };
+            let mut driver = self.core().driver.borrow_mut();
+            let found = finish_addresses(plan.clone(), Some(&answer), tables, &mut **driver);
+            *early = found.ok();
+            if let Waiter::Stream(stream) = *waiter {
+                self.push_step(stream, Step::Resolved);
             }
         }
         while let Some((id, result)) = native.resolver.poll_finished() {

@@ -9,7 +9,7 @@ use super::ask::removed;
 use super::native::{Native, finish_host};
 use super::{
     AddrInfoError, Asked, Entry, Family, HostAnswer, LOOKUP_TIMEOUT, Lookup, LookupKey, Names,
-    Plan, RecordType, RecordsAnswer, ResolveError, ResolverKey, Waiter,
+    Plan, RecordType, RecordsAnswer, ResolveError, ResolverKey,
 };
 use crate::engine::{Engine, Host, Outcome};
 
@@ -101,8 +101,7 @@ impl<H: Host> Engine<H> {
             Started::Pending(id) => id,
             Started::Finished(result) => return Asked::Now(result.map_err(ResolveError::from)),
         };
-        let lookup = Lookup { resolver: key, id: Some(started), plan, waiter: Waiter::Asking };
-        let lookup = LookupKey(lookups.insert(lookup));
+        let lookup = LookupKey(lookups.insert(Lookup::new(key, Some(started), plan)));
         native.lookups.insert(started, lookup);
         self.pump_names(&mut names, key, now);
         Asked::Later(lookup)

@@ -122,8 +122,16 @@ impl<H: Host> Engine<H> {
         let mut names = self.core().names.borrow_mut();
         if let Some(lookup) = names.lookups.get_mut(key.0) {
             lookup.waiter = Waiter::Stream(stream);
+            if lookup.early.is_some() {
+                self.push_step(stream, Step::Resolved);
+            }
         }
         None
+    }
+
+    /// Takes the addresses of one family while the other is still asked for, if this is a race's.
+    pub(crate) fn take_early(&self, key: LookupKey<H>) -> Option<Vec<AddrInfo>> {
+        self.core().names.borrow_mut().lookups.get_mut(key.0)?.early.take()
     }
 
     /// Leaves a completion for a question, or takes the answer that has come meanwhile.

@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
+use std::time::Duration;
 
 use tepal::{Address, DatagramProtocol, DatagramTransport, EventLoop, Protocol, Transport};
 
@@ -40,6 +41,8 @@ pub struct Zone {
     /// Out of a hundred datagrams so many are dropped, cut off, or answered with garbage.
     pub losses: (u64, u64, u64),
     pub seed: u64,
+    /// Answers to questions of this type leave that much later.
+    pub delays: BTreeMap<u16, Duration>,
     /// Closes each connection without a word.
     pub hangs_up: bool,
 }
@@ -128,8 +131,16 @@ impl DatagramProtocol for Server {
         data: &[u8],
         peer: Option<&Address>,
     ) {
-        if let Some(reply) = self.0.borrow_mut().reply(data, false) {
-            transport.send_to(&reply, peer).expect("the socket is open");
+        let mut zone = self.0.borrow_mut();
+        let Some(reply) = zone.reply(data, false) else { return };
+        match zone.asked.last().and_then(|(_, asked, _)| zone.delays.get(asked)) {
+            Some(delay) => {
+                let (later, peer) = (transport.clone(), peer.cloned());
+                let lp = transport.event_loop();
+                // Whoever asked may have gone meanwhile.
+                drop(lp.call_later(*delay, move |_| drop(later.send_to(&reply, peer.as_ref()))));
+            }
+            None => drop(transport.send_to(&reply, peer).expect("the socket is open")),
         }
     }
 }

@@ -229,15 +229,16 @@ impl<H: Host> Engine<H> {
 
     fn tell_established(&self, key: StreamKey<H>, chain: &Chain) -> Flow {
         self.update_names(key, chain);
-        match stream(&mut self.core().objects.borrow_mut(), key) {
+        let forgotten = match stream(&mut self.core().objects.borrow_mut(), key) {
             Some(stream) if stream.phase == Phase::Handshaking => {
                 stream.phase = Phase::Established;
                 stream.unanswered = false;
-                stream.forget_addresses();
+                stream.forget_addresses()
             }
             // Layers were pushed on a connection that stood already.
             _ => return Flow::Continue(()),
-        }
+        };
+        self.stream_abandon(forgotten);
         self.stream_begin_watch(key);
         self.call_protocol(key, |protocol| protocol.connection_established(self, key))?;
         Flow::Continue(())

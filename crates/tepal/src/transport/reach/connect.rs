@@ -8,7 +8,7 @@ use tepal_base::Instant;
 use tepal_driver::Address;
 
 use super::race::{Failure, Progress, Race, Runner, outcome_of};
-use super::{At, Handshakes, Phase as PublicPhase, ProblemCause, ProblemKind, Reaching};
+use super::{At, Handshakes, Phase as PublicPhase, ProblemCause, ProblemKind, Question, Reaching};
 use crate::engine::{Engine, Flow, Host, StreamKey, StreamProtocol, stream};
 use crate::transport::stream::Phase;
 use crate::transport::{CloseKind, Closed};
@@ -21,7 +21,8 @@ pub enum Addresses {
     #[default]
     Linear,
     /// As a race (RFC 8305): the next begins after 250 ms, or at once when one fails; families
-    /// alternate; the first to connect wins and the others are closed.
+    /// alternate; the first to connect wins and the others are closed. It begins with the family
+    /// that the name servers tell first, IPv4 waiting 50 ms for IPv6, and the other one joins in.
     Race,
     /// A race with another delay, from 10 ms to 2 s.
     RaceAfter(Duration),
@@ -35,7 +36,14 @@ impl<H: Host> Engine<H> {
     }
 
     /// Tries addresses for a stream.
-    pub(super) fn stream_try(&self, key: StreamKey<H>, addresses: Vec<Address>) -> Flow {
+    ///
+    /// With `question` more of them may come: the name is still asked for.
+    pub(super) fn stream_try(
+        &self,
+        key: StreamKey<H>,
+        addresses: Vec<Address>,
+        question: Option<Question<H>>,
+    ) -> Flow {
         let now = self.now();
         {
             let mut objects = self.core().objects.borrow_mut();
@@ -44,8 +52,34 @@ impl<H: Host> Engine<H> {
             stream.phase = Phase::Connecting;
             let deadline = reaching.phase_end(now, reaching.to.timeouts.connecting);
             reaching.addresses.clone_from(&addresses);
-            let race = Race::new(reaching.to.addresses, addresses, now, deadline);
+            let race = Race::new(reaching.to.addresses, (addresses, question), now, deadline);
             reaching.step = At::Connecting(Box::new(race));
+        }
+        self.stream_attempt(key, now)
+    }
+
+    /// All addresses have come while the first ones were tried: `None` if the rest has not.
+    pub(super) fn stream_more(&self, key: StreamKey<H>, addresses: Option<Vec<Address>>) -> Flow {
+        let now = self.now();
+        {
+            let mut objects = self.core().objects.borrow_mut();
+            let Some(stream) = stream(&mut objects, key) else { return Flow::Continue(()) };
+            let Some(reaching) = &mut stream.outbound else { return Flow::Continue(()) };
+            let (At::Connecting(race) | At::Chosen(race)) = &mut reaching.step else {
+                return Flow::Continue(());
+            };
+            race.question = None;
+            match addresses {
+                Some(addresses) => {
+                    reaching.addresses.clone_from(&addresses);
+                    race.strategy.handle_addresses(addresses, now);
+                }
+                None => race.strategy.handle_no_more(now),
+            }
+            // One that has connected is not disturbed.
+            if matches!(reaching.step, At::Chosen(_)) {
+                return Flow::Continue(());
+            }
         }
         self.stream_attempt(key, now)
     }
@@ -87,23 +121,28 @@ impl<H: Host> Engine<H> {
         address: Address,
         now: Instant,
     ) -> Flow {
+        let mut question = None;
         {
             let core = self.core();
             let mut objects = core.objects.borrow_mut();
             let Some(stream) = stream(&mut objects, key) else { return Flow::Continue(()) };
             stream.descriptor = Some(runner.socket);
             if let Some(reaching) = &mut stream.outbound {
-                if let At::Connecting(race) = std::mem::replace(&mut reaching.step, At::Nothing) {
+                if let At::Connecting(mut race) = std::mem::replace(&mut reaching.step, At::Nothing)
+                {
                     let redundant = race.strategy.redundant_count() as u64;
                     core.redundant_connects.set(core.redundant_connects.get() + redundant);
                     reaching.reports = race.reports(now);
                     if stream.layers.is_some() && runner.trial.is_none() {
                         reaching.step = At::Chosen(race);
+                    } else {
+                        question = race.question.take();
                     }
                 }
                 reaching.address = Some(address);
             }
         }
+        self.stream_abandon(question.map_or(At::Nothing, At::Resolving));
         match runner.trial {
             Some(trial) => self.stream_wire_ready(key, *trial),
             None => self.stream_wire_stands(key),
@@ -114,6 +153,7 @@ impl<H: Host> Engine<H> {
         let mut failure = None;
         let mut shaken = None;
         let mut left = Vec::new();
+        let mut question = None;
         {
             let core = self.core();
             let mut objects = core.objects.borrow_mut();
@@ -123,6 +163,7 @@ impl<H: Host> Engine<H> {
                 reaching.reports = race.reports(now);
                 shaken = race.shaken.take();
                 left = race.take_runners();
+                question = race.question.take();
             }
             let tried = reaching.reports.iter().rfind(|report| report.elapsed.is_some());
             if let Some(report) = tried {
@@ -131,6 +172,7 @@ impl<H: Host> Engine<H> {
             }
         }
         left.into_iter().for_each(|runner| self.close_runner(runner));
+        self.stream_abandon(question.map_or(At::Nothing, At::Resolving));
         // A handshake that failed got farther than a connect, and says more.
         if let Some(closed) = shaken {
             return self.stream_unshaken(key, closed, now);

@@ -147,9 +147,9 @@ pub(super) struct Reaching<H: Host> {
 pub(super) enum At<H: Host> {
     Nothing,
     Resolving(Question<H>),
-    Connecting(Box<Race>),
+    Connecting(Box<Race<H>>),
     // One address has connected and makes its handshakes; what is left waits for their outcome.
-    Chosen(Box<Race>),
+    Chosen(Box<Race<H>>),
 }
 
 impl<H: Host> Reaching<H> {

@@ -8,17 +8,19 @@ use tepal_driver::{Address, Connect, Descriptor, Driver, Interest, Kind, SocketO
 use tepal_names::strategy::{AttemptOutcome, CONNECTION_ATTEMPT_DELAY, Step, Strategy};
 
 use super::trial::Trial;
-use super::{Addresses, At, AttemptReport, Reaching};
+use super::{Addresses, At, AttemptReport, Question, Reaching};
 use crate::engine::{Host, domain_of};
 use crate::transport::Closed;
 
 /// Attempts on the addresses of a peer.
-pub(in crate::transport) struct Race {
+pub(in crate::transport) struct Race<H: Host> {
     pub(super) strategy: Strategy<Failure, Address>,
     // The attempts that run.
     pub(super) runners: Vec<Runner>,
     // Those that have connected, and whose handshakes are to begin.
     pub(super) connected: Vec<usize>,
+    // The name, if it is still asked for: more addresses may come.
+    pub(super) question: Option<Question<H>>,
     // The last handshake that failed: it got farther than any connect that did.
     pub(super) shaken: Option<Closed>,
 }
@@ -39,15 +41,16 @@ pub(super) struct Failure {
     pub(super) layer: Option<&'static str>,
 }
 
-impl Race {
+impl<H: Host> Race<H> {
     pub(super) fn new(
         how: Addresses,
-        addresses: Vec<Address>,
+        (addresses, question): (Vec<Address>, Option<Question<H>>),
         now: Instant,
         deadline: Instant,
-    ) -> Race {
-        let is_v4 = |address: &Address| matches!(address, Address::Ip(ip) if ip.is_ipv4());
-        let strategy = match how {
+    ) -> Race<H> {
+        let is_v4: fn(&Address) -> bool =
+            |address: &Address| matches!(address, Address::Ip(ip) if ip.is_ipv4());
+        let mut strategy = match how {
             Addresses::Linear => Strategy::linear(addresses, now, deadline),
             Addresses::Race => {
                 Strategy::race_by(addresses, is_v4, CONNECTION_ATTEMPT_DELAY, now, deadline)
@@ -56,7 +59,11 @@ impl Race {
                 Strategy::race_by(addresses, is_v4, delay, now, deadline)
             }
         };
-        Race { strategy, runners: Vec::new(), connected: Vec::new(), shaken: None }
+        if question.is_some() {
+            strategy.expect_more();
+        }
+        let (runners, connected) = (Vec::new(), Vec::new());
+        Race { strategy, runners, connected, question, shaken: None }
     }
 
     pub(super) fn runner(&mut self, index: usize) -> Option<&mut Runner> {

@@ -151,6 +151,9 @@ impl<H: Host> Engine<H> {
             }
             At::Connecting(mut race) | At::Chosen(mut race) => {
                 race.take_runners().into_iter().for_each(|runner| self.close_runner(runner));
+                if let Some(question) = race.question.take() {
+                    self.stream_abandon(At::Resolving(question));
+                }
             }
         }
     }

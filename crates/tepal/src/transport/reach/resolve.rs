@@ -65,7 +65,7 @@ impl<H: Host> Engine<H> {
         };
         if let Some(known) = known {
             drop(objects);
-            return self.stream_try(key, known);
+            return self.stream_try(key, known, None);
         }
         let Peer::Host { host, port, family } = &reaching.to.peer else {
             return Flow::Continue(());
@@ -122,17 +122,44 @@ impl<H: Host> Engine<H> {
 
     /// The answer to a stream's question may have come.
     pub(in crate::transport) fn stream_answered(&self, key: StreamKey<H>) -> Flow {
-        let lookup = {
+        let (lookup, tries) = {
             let mut objects = self.core().objects.borrow_mut();
             match stream(&mut objects, key).and_then(|s| s.outbound.as_deref_mut()) {
-                Some(Reaching { step: At::Resolving(question), .. }) => question.lookup,
+                Some(Reaching { step: At::Resolving(question), .. }) => (question.lookup, false),
+                Some(Reaching { step: At::Connecting(race) | At::Chosen(race), .. }) => {
+                    match &race.question {
+                        Some(question) => (question.lookup, true),
+                        None => return Flow::Continue(()),
+                    }
+                }
                 _ => return Flow::Continue(()),
             }
         };
-        match self.take_answer(lookup) {
-            Some(Outcome::AddrInfo(result)) => self.stream_resolved(key, result),
+        match (self.take_answer(lookup), tries) {
+            (Some(Outcome::AddrInfo(result)), false) => self.stream_resolved(key, result),
+            (Some(Outcome::AddrInfo(result)), true) => {
+                self.stream_more(key, result.ok().map(addresses_of))
+            }
+            (None, false) => match self.take_early(lookup) {
+                Some(infos) => self.stream_resolved_early(key, infos),
+                None => Flow::Continue(()),
+            },
             _ => Flow::Continue(()),
         }
+    }
+
+    /// One family is there: a race begins with it, while the other is still asked for.
+    fn stream_resolved_early(&self, key: StreamKey<H>, infos: Vec<AddrInfo>) -> Flow {
+        let question = {
+            let mut objects = self.core().objects.borrow_mut();
+            let Some(stream) = stream(&mut objects, key) else { return Flow::Continue(()) };
+            let step = stream.outbound.as_deref_mut().map(|reaching| &mut reaching.step);
+            match step.map(|step| std::mem::replace(step, At::Nothing)) {
+                Some(At::Resolving(question)) => Some(question),
+                _ => None,
+            }
+        };
+        self.stream_try(key, addresses_of(infos), question)
     }
 
     fn stream_resolved(
@@ -151,16 +178,7 @@ impl<H: Host> Engine<H> {
             }
         }
         match result {
-            Ok(infos) => {
-                let mut addresses: Vec<Address> = Vec::with_capacity(infos.len());
-                for info in infos {
-                    let address = Address::Ip(info.address);
-                    if !addresses.contains(&address) {
-                        addresses.push(address);
-                    }
-                }
-                self.stream_try(key, addresses)
-            }
+            Ok(infos) => self.stream_try(key, addresses_of(infos), None),
             Err(error) => self.stream_not_resolved(key, error),
         }
     }
@@ -202,4 +220,16 @@ impl<H: Host> Engine<H> {
         told?;
         Flow::Continue(())
     }
+}
+
+/// The addresses, each once.
+fn addresses_of(infos: Vec<AddrInfo>) -> Vec<Address> {
+    let mut addresses: Vec<Address> = Vec::with_capacity(infos.len());
+    for info in infos {
+        let address = Address::Ip(info.address);
+        if !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
+    addresses
 }

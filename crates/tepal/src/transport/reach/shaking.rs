@@ -168,12 +168,14 @@ impl<H: Host> Engine<H> {
 }
 
 impl<H: Host> Stream<H> {
-    /// All layers are ready: other addresses will not be tried.
-    pub(in crate::transport) fn forget_addresses(&mut self) {
-        if let Some(reaching) = &mut self.outbound
-            && matches!(reaching.step, At::Chosen(_))
-        {
-            reaching.step = At::Nothing;
+    /// All layers are ready: other addresses will not be tried. What is given back is to be
+    /// abandoned.
+    pub(in crate::transport) fn forget_addresses(&mut self) -> At<H> {
+        match &mut self.outbound {
+            Some(reaching) if matches!(reaching.step, At::Chosen(_)) => {
+                std::mem::replace(&mut reaching.step, At::Nothing)
+            }
+            _ => At::Nothing,
         }
     }
 }

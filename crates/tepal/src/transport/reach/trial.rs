@@ -37,7 +37,7 @@ impl Trial {
     }
 }
 
-impl Race {
+impl<H: Host> Race<H> {
     pub(super) fn is_shaking(&self) -> bool {
         self.runners.iter().any(|runner| runner.trial.is_some())
     }
@@ -287,7 +287,7 @@ impl<H: Host> Engine<H> {
 fn race<H: Host>(
     objects: &mut tepal_base::Slab<crate::engine::Object<H>>,
     key: StreamKey<H>,
-) -> Option<&mut Race> {
+) -> Option<&mut Race<H>> {
     match stream(objects, key)?.outbound.as_deref_mut() {
         Some(Reaching { step: At::Connecting(race), .. }) => Some(race),
         _ => None,
