@@ -190,13 +190,6 @@ impl PyFactory {
         drop(old);
         inner.fd.set(fd.unwrap_or(-1));
         inner.peer.replace(Some(Box::new(peer.clone())));
-        if let Some(server) = &self.server {
-            let helpers = imports(py).transports.bind(py);
-            let arguments = (server.bind(py), &transport);
-            helpers.call_method1(intern!(py, "attach_to_server"), arguments)?;
-        }
-        inner.key.set(Some(stream));
-        engine.host().transport_fds.borrow_mut().extend(fd);
         engine.stream_set_options(stream, self.setup.options);
         if let Some(timeouts) = self.setup.timeouts {
             engine.stream_set_timeouts(stream, timeouts);
@@ -208,6 +201,14 @@ impl PyFactory {
             let set = engine.stream_set_layers(stream, stack.clone(), Side::Server, None);
             set.map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
         }
+        // The last thing that can fail: a server waits for whatever was attached to it.
+        if let Some(server) = &self.server {
+            let helpers = imports(py).transports.bind(py);
+            let arguments = (server.bind(py), &transport);
+            helpers.call_method1(intern!(py, "attach_to_server"), arguments)?;
+        }
+        inner.key.set(Some(stream));
+        engine.host().transport_fds.borrow_mut().extend(fd);
         Ok(PyStreamProtocol::new(transport))
     }
 
