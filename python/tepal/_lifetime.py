@@ -101,7 +101,11 @@ class Lifetime(Base):
         if open_count:
             # `warnings` would import it, and an import may run finalizers, which warn as well and
             # find it half imported.
-            import tracemalloc  # noqa: F401
+            try:
+                import tracemalloc  # noqa: F401
+            except ImportError:
+                # The interpreter ends: then `warnings` imports nothing either.
+                pass
 
             _Unclosed(self, open_count)
 

@@ -285,7 +285,44 @@ started.wait()
     assert (ended.stderr, ended.returncode) == ("", 0)
 
 
+def test_what_the_interpreter_finds_unclosed_at_its_very_end_is_told_and_no_error(program):
+    code = """
+import asyncio, builtins, gc, socket, warnings, tepal
+gc.disable()
+warnings.simplefilter("always")
+loop = tepal.new_event_loop()
+async def main():
+    ours, theirs = socket.socketpair()
+    await loop.create_connection(asyncio.Protocol, sock=ours)
+    return theirs
+builtins.kept = loop.run_until_complete(main()), loop
+"""
+    ended = program(code)
+    assert "unclosed event loop" in ended.stderr and "Error" not in ended.stderr
+    assert ended.returncode == 0
+
+
 def test_an_unclosed_loop_is_told(program):
     ended = program("import tepal, sys; loop = tepal.new_event_loop(); loop = None; print('end')")
     assert ended.stdout == "end\n" and "unclosed event loop" in ended.stderr
+    assert ended.returncode == 0
+
+
+def test_a_program_that_takes_the_module_ssl_apart_gets_an_exception(program):
+    code = """
+import asyncio, socket, ssl, tepal
+del ssl.SSLSyscallError
+async def main():
+    ours, theirs = socket.socketpair()
+    theirs.close()
+    loop = asyncio.get_running_loop()
+    context = ssl.create_default_context()
+    try:
+        await loop.create_connection(asyncio.Protocol, sock=ours, ssl=context, server_hostname="a")
+    except Exception as error:
+        print("told", type(error).__name__)
+tepal.run(main())
+"""
+    ended = program(code)
+    assert ended.stdout.startswith("told ") and "panic" not in ended.stderr
     assert ended.returncode == 0

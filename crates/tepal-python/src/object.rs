@@ -22,18 +22,6 @@ impl Ref {
         Ref { object: ManuallyDrop::new(object.unbind()), _here: std::marker::PhantomData }
     }
 
-    /// Takes over an owned pointer, unless it is null.
-    ///
-    /// # Safety
-    ///
-    /// `pointer` is null or an owned reference, and the GIL is held.
-    pub(crate) unsafe fn from_owned(pointer: *mut ffi::PyObject) -> Option<Ref> {
-        // SAFETY: the caller holds the GIL.
-        let py = unsafe { Python::assume_attached() };
-        // SAFETY: the caller gives an owned reference or null.
-        unsafe { Bound::from_owned_ptr_or_opt(py, pointer) }.map(Ref::new)
-    }
-
     pub(crate) fn bind<'py>(&self, py: Python<'py>) -> Borrowed<'_, 'py, PyAny> {
         self.object.bind_borrowed(py)
     }

@@ -264,7 +264,10 @@ impl Drop for HandleRef {
 
 impl From<HandleRef> for Ref {
     fn from(handle: HandleRef) -> Ref {
-        // SAFETY: the reference moves over; the GIL is held wherever a `HandleRef` is.
-        unsafe { Ref::from_owned(handle.into_ptr()) }.expect("a handle is not null")
+        // SAFETY: the reference moves over, and is not null; the GIL is held wherever a `HandleRef` is.
+        unsafe {
+            let py = Python::assume_attached();
+            Ref::new(Bound::from_owned_ptr(py, handle.into_ptr()))
+        }
     }
 }

@@ -8,6 +8,7 @@ use pyo3::exceptions::{PyConnectionAbortedError, PyException};
 use pyo3::intern;
 use pyo3::prelude::*;
 
+use super::Classes;
 use super::session::Step;
 use super::transport::{SslTransport, State, Told};
 use crate::errors::leaves_run;
@@ -182,5 +183,5 @@ impl SslTransport {
 }
 
 pub(super) fn is_ssl_error(py: Python<'_>, error: &PyErr) -> bool {
-    error.is_instance(py, super::classes(py).error.bind(py))
+    Classes::has(py, error, |classes| &classes.error)
 }

@@ -10,6 +10,7 @@ use tepal::layers::{
     Error, ErrorKind, How, Info, Io, Layer, LayerSpec, Side, Site, Status, TlsInfo, WriteEof,
 };
 
+use super::Classes;
 use super::session::{Drained, Session, Step, recycle};
 use crate::layers::Spec;
 
@@ -284,7 +285,7 @@ fn told(py: Python<'_>, error: PyErr) -> Error {
         ErrorKind::TlsCertificate
     } else if let Some((_, name)) = reason.split_once("ALERT_") {
         ErrorKind::TlsAlert(alert_code(name))
-    } else if error.is_instance(py, super::classes(py).error.bind(py)) {
+    } else if Classes::has(py, &error, |classes| &classes.error) {
         ErrorKind::TlsProtocol
     } else {
         return Error::local(ErrorKind::Other, text).caused_by(Arc::new(error));

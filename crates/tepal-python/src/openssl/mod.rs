@@ -39,7 +39,7 @@ fn _openssl_direct(py: Python<'_>, allowed: bool) -> bool {
     library::prefer_direct(py, allowed)
 }
 
-/// Exceptions of the `ssl` module.
+/// Exceptions of the module `ssl`.
 struct Classes {
     error: Py<PyAny>,
     want_read: Py<PyAny>,
@@ -49,8 +49,15 @@ struct Classes {
 
 static CLASSES: PyOnceLock<Classes> = PyOnceLock::new();
 
-/// The exceptions. Used only once there is an `SSLObject`, hence a module `ssl`.
-fn classes(py: Python<'_>) -> &'static Classes {
+impl Classes {
+    /// Whether `error` is of the class that `which` takes. Where the program has made the module
+    /// unusable, nothing is.
+    fn has(py: Python<'_>, error: &PyErr, which: fn(&Classes) -> &Py<PyAny>) -> bool {
+        classes(py).is_ok_and(|classes| error.is_instance(py, which(classes).bind(py)))
+    }
+}
+
+fn classes(py: Python<'_>) -> PyResult<&'static Classes> {
     let load = || -> PyResult<Classes> {
         let ssl = py.import("ssl")?;
         Ok(Classes {
@@ -60,5 +67,5 @@ fn classes(py: Python<'_>) -> &'static Classes {
             syscall: ssl.getattr(intern!(py, "SSLSyscallError"))?.unbind(),
         })
     };
-    CLASSES.get_or_init(py, || load().expect("a session was made with the module ssl"))
+    CLASSES.get_or_try_init(py, load)
 }

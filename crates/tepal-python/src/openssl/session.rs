@@ -10,6 +10,7 @@ use pyo3::types::PyBytes;
 use pyo3::{PyTraverseError, PyVisit};
 use pyo3::{ffi, intern};
 
+use super::Classes;
 use super::library::{self, Library, Ssl};
 use super::wire::{self, WireBio};
 use crate::object::Ref;
@@ -250,7 +251,7 @@ impl Session {
         let data = match object.call_method1(intern!(py, "read"), (most,)) {
             Ok(data) => data.cast_into::<PyBytes>()?,
             // After a close of ours it is told so.
-            Err(error) if error.is_instance(py, super::classes(py).zero_return.bind(py)) => {
+            Err(error) if Classes::has(py, &error, |classes| &classes.zero_return) => {
                 return Ok(Plain::End);
             }
             Err(error) if is_again(py, &error) => return Ok(Plain::Again),
@@ -546,7 +547,6 @@ fn pending(side: &Bound<'_, PyAny>) -> usize {
 
 /// What asyncio takes for "not yet".
 fn is_again(py: Python<'_>, error: &PyErr) -> bool {
-    let classes = super::classes(py);
-    error.is_instance(py, classes.want_read.bind(py))
-        || error.is_instance(py, classes.syscall.bind(py))
+    Classes::has(py, error, |classes| &classes.want_read)
+        || Classes::has(py, error, |classes| &classes.syscall)
 }
