@@ -64,6 +64,8 @@ pub use socks::{ProxyAnswer, ProxyRequest, Socks4, Socks5, SocksServer};
 pub use spec::{Host, Keepsakes, LayerSpec, Place, Side, Site, Stack};
 pub use tap::Tap;
 #[cfg(feature = "tls")]
-pub use tls::{Certificate, CloseMode, KeyLog, PeerClose, Roots, Tls, TlsBuilder, WallClock};
+pub use tls::{
+    Certificate, CloseMode, KeyLog, PeerClose, Roots, Tls, TlsBuilder, TlsVersion, WallClock,
+};
 pub use unread::Unread;
 pub use workspace::{Turn, Workspace};

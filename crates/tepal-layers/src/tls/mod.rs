@@ -14,4 +14,4 @@ mod rustls;
 mod spec;
 
 pub use certificate::{Certificate, Roots};
-pub use spec::{CloseMode, KeyLog, PeerClose, Tls, TlsBuilder, WallClock};
+pub use spec::{CloseMode, KeyLog, PeerClose, Tls, TlsBuilder, TlsVersion, WallClock};

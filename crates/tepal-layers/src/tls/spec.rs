@@ -6,7 +6,8 @@ use ::rustls::crypto::{CryptoProvider, ring};
 use ::rustls::pki_types::ServerName;
 use ::rustls::server::{NoServerSessionStorage, UnbufferedServerConnection, WebPkiClientVerifier};
 use ::rustls::time_provider::TimeProvider;
-use ::rustls::{ClientConfig, ServerConfig};
+use ::rustls::version::{TLS12, TLS13};
+use ::rustls::{ClientConfig, ServerConfig, SupportedProtocolVersion};
 
 use super::adapters::{AcceptAny, Clock, Logged};
 use super::certificate::{Certificate, Roots};
@@ -35,6 +36,15 @@ pub enum PeerClose {
     End,
     /// The layer answers and leaves, and what is below it goes on.
     Pop,
+}
+
+/// A version of TLS.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum TlsVersion {
+    /// TLS 1.2, RFC 5246.
+    V1_2,
+    /// TLS 1.3, RFC 8446.
+    V1_3,
 }
 
 /// Takes lines for a key log file (NSS format), with which a recorded connection can be decrypted.
@@ -90,6 +100,7 @@ impl Tls {
             close: CloseMode::default(),
             peer_close: PeerClose::default(),
             accept_invalid: false,
+            versions: (TlsVersion::V1_2, TlsVersion::V1_3),
             clock: None,
             // A chain of ten certificates with large keys has about 30 KiB.
             handshake_limit: 128 << 10,
@@ -170,6 +181,8 @@ pub struct TlsBuilder {
     close: CloseMode,
     peer_close: PeerClose,
     accept_invalid: bool,
+    // The oldest and the newest.
+    versions: (TlsVersion, TlsVersion),
     clock: Option<Arc<dyn WallClock>>,
     handshake_limit: usize,
 }
@@ -261,6 +274,20 @@ impl TlsBuilder {
         self
     }
 
+    /// The oldest version that is spoken; TLS 1.2 unless set.
+    #[must_use]
+    pub fn min_version(mut self, version: TlsVersion) -> TlsBuilder {
+        self.versions.0 = version;
+        self
+    }
+
+    /// The newest version that is spoken; TLS 1.3 unless set.
+    #[must_use]
+    pub fn max_version(mut self, version: TlsVersion) -> TlsBuilder {
+        self.versions.1 = version;
+        self
+    }
+
     /// The wall clock for certificates' dates; the system's unless set.
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn WallClock>) -> TlsBuilder {
@@ -297,7 +324,7 @@ impl TlsBuilder {
 
     fn client(&self, resolver: &Arc<Resolver>) -> Result<Arc<ClientConfig>, Error> {
         let builder = ClientConfig::builder_with_details(provider(), self.time());
-        let builder = builder.with_safe_default_protocol_versions().map_err(|_| no_versions())?;
+        let builder = builder.with_protocol_versions(&self.spoken()?).map_err(|_| no_versions())?;
         let builder = match &self.roots {
             _ if self.accept_invalid => {
                 let verifier = Arc::new(AcceptAny(provider()));
@@ -327,7 +354,7 @@ impl TlsBuilder {
             return Err(invalid("a TLS server needs a certificate"));
         }
         let builder = ServerConfig::builder_with_details(provider(), self.time());
-        let builder = builder.with_safe_default_protocol_versions().map_err(|_| no_versions())?;
+        let builder = builder.with_protocol_versions(&self.spoken()?).map_err(|_| no_versions())?;
         let builder = match &self.client_roots {
             None => builder.with_no_client_auth(),
             Some(roots) => {
@@ -352,6 +379,17 @@ impl TlsBuilder {
             config.key_log = Arc::new(Logged(Arc::clone(log)));
         }
         Ok(Arc::new(config))
+    }
+
+    fn spoken(&self) -> Result<Vec<&'static SupportedProtocolVersion>, Error> {
+        match self.versions {
+            (TlsVersion::V1_2, TlsVersion::V1_2) => Ok(vec![&TLS12]),
+            (TlsVersion::V1_2, TlsVersion::V1_3) => Ok(vec![&TLS13, &TLS12]),
+            (TlsVersion::V1_3, TlsVersion::V1_3) => Ok(vec![&TLS13]),
+            (TlsVersion::V1_3, TlsVersion::V1_2) => {
+                Err(invalid("the oldest version of TLS is newer than the newest"))
+            }
+        }
     }
 
     fn time(&self) -> Arc<dyn TimeProvider> {
