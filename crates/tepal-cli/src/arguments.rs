@@ -1,0 +1,158 @@
+//! The command line, understood.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use lexopt::Arg::{Long, Short, Value};
+use lexopt::{Parser, ValueExt};
+
+use crate::chain::{Chain, End, Mistake, count, span};
+use crate::help;
+use crate::near::suggestion;
+use crate::report::Verbosity;
+
+/// What is to be done.
+pub(crate) enum Command {
+    /// Print a text: help, or the version.
+    Print(String),
+    Connect(Box<Connect>),
+}
+
+/// `tepal connect`.
+pub(crate) struct Connect {
+    pub(crate) chain: Chain,
+    pub(crate) verbosity: Verbosity,
+    /// How often a peer that was not reached is tried again; the inner `None`: always.
+    pub(crate) retry: Option<Option<u32>>,
+    /// How long the peer may be quiet once the input has ended.
+    pub(crate) after_input: Option<Duration>,
+    /// How long the input may be quiet once the peer has ended its direction.
+    pub(crate) after_peer: Option<Duration>,
+    /// The peer is not told of the end of the input.
+    pub(crate) keep_open: bool,
+}
+
+const COMMANDS: [&str; 2] = ["connect", "help"];
+
+/// Understands the arguments, without the program's name.
+pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, Mistake> {
+    let mut parser = Parser::from_args(arguments);
+    match parser.next()? {
+        None => Err(Mistake::new("say what to do: connect CHAIN; see 'tepal --help'")),
+        Some(Short('h') | Long("help")) => Ok(Command::Print(help::overview())),
+        Some(Short('V') | Long("version")) => Ok(Command::Print(help::version())),
+        Some(Value(word)) => {
+            let word = text(word)?;
+            match word.as_str() {
+                "connect" => connect(parser),
+                "help" => help_about(parser),
+                _ => {
+                    let near = suggestion(&word, COMMANDS);
+                    let all = COMMANDS.join(", ");
+                    Err(Mistake::at(&word, 0, format!("no command '{word}'{near} ({all})")))
+                }
+            }
+        }
+        Some(other) => {
+            Err(Mistake::new(format!("{} before the command; see 'tepal --help'", shown(&other))))
+        }
+    }
+}
+
+fn help_about(mut parser: Parser) -> Result<Command, Mistake> {
+    let Some(argument) = parser.next()? else { return Ok(Command::Print(help::overview())) };
+    let Value(topic) = argument else { return Err(unknown(&argument, &[])) };
+    let topic = text(topic)?;
+    match help::about(&topic) {
+        Some(text) => Ok(Command::Print(text)),
+        None => {
+            let near = suggestion(&topic, help::topics());
+            let all = help::topics().collect::<Vec<_>>().join(", ");
+            Err(Mistake::at(&topic, 0, format!("no help about '{topic}'{near} ({all})")))
+        }
+    }
+}
+
+fn connect(mut parser: Parser) -> Result<Command, Mistake> {
+    const OPTIONS: [&str; 6] =
+        ["retry", "after-input", "after-peer", "keep-open", "verbose", "help"];
+    let mut chain = Vec::new();
+    let mut verbosity = Verbosity::default();
+    let (mut retry, mut after_input, mut keep_open) = (None, None, false);
+    let mut after_peer = Some(Duration::from_millis(500));
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Value(word) => chain.push(text(word)?),
+            Short('v') | Long("verbose") => verbosity.0 += 1,
+            Short('h') | Long("help") => return Ok(Command::Print(help::CONNECT.to_owned())),
+            Long("retry") => {
+                let times = parser.optional_value().map(text).transpose()?;
+                retry = Some(times.map(|text| read("--retry", &text, count)).transpose()?);
+            }
+            Long("after-input") => after_input = value(&mut parser, "--after-input", limit)?,
+            Long("after-peer") => after_peer = value(&mut parser, "--after-peer", limit)?,
+            Long("keep-open") => keep_open = true,
+            other => return Err(unknown(&other, &OPTIONS)),
+        }
+    }
+    let chain = Chain::parse(&chain, End::Connects)?;
+    let connect = Connect { chain, verbosity, retry, after_input, after_peer, keep_open };
+    Ok(Command::Connect(Box::new(connect)))
+}
+
+// A time that may be nothing at all, or have no end.
+fn limit(text: &str) -> Result<Option<Duration>, String> {
+    match text {
+        "none" => Ok(None),
+        "0" => Ok(Some(Duration::ZERO)),
+        text => span(text).map(Some),
+    }
+}
+
+fn value<T>(
+    parser: &mut Parser,
+    option: &str,
+    parse: impl FnOnce(&str) -> Result<T, String>,
+) -> Result<T, Mistake> {
+    let text = text(parser.value()?)?;
+    read(option, &text, parse)
+}
+
+fn read<T>(
+    option: &str,
+    text: &str,
+    parse: impl FnOnce(&str) -> Result<T, String>,
+) -> Result<T, Mistake> {
+    parse(text).map_err(|wrong| Mistake::at(text, 0, format!("{option} {wrong}")))
+}
+
+fn unknown(argument: &lexopt::Arg<'_>, options: &[&str]) -> Mistake {
+    let shown = shown(argument);
+    let near = match argument {
+        Long(name) => suggestion(name, options.iter().copied()).replacen(" '", " '--", 1),
+        _ => String::new(),
+    };
+    let text = match argument {
+        Value(_) => format!("one word too many: '{shown}'"),
+        _ => format!("no option '{shown}'{near}"),
+    };
+    Mistake::at(&shown, 0, text)
+}
+
+fn shown(argument: &lexopt::Arg<'_>) -> String {
+    match argument {
+        Short(letter) => format!("-{letter}"),
+        Long(name) => format!("--{name}"),
+        Value(value) => value.to_string_lossy().into_owned(),
+    }
+}
+
+fn text(value: OsString) -> Result<String, Mistake> {
+    value.string().map_err(|_| Mistake::new("an argument is not UTF-8"))
+}
+
+impl From<lexopt::Error> for Mistake {
+    fn from(error: lexopt::Error) -> Mistake {
+        Mistake::new(error.to_string())
+    }
+}

@@ -1,0 +1,118 @@
+//! Chains: arguments from the wire upward, understood.
+
+mod element;
+mod layers;
+mod options;
+mod proxies;
+mod tls;
+mod values;
+mod wire;
+
+use std::fmt;
+use std::sync::Arc;
+
+use tepal::{LayerSpec, ProxyHeader, Stack, Target};
+
+pub(crate) use element::Element;
+pub(crate) use values::{count, span};
+pub(crate) use wire::{Place, Wire};
+
+use crate::exit::Exit;
+
+/// The names that begin an element, in the order in which help tells of them.
+pub(crate) const NAMES: [&str; 9] =
+    ["tcp", "unix", "tls", "socks5", "socks4", "http-connect", "proxy", "rate", "lines"];
+
+/// Which end of the connections the chain describes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum End {
+    Connects,
+    Accepts,
+}
+
+/// A chain: what is at the wire, and the layers above it.
+#[derive(Debug)]
+pub(crate) struct Chain {
+    pub(crate) wire: Wire,
+    layers: Vec<Part>,
+    /// The longest line, if lines are on top.
+    pub(crate) lines: Option<usize>,
+}
+
+/// One layer.
+#[derive(Clone, Debug)]
+enum Part {
+    Spec(Arc<dyn LayerSpec>),
+    /// A header that tells whose connection is passed on, so that each has its own.
+    Header(ProxyHeader),
+}
+
+/// Something wrong with the command line: what, and where.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Mistake {
+    text: String,
+    // The argument, and the character in it from 0 on.
+    place: Option<(String, usize)>,
+    /// What the exit status says of it: a file that cannot be read is no mistake of spelling.
+    pub(crate) exit: Exit,
+}
+
+impl Chain {
+    /// Understands the arguments of a chain.
+    pub(crate) fn parse(arguments: &[String], end: End) -> Result<Chain, Mistake> {
+        let Some((first, rest)) = arguments.split_first() else {
+            return Err(Mistake::new(
+                "a chain begins with tcp:HOST:PORT or unix:PATH; see 'tepal help chain'",
+            ));
+        };
+        let wire = Wire::parse(&Element::parse(first)?, end)?;
+        let mut chain = Chain { wire, layers: Vec::new(), lines: None };
+        for argument in rest {
+            let element = Element::parse(argument)?;
+            if chain.lines.is_some() {
+                return Err(element.mistake("lines are the top of a chain: nothing follows them"));
+            }
+            layers::add(&mut chain, &element, end)?;
+        }
+        Ok(chain)
+    }
+
+    /// Where to connect to, over the layers.
+    pub(crate) fn target(&self) -> Target {
+        let stack = self.layers.iter().fold(Stack::new(), |stack, part| match part {
+            Part::Spec(spec) => stack.with_shared(Arc::clone(spec)),
+            Part::Header(header) => stack.with(header.clone()),
+        });
+        self.wire.target().stack(stack)
+    }
+
+    fn push(&mut self, spec: impl LayerSpec + 'static) {
+        self.layers.push(Part::Spec(Arc::new(spec)));
+    }
+}
+
+impl Mistake {
+    pub(crate) fn new(text: impl Into<String>) -> Mistake {
+        Mistake { text: text.into(), place: None, exit: Exit::Usage }
+    }
+
+    pub(crate) fn at(argument: &str, column: usize, text: impl Into<String>) -> Mistake {
+        let place = Some((argument.to_owned(), column));
+        Mistake { text: text.into(), place, exit: Exit::Usage }
+    }
+
+    /// The same, where this machine is to blame: a file that is not there.
+    pub(crate) fn of_machine(self) -> Mistake {
+        Mistake { exit: Exit::Local, ..self }
+    }
+}
+
+/// What is wrong; then, if it has a place, the argument with a mark below the character, and
+/// without secrets.
+impl fmt::Display for Mistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some((argument, column)) = &self.place else { return f.write_str(&self.text) };
+        let (shown, width) = (values::without_secrets(argument), column + 1);
+        write!(f, "{}\n  {shown}\n  {:>width$}", self.text, "^")
+    }
+}

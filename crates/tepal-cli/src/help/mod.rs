@@ -1,0 +1,109 @@
+//! What `--help` and `help` print. The texts are the command's manual, and tests hold them to what
+//! the command understands.
+
+mod elements;
+
+use crate::chain::NAMES;
+
+/// `tepal --help`.
+const OVERVIEW: &str = "\
+tepal: connections as stacks, from the shell
+
+usage: tepal connect CHAIN...      join a connection to standard input and output
+       tepal help [TOPIC]          about a command, about chains, about one layer
+
+A CHAIN is a list of arguments from the wire upward, each name:host:port,option=value:
+
+  tepal connect tcp:example.org:443 tls
+  tepal connect tcp:proxy.example:1080 socks5:irc.example.org:6697 tls lines,end=crlf
+
+  -h, --help       this text; behind a command, the text about it
+  -V, --version    the version
+";
+
+/// `tepal connect --help`.
+pub(crate) const CONNECT: &str = "\
+usage: tepal connect CHAIN... [OPTION...]
+
+Connects, and joins the connection to standard input and output, which may be terminals, pipes,
+files or closed. The end of the input is told to the peer, and what the peer still sends is read.
+'tepal help chain' tells how a chain is written.
+
+      --retry[=N]          try again, N times or always, when the peer was not reached; the waits
+                           grow from half a second to a minute. A connection that stood and was
+                           lost is not made anew, since what it carried cannot be read again
+      --after-input TIME   once the input has ended: close when nothing has come for TIME
+                           (0: at once; default none: wait for the peer's end)
+      --after-peer TIME    once the peer has ended: close when the input brings nothing for TIME
+                           (default 0.5; none: wait for the end of the input)
+      --keep-open          do not tell the peer of the end of the input
+  -v, --verbose            tell the phases on standard error; twice: the layers too
+  -h, --help               this text
+
+A TIME is 1.5 (seconds), 200ms, 10s, 5m or 2h.
+
+";
+
+const STATUS: &str = "\
+exit status: 0 done, 1 this machine (files, descriptors), 2 usage, 3 the name was not found,
+             4 not connected, 5 a handshake failed, 6 the connection was lost, 7 standard input
+             or output failed
+";
+
+/// `tepal help chain`.
+const CHAIN: &str = "\
+A chain is a list of arguments from the wire upward. Each is NAME, or NAME:HOST:PORT, with options
+behind commas: tls,cert=c.pem,key=k.pem
+
+The wire is the first of them, once:
+  tcp:HOST:PORT    a host by name or address; IPv6 in brackets, [::1]; PORT a number or a service
+  unix:PATH        the file of a Unix socket
+
+Layers follow, the lowest first:
+  tls              TLS 1.2 and 1.3
+  socks5:HOST:PORT, socks4:HOST:PORT, http-connect:HOST:PORT
+                   the peer is a proxy, and is asked for HOST:PORT
+  proxy            the PROXY protocol's header: who is at the other end
+  rate             so many bytes per second
+  lines            whole lines only, and their ends translated; the last of a chain
+
+A backslash takes the next character as it is, and double quotes what is between them, so that a
+path may hold a comma. 'tepal help NAME' tells the options.
+";
+
+pub(crate) fn overview() -> String {
+    format!("{OVERVIEW}\n{STATUS}")
+}
+
+pub(crate) fn version() -> String {
+    format!("tepal {}\n", env!("CARGO_PKG_VERSION"))
+}
+
+/// What there is help about.
+pub(crate) fn topics() -> impl Iterator<Item = &'static str> {
+    ["connect", "chain"].into_iter().chain(NAMES)
+}
+
+pub(crate) fn about(topic: &str) -> Option<String> {
+    match topic {
+        "connect" => Some(format!("{CONNECT}{STATUS}")),
+        "chain" | "chains" => Some(CHAIN.to_owned()),
+        name => elements::about(name).map(str::to_owned),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_topic_has_a_text_that_fits_into_a_terminal() {
+        for topic in topics() {
+            let text = about(topic).expect(topic);
+            assert!(text.ends_with('\n') && text.contains(topic), "{topic}");
+            assert!(text.lines().all(|line| line.chars().count() <= 100), "{topic}: {text}");
+        }
+        assert_eq!(about("nothing"), None);
+        assert!(overview().contains("connect CHAIN"));
+    }
+}

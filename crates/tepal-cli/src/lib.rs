@@ -1,0 +1,59 @@
+//! The command `tepal`: connections as stacks, from the shell.
+//!
+//! A *chain* is a list of arguments from the wire upward, each `name:host:port,option=value`. The
+//! command joins a chain to standard input and output:
+//!
+//! ```text
+//! tepal connect tcp:example.org:443 tls
+//! ```
+//!
+//! Everything here is done by the public interface of the crate `tepal`; this crate reads the
+//! command line, and tells in words and in the exit status what came of it. `tepal --help` is its
+//! documentation.
+
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+mod arguments;
+mod chain;
+mod connect;
+mod exit;
+mod help;
+mod hint;
+mod near;
+mod report;
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use arguments::Command;
+use exit::{Exit, Failure};
+
+/// Runs the command with these arguments, the program's name not among them, and returns its exit
+/// status. It reads standard input and writes to standard output and standard error.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    // Each connection is a descriptor. Where the limit cannot be raised, fewer will do.
+    let _ = tepal::raise_descriptor_limit();
+    let outcome = match arguments::parse(arguments) {
+        Ok(Command::Print(text)) => print(&text),
+        Ok(Command::Connect(connect)) => connect::run(*connect),
+        Err(mistake) => Err(Failure::new(mistake.exit, mistake)),
+    };
+    let exit = match outcome {
+        Ok(exit) => exit,
+        Err(failure) => {
+            failure.tell();
+            failure.exit
+        }
+    };
+    ExitCode::from(exit.code())
+}
+
+fn print(text: &str) -> Result<Exit, Failure> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => Ok(Exit::Success),
+        Err(error) => Err(Failure::of_output(&error)),
+    }
+}
