@@ -440,7 +440,12 @@ fn records_of_every_kind_are_shown_as_a_zone_file_has_them() {
         ("SOA", b"\x01n\x00\x01m\x00\x00\x00\x00\x01\x00\x00\x00\x02\x00\x00\x00\x03\x00\x00\x00\x04\xff\xff\xff\xff", "n. m. 1 2 3 4 4294967295"),
         ("PTR", b"\x01p\x00", "p."),
         ("HTTPS", b"\x00\x01\x00\x00\x01\x00\x06\x02h2\x02h3\x00\x03\x00\x02\x20\xfb\x00\x04\x00\x04\x7f\x00\x00\x01", r#"1 . alpn="h2,h3" port=8443 ipv4hint=127.0.0.1"#),
-        ("TYPE65280", &[1, 0xab], "\\# 2 01ab"),
+        ("NAPTR", b"\x00\x64\x00\x0a\x01s\x07SIP+D2U\x00\x04_sip\x04_udp\x00", r#"100 10 "s" "SIP+D2U" "" _sip._udp."#),
+        ("SSHFP", &[4, 2, 0xab, 0xcd], "4 2 ABCD"),
+        ("TLSA", &[3, 1, 1, 0xab, 0xcd], "3 1 1 ABCD"),
+        ("CAA", b"\x80\x05issueca.example; a=\"1\"", r#"128 issue "ca.example; a=\"1\"""#),
+        ("CAA", b"\x00\x05issue", r#"0 issue """#),
+        ("TYPE65280", &[1, 0xab], "\\# 2 01AB"),
     ];
     for (name, data, shown) in cases {
         let record_type: RecordType = name.parse().unwrap();
@@ -453,6 +458,34 @@ fn records_of_every_kind_are_shown_as_a_zone_file_has_them() {
         let answer = world.only().unwrap().into_records().unwrap();
         let line = answer.records[0].to_string();
         assert_eq!(line, format!("host.test. 60 IN {name} {shown}"));
+    }
+}
+
+#[test]
+fn records_that_are_broken_are_no_answer() {
+    let cases: &[(&str, &[u8])] = &[
+        ("A", &[192, 0, 2]),
+        ("MX", b"\x00\x0a\x02mx"),
+        ("CAA", b"\x00"),
+        ("CAA", b"\x00\x00value"),
+        ("CAA", b"\x00\x09issue"),
+        ("CAA", b"\x00\x05is.ueca"),
+        ("TLSA", &[3, 1]),
+        ("SSHFP", &[4]),
+        ("NAPTR", b"\x00\x64\x00\x0a\x01s\x07SIP"),
+        ("NAPTR", b"\x00\x64\x00\x0a\x01s\x00\x00\x00more"),
+        ("SVCB", b"\x00\x01\x00\x00\x03\x00\x02\x20\xfb\x00\x01\x00\x00"),
+    ];
+    for (name, data) in cases {
+        let record_type: RecordType = name.parse().unwrap();
+        let mut world = World::new(ONE, |asked| {
+            let reply = asked.reply().answer(record(&asked.name, record_type.0, 60, data));
+            vec![Reaction::Say(1, reply.bytes())]
+        });
+        let deadline = world.now + Duration::from_secs(2);
+        world.resolver.lookup_records("host.test", record_type, deadline, world.now);
+        let error = world.only().expect_err(name);
+        assert_eq!(error.kind, LookupErrorKind::DeadlinePassed, "{name} {data:?}");
     }
 }
 

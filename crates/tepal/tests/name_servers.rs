@@ -4,6 +4,8 @@ mod common;
 #[path = "common/namespace.rs"]
 #[allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
 mod namespace;
+#[path = "common/system.rs"]
+mod system;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -13,24 +15,10 @@ use common::on_every_driver;
 use tepal::EventLoop;
 use tepal::names::{Family, Origin, Record, RecordType, Settings};
 
-const SYSTEM: &str = r#"
-ip link set lo up
-mount -t tmpfs tmpfs /mnt
-printf 'nameserver 127.0.0.3\nsearch corp.example\noptions timeout:1\n' > /mnt/resolv.conf
-printf '127.0.0.7 printer.corp.example printer\n::1 six\n127.0.0.6 six\n' > /mnt/hosts
-echo 'hosts: files dns' > /mnt/nsswitch.conf
-for file in resolv.conf hosts nsswitch.conf; do
-  touch /etc/$file 2>/dev/null || true
-  mount --bind /mnt/$file /etc/$file
-done
-cat > /mnt/zone <<'END'
-$ORIGIN corp.example.
-$TTL 300
-@ IN SOA ns admin 1 2 3 4 60
-@ IN NS ns
-@ IN MX 10 mail
+const RESOLV_CONF: &str = "nameserver 127.0.0.3\nsearch corp.example\noptions timeout:1\n";
+
+const ZONE: &str = r#"@ IN MX 10 mail
 @ IN MX 20 mail.elsewhere.example.
-ns IN A 127.0.0.2
 www 120 IN A 127.0.0.9
 www 120 IN A 127.0.0.10
 www 120 IN AAAA ::1
@@ -42,63 +30,25 @@ text IN TXT "two" "strings \"and\" \\ \200"
 big IN TXT "BIG" "BIG" "BIG" "BIG" "BIG" "BIG" "BIG" "BIG" "BIG" "BIG"
 _irc._tcp IN SRV 1 2 6697 www
 under\.dot IN A 127.0.0.11
-END
-long=$(printf 'x%.0s' $(seq 200))
-sed -i "s/BIG/$long/g" /mnt/zone
-cat > /mnt/nsd.conf <<'END'
-server:
-  ip-address: 127.0.0.2
-  username: ""
-  chroot: ""
-  zonesdir: "/mnt"
-  database: ""
-  pidfile: "/mnt/nsd.pid"
-  xfrdfile: "/mnt/xfrd"
-  zonelistfile: "/mnt/zones"
-  xfrdir: "/mnt"
-  server-count: 1
-remote-control:
-  control-enable: no
-zone:
-  name: corp.example
-  zonefile: zone
-END
-cat > /mnt/unbound.conf <<'END'
-server:
-  interface: 127.0.0.3
-  username: ""
-  chroot: ""
-  directory: "/mnt"
-  pidfile: "/mnt/unbound.pid"
-  use-syslog: no
-  do-daemonize: no
-  module-config: "iterator"
-  do-not-query-localhost: no
-stub-zone:
-  name: corp.example
-  stub-addr: 127.0.0.2
-remote-control:
-  control-enable: no
-END
-nsd -d -c /mnt/nsd.conf >/dev/null 2>&1 &
-unbound -d -c /mnt/unbound.conf >/dev/null 2>&1 &
-dnsmasq --no-daemon --conf-file=/dev/null --listen-address=127.0.0.4 \
-  --bind-interfaces --no-resolv --no-hosts --pid-file= --local-ttl=77 \
-  --host-record=www.corp.example,127.0.0.9,::1 --cname=alias.corp.example,www.corp.example \
-  --txt-record=text.corp.example,hello --mx-host=corp.example,mail.corp.example,5 \
-  --local=/example/ >/dev/null 2>&1 &
-for i in $(seq 200); do
-  [ $(ss -lun | grep -c "127.0.0.[234]:53 ") -ge 3 ] && break
-  sleep 0.05
-done
+_ldap._tcp IN SRV 0 0 389 .
+@ IN CAA 0 issue "ca.example; policy=ev"
+@ IN CAA 128 iodef "mailto:\"security\"@corp.example"
+_25._tcp IN TLSA 3 1 1 d2abde240d7cd3ee6b4b28c54df034b97983a1d16e8a410e4561cb106618e971
+@ IN NAPTR 100 10 "S" "SIP+D2U" "" _sip._udp
+@ IN NAPTR 102 10 "u" "E2U+sip" "!^.*$!sip:info@corp.example!" .
+www IN SSHFP 4 2 c2a4d0b1e0a1d20b9e1e0f3f3d6f2f7e6a5b4c3d2e1f00112233445566778899
 "#;
+
+const DNSMASQ: &str = "--local-ttl=77 --host-record=www.corp.example,127.0.0.9,::1 \
+    --cname=alias.corp.example,www.corp.example --txt-record=text.corp.example,hello \
+    --mx-host=corp.example,mail.corp.example,5";
 
 /// Name, type and data of a record in words, and its TTL.
 type Shown = BTreeSet<(String, String, String)>;
 
 /// What `dig` shows of a server's answer: status, records, and the smallest TTL.
 fn dig(server: &str, name: &str, record_type: &str) -> (String, Shown, u32) {
-    let arguments = ["+noall", "+answer", "+comments", "+tries=2", "+time=2"];
+    let arguments = ["+noall", "+answer", "+nosplit", "+comments", "+tries=2", "+time=2"];
     let output = Command::new("dig")
         .arg(format!("@{server}"))
         .args(arguments)
@@ -137,7 +87,7 @@ fn show(records: &[Record]) -> (Shown, u32) {
 fn records_are_shown_as_dig_shows_them() {
     let test = "records_are_shown_as_dig_shows_them";
     let programs = ["nsd", "unbound", "dnsmasq", "ss", "dig"];
-    namespace::run(test, &programs, SYSTEM, || {
+    namespace::run(test, &programs, &system::script(RESOLV_CONF, ZONE, DNSMASQ), || {
         let compared = std::cell::Cell::new(0);
         on_every_driver(|event_loop| {
             for server in ["127.0.0.2", "127.0.0.3", "127.0.0.4"] {
@@ -165,6 +115,11 @@ fn records_are_shown_as_dig_shows_them() {
                     ("empty.corp.example.", "TXT"),
                     ("big.corp.example.", "TXT"),
                     ("_irc._tcp.corp.example.", "SRV"),
+                    ("_ldap._tcp.corp.example.", "SRV"),
+                    ("corp.example.", "CAA"),
+                    ("corp.example.", "NAPTR"),
+                    ("_25._tcp.corp.example.", "TLSA"),
+                    ("www.corp.example.", "SSHFP"),
                     ("nobody.corp.example.", "A"),
                     ("nobody.corp.example.", "MX"),
                 ] {
@@ -204,7 +159,7 @@ fn compare(event_loop: &EventLoop, server: &str, name: &str, record_type: &str) 
 fn s17_hosts_are_found_as_getent_finds_them() {
     let test = "s17_hosts_are_found_as_getent_finds_them";
     let programs = ["nsd", "unbound", "dnsmasq", "ss", "getent"];
-    namespace::run(test, &programs, SYSTEM, || {
+    namespace::run(test, &programs, &system::script(RESOLV_CONF, ZONE, DNSMASQ), || {
         on_every_driver(|event_loop| {
             for (name, origin) in [
                 ("printer", Some(Origin::Hosts)),

@@ -10,6 +10,8 @@ mod namespace;
 #[path = "common/story.rs"]
 #[allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
 mod story;
+#[path = "common/system.rs"]
+mod system;
 
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
@@ -287,87 +289,23 @@ fn a_peer_that_is_gone_without_a_word_is_found_by_the_limits() {
     });
 }
 
-/// The system as a program finds it: files in /etc, name servers of others' making.
-const SYSTEM: &str = r#"
-ip link set lo up
-mount -t tmpfs tmpfs /mnt
-cat > /mnt/resolv.conf <<'END'
-nameserver 127.0.0.3
-nameserver 127.0.0.4
-search corp.example
-options timeout:1
-END
-echo '127.0.0.7 printer.corp.example printer' > /mnt/hosts
-echo 'hosts: files dns' > /mnt/nsswitch.conf
-for file in resolv.conf hosts nsswitch.conf; do
-  touch /etc/$file 2>/dev/null || true
-  mount --bind /mnt/$file /etc/$file
-done
-cat > /mnt/zone <<'END'
-$ORIGIN corp.example.
-$TTL 300
-@ IN SOA ns admin 1 2 3 4 60
-@ IN NS ns
-ns IN A 127.0.0.2
+const RESOLV_CONF: &str =
+    "nameserver 127.0.0.3\nnameserver 127.0.0.4\nsearch corp.example\noptions timeout:1\n";
+
+const ZONE: &str = r#"
 www IN A 127.0.0.9
 www IN AAAA ::1
 alias IN CNAME www
 big IN TXT "BIG" "BIG" "BIG" "BIG" "BIG" "BIG" "BIG" "BIG" "BIG" "BIG"
-END
-long=$(printf 'x%.0s' $(seq 200))
-sed -i "s/BIG/$long/g" /mnt/zone
-cat > /mnt/nsd.conf <<'END'
-server:
-  ip-address: 127.0.0.2
-  username: ""
-  chroot: ""
-  zonesdir: "/mnt"
-  database: ""
-  pidfile: "/mnt/nsd.pid"
-  xfrdfile: "/mnt/xfrd"
-  zonelistfile: "/mnt/zones"
-  xfrdir: "/mnt"
-  server-count: 1
-remote-control:
-  control-enable: no
-zone:
-  name: corp.example
-  zonefile: zone
-END
-cat > /mnt/unbound.conf <<'END'
-server:
-  interface: 127.0.0.3
-  username: ""
-  chroot: ""
-  directory: "/mnt"
-  pidfile: "/mnt/unbound.pid"
-  use-syslog: no
-  do-daemonize: no
-  module-config: "iterator"
-  do-not-query-localhost: no
-stub-zone:
-  name: corp.example
-  stub-addr: 127.0.0.2
-remote-control:
-  control-enable: no
-END
-nsd -d -c /mnt/nsd.conf >/dev/null 2>&1 &
-unbound -d -c /mnt/unbound.conf >/dev/null 2>&1 &
-# Debugging is also what keeps it from changing its user, which not everybody may.
-dnsmasq --no-daemon --conf-file=/dev/null --listen-address=127.0.0.4 \
-  --bind-interfaces --no-resolv --no-hosts --pid-file= \
-  --host-record=www.corp.example,127.0.0.9,::1 --local=/example/ >/dev/null 2>&1 &
-for i in $(seq 200); do
-  [ $(ss -lun | grep -c "127.0.0.[234]:53 ") -ge 3 ] && break
-  sleep 0.05
-done
 "#;
+
+const DNSMASQ: &str = "--host-record=www.corp.example,127.0.0.9,::1";
 
 #[test]
 fn s17_names_are_found_as_the_systems_files_and_real_servers_have_them() {
     let test = "s17_names_are_found_as_the_systems_files_and_real_servers_have_them";
     let programs = ["nsd", "unbound", "dnsmasq", "ss"];
-    namespace::run(test, &programs, SYSTEM, || {
+    namespace::run(test, &programs, &system::script(RESOLV_CONF, ZONE, DNSMASQ), || {
         let threads = || std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count);
         on_every_driver(|event_loop| {
             let before = threads();
