@@ -48,6 +48,8 @@ class Loop(
     slow_callback_duration: float = 0.1
     """Debug mode complains of callbacks that take as many seconds or more."""
 
+    _own_class: type[Loop]
+
     def __init__(self, *, resolver: Resolver | SystemResolver | None = None, driver: str | None = None) -> None:
         self._open(driver)
         try:
@@ -80,4 +82,6 @@ class Loop(
             self.close()
 
 
+# For what a derived class may have changed.
+Loop._own_class = Loop
 add_fast_methods(Loop)

@@ -6,15 +6,12 @@ import asyncio
 import io
 import os
 import socket
-from collections.abc import Callable
-from typing import IO, TYPE_CHECKING, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any
 
 try:
     import ssl
 except ImportError:  # Python can be built without.
     ssl = None  # type: ignore[assignment]
-
-T = TypeVar("T")
 
 if TYPE_CHECKING:
     from ._base import Base
@@ -30,44 +27,68 @@ Retry = (BlockingIOError, InterruptedError)
 class Sockets(Base):
     """The socket operations of `Loop`.
 
-    Each tries at once, and otherwise waits with a reader or a writer. That is taken away before the
-    awaiting code goes on, however the wait ends, so that a cancelled operation leaves nothing on a
-    descriptor whose number may be used again at once.
+    Each tries at once, and otherwise again when the descriptor is ready and its caller goes on: one
+    that is cancelled has taken nothing from the socket. It is watched no longer then, however the wait
+    ends, so that nothing is left on a descriptor whose number may be used again at once.
     """
 
     async def sock_recv(self, sock: socket.socket, n: int) -> bytes:
         """Receive up to n bytes; none at the end of the stream."""
         self._check_socket(sock)
-        return await self._when_readable(sock, "recv", n)
+        try:
+            return sock.recv(n)  # type: ignore[no-any-return]
+        except Retry:
+            pass
+        return await self._again(sock, False, "recv", n)  # type: ignore[no-any-return]
 
     async def sock_recv_into(self, sock: socket.socket, buf: Any) -> int:
         """Receive into a buffer; returns the number of bytes."""
         self._check_socket(sock)
-        return await self._when_readable(sock, "recv_into", buf)
+        try:
+            return sock.recv_into(buf)  # type: ignore[no-any-return]
+        except Retry:
+            pass
+        return await self._again(sock, False, "recv_into", buf)  # type: ignore[no-any-return]
 
     async def sock_recvfrom(self, sock: socket.socket, bufsize: int) -> tuple[bytes, Any]:
         """Receive a datagram, cut to bufsize bytes, and its sender's address."""
         self._check_socket(sock)
-        return await self._when_readable(sock, "recvfrom", bufsize)
+        try:
+            return sock.recvfrom(bufsize)  # type: ignore[no-any-return]
+        except Retry:
+            pass
+        return await self._again(sock, False, "recvfrom", bufsize)  # type: ignore[no-any-return]
 
     async def sock_recvfrom_into(
         self, sock: socket.socket, buf: Any, nbytes: int = 0
     ) -> tuple[int, Any]:
         """Receive a datagram into a buffer; returns its length and its sender's address."""
         self._check_socket(sock)
-        return await self._when_readable(sock, "recvfrom_into", buf, nbytes or len(buf))
+        try:
+            return sock.recvfrom_into(buf, nbytes or len(buf))  # type: ignore[no-any-return]
+        except Retry:
+            pass
+        return await self._again(sock, False, "recvfrom_into", buf, nbytes or len(buf))  # type: ignore[no-any-return]
 
     async def sock_accept(self, sock: socket.socket) -> tuple[socket.socket, Any]:
         """Accept a connection: a non-blocking socket and the peer's address."""
         self._check_socket(sock)
-        connection, address = await self._when_readable(sock, "accept")
+        try:
+            accepted = sock.accept()
+        except Retry:
+            accepted = None
+        connection, address = accepted or await self._again(sock, False, "accept")
         connection.setblocking(False)
         return connection, address
 
     async def sock_sendto(self, sock: socket.socket, data: Any, address: Any) -> int:
         """Send a datagram to an address."""
         self._check_socket(sock)
-        return await self._when_writable(sock, "sendto", data, address)
+        try:
+            return sock.sendto(data, address)
+        except Retry:
+            pass
+        return await self._again(sock, True, "sendto", data, address)  # type: ignore[no-any-return]
 
     async def sock_sendall(self, sock: socket.socket, data: Any) -> None:
         """Send all bytes of data. How many left before an exception is unknown."""
@@ -76,9 +97,11 @@ class Sockets(Base):
             sent = sock.send(data)
         except Retry:
             sent = 0
+        if type(data) is bytes and sent == len(data):
+            return
         with memoryview(data) as view, view.cast("B") as rest:
             while sent < len(rest):
-                sent += await self._when_writable(sock, "send", rest[sent:])
+                sent += await self._again(sock, True, "send", rest[sent:])
 
     async def sock_connect(self, sock: socket.socket, address: Any) -> None:
         """Connect a socket. A host name in the address is resolved first."""
@@ -94,7 +117,10 @@ class Sockets(Base):
         except Retry:
             # An interrupted connect goes on by itself.
             pass
-        await self._wait(sock, self._add_writer, self._remove_writer, _end_connect, sock, address)
+        await self._when_ready(sock.fileno(), True)
+        error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if error != 0:
+            raise OSError(error, f"Connect call failed {address}")
 
     async def sock_sendfile(
         self,
@@ -168,89 +194,39 @@ class Sockets(Base):
     # The method is named and not bound, since it may be another one at the next attempt: sockets take
     # attributes.
 
-    async def _when_readable(self, sock: socket.socket, method: str, *args: Any) -> Any:
-        try:
-            return getattr(sock, method)(*args)
-        except Retry:
-            pass
-        return await self._wait(
-            sock, self._add_reader, self._remove_reader, _call, sock, method, *args
-        )
-
-    async def _when_writable(self, sock: socket.socket, method: str, *args: Any) -> Any:
-        try:
-            return getattr(sock, method)(*args)
-        except Retry:
-            pass
-        return await self._wait(
-            sock, self._add_writer, self._remove_writer, _call, sock, method, *args
-        )
+    async def _again(self, sock: socket.socket, writes: bool, method: str, *args: Any) -> Any:
+        """What would have blocked, when it need not."""
+        while True:
+            await self._when_ready(sock.fileno(), writes)
+            try:
+                return getattr(sock, method)(*args)
+            except Retry:
+                pass
 
     async def _sendfile_step(self, sock: socket.socket, fd: int, offset: int, count: int) -> int:
-        try:
-            return os.sendfile(sock.fileno(), fd, offset, count)
-        except Retry:
-            pass
-        return await self._wait(
-            sock, self._add_writer, self._remove_writer, os.sendfile, sock.fileno(), fd, offset, count
-        )
+        while True:
+            try:
+                return os.sendfile(sock.fileno(), fd, offset, count)
+            except Retry:
+                pass
+            await self._when_ready(sock.fileno(), True)
 
-    async def _wait(
-        self,
-        sock: socket.socket,
-        add: Callable[..., asyncio.Handle],
-        remove: Callable[[int], bool],
-        operation: Callable[..., T],
-        *args: Any,
-    ) -> T:
-        fd = sock.fileno()
-        self._ensure_fd_no_transport(fd)
-        future: asyncio.Future[T] = self.create_future()
-        handle = add(fd, _attempt, future, operation, args)
+    async def _when_ready(self, fd: int, writes: bool) -> None:
+        if self._transports.data:
+            self._ensure_fd_no_transport(fd)
+        future: asyncio.Future[None] = self.create_future()
+        self._until_ready(fd, writes, future)
         try:
-            return await future
-        finally:
-            # A cancelled handle was replaced: the descriptor serves somebody else now.
-            if not handle.cancelled():
-                remove(fd)
-            # An exception has this frame in its traceback: no cycle through it.
-            del future, handle
+            await future
+        except BaseException:
+            self._not_until_ready(fd, writes, future)
+            raise
 
     def _check_socket(self, sock: socket.socket) -> None:
         if ssl is not None and isinstance(sock, ssl.SSLSocket):
             raise TypeError("Socket cannot be of type SSLSocket")
         if self.get_debug() and sock.gettimeout() != 0:
             raise ValueError("the socket must be non-blocking")
-
-
-def _attempt(
-    future: asyncio.Future[T], operation: Callable[..., T], args: tuple[Any, ...]
-) -> None:
-    if future.done():
-        return
-    try:
-        result = operation(*args)
-    except Retry:
-        return
-    except (SystemExit, KeyboardInterrupt):
-        raise
-    except BaseException as error:
-        future.set_exception(error)
-    else:
-        future.set_result(result)
-    finally:
-        # The exception has this frame in its traceback: no cycle through it.
-        del future, args
-
-
-def _call(sock: socket.socket, method: str, *args: Any) -> Any:
-    return getattr(sock, method)(*args)
-
-
-def _end_connect(sock: socket.socket, address: Any) -> None:
-    error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-    if error != 0:
-        raise OSError(error, f"Connect call failed {address}")
 
 
 def check_sendfile(sock: socket.socket | None, file: Any, offset: Any, count: Any) -> None:

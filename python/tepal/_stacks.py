@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from ._connecting import address_in_digits, connect
 from ._names import Names, _socket_getaddrinfo
 from ._protocol import Protocol
 from ._reaching import NO_TIMEOUTS, Backoff, Timeouts
@@ -345,6 +346,10 @@ class Stacks(Base):
         Raises:
             OSError: asyncio's own exceptions; each has the whole story in its `problem`.
         """
+        if layers == () and timeouts is None and addresses is None:
+            digits = address_in_digits(self, host, port, keywords)
+            if digits is not None:
+                return await connect(self, protocol_factory, *digits)
         specs = _specs_of(layers)
         if not specs and timeouts is None and addresses is None:
             with Story(host, port, bool(keywords.get("ssl"))):

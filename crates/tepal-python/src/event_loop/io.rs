@@ -1,52 +1,17 @@
-//! `add_reader` and `add_writer`: two handles on one watcher of the engine.
+//! `add_reader`, `add_writer`, and what the loop's own operations on sockets wait with.
 
 use std::os::fd::RawFd;
 
 use pyo3::exceptions::PyValueError;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
-use pyo3::{PyTraverseError, PyVisit, intern};
-use tepal::Interest;
-use tepal::engine::{Flow, WatchKey};
 
-use super::{Loop, State};
+use super::Loop;
+use super::descriptors::{Direction, FdHandles, Waiter, end};
 use crate::errors::os_error;
 use crate::handle::{HandleRef, Parts};
-use crate::host::{Callback, PyEngine, PyHost};
 use crate::object::Ref;
-
-/// The two handles of one descriptor.
-pub(crate) struct FdHandles {
-    key: WatchKey<PyHost>,
-    reader: Option<HandleRef>,
-    writer: Option<HandleRef>,
-    // What was watched, if not a number: a socket that its owner has closed since is found by it.
-    file: Option<Ref>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Direction {
-    Read,
-    Write,
-}
-
-impl FdHandles {
-    pub(crate) fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.file.iter().try_for_each(|file| file.visit(visit))?;
-        self.reader.iter().chain(&self.writer).try_for_each(|handle| handle.visit(visit))
-    }
-
-    fn place(&mut self, direction: Direction) -> &mut Option<HandleRef> {
-        match direction {
-            Direction::Read => &mut self.reader,
-            Direction::Write => &mut self.writer,
-        }
-    }
-
-    fn interest(&self) -> Interest {
-        Interest { read: self.reader.is_some(), write: self.writer.is_some() }
-    }
-}
 
 #[pymethods]
 impl Loop {
@@ -112,6 +77,57 @@ impl Loop {
     ) -> PyResult<Py<PyAny>> {
         let fd = number(&fd)?;
         add(slf, fd, Direction::Write, &callback, &args)
+    }
+
+    /// Gives a future its result, None, once fd can be read from or, if `writes`, written to. It takes
+    /// the place of a reader or writer.
+    #[pyo3(signature = (fd, writes, future, /))]
+    fn _until_ready(
+        slf: &Bound<'_, Self>,
+        fd: RawFd,
+        writes: bool,
+        future: Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let py = slf.py();
+        let state = slf.get().state(py)?;
+        state.check_open()?;
+        if fd < 0 || state.host().transport_fds.borrow().contains(&fd) {
+            number(fd.into_pyobject(py)?.as_any())?;
+            slf.call_method1(intern!(py, "_ensure_fd_no_transport"), (fd,))?;
+        }
+        let direction = Direction::of(writes);
+        // Taken away first: who waited may have waited for a file that is closed and had this number,
+        // and the kernel would hear of no change.
+        let old = state.take_descriptor(fd, direction);
+        let set = state.set_descriptor(fd, direction, Waiter::Future(Ref::new(future)));
+        end(py, old)?;
+        set.map(drop).map_err(|error| os_error(&error))
+    }
+
+    /// Ends the watch for a future of _until_ready, if that still stands there.
+    #[pyo3(signature = (fd, writes, future, /))]
+    fn _not_until_ready(
+        &self,
+        py: Python<'_>,
+        fd: RawFd,
+        writes: bool,
+        future: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let state = self.state(py)?;
+        if state.engine.is_closed() {
+            return Ok(());
+        }
+        let direction = Direction::of(writes);
+        let is_it = match state.host().descriptors.borrow_mut().get_mut(&fd) {
+            Some(handles) => {
+                matches!(handles.place(direction), Some(Waiter::Future(f)) if f.is(future))
+            }
+            None => false,
+        };
+        if is_it {
+            drop(state.take_descriptor(fd, direction));
+        }
+        Ok(())
     }
 
     /// Whether a transport uses this descriptor.
@@ -208,10 +224,8 @@ fn add(
     };
     let handle = HandleRef::new(py, &parts)?;
     state.trace(py, &handle)?;
-    let old = state.set_descriptor(fd, direction, handle.clone_ref(py));
-    if let Some(old) = old.map_err(|error| os_error(&error))? {
-        Loop::cancel_handle(py, &old)?;
-    }
+    let old = state.set_descriptor(fd, direction, Waiter::Handle(handle.clone_ref(py)));
+    end(py, old.map_err(|error| os_error(&error))?)?;
     // SAFETY: the handle's reference moves over.
     Ok(unsafe { Bound::from_owned_ptr(py, handle.into_ptr()) }.unbind())
 }
@@ -222,91 +236,8 @@ fn remove(lp: &Bound<'_, Loop>, fd: RawFd, direction: Direction) -> PyResult<boo
     if state.engine.is_closed() {
         return Ok(false);
     }
-    match state.take_descriptor(fd, direction) {
-        Some(handle) => Loop::cancel_handle(py, &handle).map(|()| true),
-        None => Ok(false),
-    }
-}
-
-impl State {
-    // Returns the handle that was set before.
-    fn set_descriptor(
-        &self,
-        fd: RawFd,
-        direction: Direction,
-        handle: HandleRef,
-    ) -> std::io::Result<Option<HandleRef>> {
-        let host = self.host();
-        let known = host.descriptors.borrow().get(&fd).map(|handles| handles.key);
-        let key = match known {
-            Some(key) => key,
-            None => {
-                let key = self.engine.watch(fd, Callback::Descriptor(fd))?;
-                let handles = FdHandles { key, reader: None, writer: None, file: None };
-                host.descriptors.borrow_mut().insert(fd, handles);
-                key
-            }
-        };
-        let mut descriptors = host.descriptors.borrow_mut();
-        let handles = descriptors.entry(fd).or_insert(FdHandles {
-            key,
-            reader: None,
-            writer: None,
-            file: None,
-        });
-        let old = handles.place(direction).replace(handle);
-        let interest = handles.interest();
-        drop(descriptors);
-        match self.engine.watch_set(key, interest) {
-            Ok(()) => Ok(old),
-            Err(error) => {
-                let unused = self.take_descriptor(fd, direction);
-                drop(unused);
-                Err(error)
-            }
-        }
-    }
-
-    fn take_descriptor(&self, fd: RawFd, direction: Direction) -> Option<HandleRef> {
-        let mut descriptors = self.host().descriptors.borrow_mut();
-        let handles = descriptors.get_mut(&fd)?;
-        let taken = handles.place(direction).take();
-        let (key, interest) = (handles.key, handles.interest());
-        if interest.is_none() {
-            let gone = descriptors.remove(&fd);
-            drop(descriptors);
-            drop(gone);
-            self.engine.watch_remove(key);
-        } else {
-            drop(descriptors);
-            // The descriptor was closed by its owner: then nothing is reported any more anyway.
-            let _ = self.engine.watch_set(key, interest);
-        }
-        taken
-    }
-}
-
-impl PyHost {
-    /// Runs the handles of a descriptor that is ready.
-    pub(crate) fn descriptor_ready(
-        &self,
-        engine: &PyEngine,
-        py: Python<'_>,
-        fd: RawFd,
-        ready: Interest,
-    ) -> Flow {
-        let handle = |wanted: bool, direction: Direction| {
-            let mut descriptors = self.descriptors.borrow_mut();
-            let handles = descriptors.get_mut(&fd).filter(|_| wanted)?;
-            handles.place(direction).as_ref().map(|handle| handle.clone_ref(py))
-        };
-        if let Some(reader) = handle(ready.read, Direction::Read) {
-            self.run_handle(engine, py, &reader)?;
-        }
-        // Looked up after the reader ran, which may have removed it.
-        if let Some(writer) = handle(ready.write, Direction::Write) {
-            self.run_handle(engine, py, &writer)?;
-        }
-        Flow::Continue(())
-    }
+    let taken = state.take_descriptor(fd, direction);
+    let was_there = taken.is_some();
+    end(py, taken)?;
+    Ok(was_there)
 }

@@ -1,6 +1,7 @@
 //! The class `Loop`.
 
 mod call;
+mod descriptors;
 mod io;
 mod method;
 mod names;
@@ -24,7 +25,7 @@ use tepal::engine::Remote;
 use tepal::names::ResolverKey;
 
 pub(crate) use call::instant;
-pub(crate) use io::FdHandles;
+pub(crate) use descriptors::FdHandles;
 pub(crate) use names::gaierror;
 pub(crate) use schedule::current_thread;
 pub(crate) use signals::WakePipe;

@@ -1,0 +1,187 @@
+//! Who waits for a descriptor: a reader and a writer, on one watcher of the engine. Each is a handle, or a
+//! future that stands in its place once, for the loop's own operations on sockets.
+
+use std::os::fd::RawFd;
+
+use pyo3::prelude::*;
+use pyo3::{PyTraverseError, PyVisit, intern};
+use tepal::Interest;
+use tepal::engine::{Flow, WatchKey};
+
+use super::{Loop, State};
+use crate::handle::HandleRef;
+use crate::host::{Callback, PyEngine, PyHost};
+use crate::object::Ref;
+
+/// The two who wait for one descriptor.
+pub(crate) struct FdHandles {
+    key: WatchKey<PyHost>,
+    reader: Option<Waiter>,
+    writer: Option<Waiter>,
+    // What was watched, if not a number: a socket that its owner has closed since is found by it.
+    pub(super) file: Option<Ref>,
+}
+
+/// Who hears that a descriptor is ready.
+pub(super) enum Waiter {
+    /// Of `add_reader` or `add_writer`: each time.
+    Handle(HandleRef),
+    /// Of `_until_ready`: once.
+    Future(Ref),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Direction {
+    Read,
+    Write,
+}
+
+impl Direction {
+    pub(super) fn of(writes: bool) -> Direction {
+        if writes { Direction::Write } else { Direction::Read }
+    }
+}
+
+impl FdHandles {
+    pub(crate) fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.file.iter().try_for_each(|file| file.visit(visit))?;
+        self.reader.iter().chain(&self.writer).try_for_each(|waiter| match waiter {
+            Waiter::Handle(handle) => handle.visit(visit),
+            Waiter::Future(future) => future.visit(visit),
+        })
+    }
+
+    pub(super) fn place(&mut self, direction: Direction) -> &mut Option<Waiter> {
+        match direction {
+            Direction::Read => &mut self.reader,
+            Direction::Write => &mut self.writer,
+        }
+    }
+
+    fn interest(&self) -> Interest {
+        Interest { read: self.reader.is_some(), write: self.writer.is_some() }
+    }
+}
+
+impl State {
+    /// Returns who was there before.
+    pub(super) fn set_descriptor(
+        &self,
+        fd: RawFd,
+        direction: Direction,
+        waiter: Waiter,
+    ) -> std::io::Result<Option<Waiter>> {
+        let host = self.host();
+        let known = host.descriptors.borrow().get(&fd).map(|handles| handles.key);
+        let key = match known {
+            Some(key) => key,
+            None => {
+                let key = self.engine.watch(fd, Callback::Descriptor(fd))?;
+                let handles = FdHandles { key, reader: None, writer: None, file: None };
+                host.descriptors.borrow_mut().insert(fd, handles);
+                key
+            }
+        };
+        let mut descriptors = host.descriptors.borrow_mut();
+        let handles = descriptors.entry(fd).or_insert(FdHandles {
+            key,
+            reader: None,
+            writer: None,
+            file: None,
+        });
+        let old = handles.place(direction).replace(waiter);
+        let interest = handles.interest();
+        drop(descriptors);
+        match self.engine.watch_set(key, interest) {
+            Ok(()) => Ok(old),
+            Err(error) => {
+                let unused = self.take_descriptor(fd, direction);
+                drop(unused);
+                Err(error)
+            }
+        }
+    }
+
+    pub(super) fn take_descriptor(&self, fd: RawFd, direction: Direction) -> Option<Waiter> {
+        self.host().take_waiter(&self.engine, fd, direction)
+    }
+}
+
+impl PyHost {
+    /// Tells those who wait for a descriptor that is ready.
+    pub(crate) fn descriptor_ready(
+        &self,
+        engine: &PyEngine,
+        py: Python<'_>,
+        fd: RawFd,
+        ready: Interest,
+    ) -> Flow {
+        if ready.read {
+            self.direction_ready(engine, py, fd, Direction::Read)?;
+        }
+        // Looked up after the reader ran, which may have removed it.
+        if ready.write {
+            self.direction_ready(engine, py, fd, Direction::Write)?;
+        }
+        Flow::Continue(())
+    }
+
+    fn take_waiter(&self, engine: &PyEngine, fd: RawFd, direction: Direction) -> Option<Waiter> {
+        let mut descriptors = self.descriptors.borrow_mut();
+        let handles = descriptors.get_mut(&fd)?;
+        let taken = handles.place(direction).take();
+        let (key, interest) = (handles.key, handles.interest());
+        if interest.is_none() {
+            let gone = descriptors.remove(&fd);
+            drop(descriptors);
+            drop(gone);
+            engine.watch_remove(key);
+        } else {
+            drop(descriptors);
+            // The descriptor was closed by its owner: then nothing is reported any more anyway.
+            let _ = engine.watch_set(key, interest);
+        }
+        taken
+    }
+
+    fn direction_ready(
+        &self,
+        engine: &PyEngine,
+        py: Python<'_>,
+        fd: RawFd,
+        direction: Direction,
+    ) -> Flow {
+        let mut descriptors = self.descriptors.borrow_mut();
+        let waiter = descriptors.get_mut(&fd).and_then(|handles| handles.place(direction).as_ref());
+        let future = match waiter {
+            Some(Waiter::Handle(handle)) => {
+                let handle = handle.clone_ref(py);
+                drop(descriptors);
+                return self.run_handle(engine, py, &handle);
+            }
+            Some(Waiter::Future(future)) => future.clone_ref(py),
+            None => return Flow::Continue(()),
+        };
+        drop(descriptors);
+        let taken = self.take_waiter(engine, fd, direction);
+        drop(taken);
+        self.flow(finish(&future.bind(py)))
+    }
+}
+
+/// Tells one that it hears no more. A future stays undone, as asyncio has it.
+pub(super) fn end(py: Python<'_>, waiter: Option<Waiter>) -> PyResult<()> {
+    match waiter {
+        Some(Waiter::Handle(handle)) => Loop::cancel_handle(py, &handle),
+        Some(Waiter::Future(_)) | None => Ok(()),
+    }
+}
+
+// Unless it was cancelled meanwhile.
+fn finish(future: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = future.py();
+    if !future.call_method0(intern!(py, "done"))?.is_truthy()? {
+        future.call_method1(intern!(py, "set_result"), (py.None(),))?;
+    }
+    Ok(())
+}
