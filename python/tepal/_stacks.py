@@ -156,6 +156,8 @@ class Stacks(Base):
             backoff: the plan by which a failed or lost connection is made anew.
         """
         self._check_closed()
+        if self.get_debug():
+            self._check_thread()
         specs = _specs_of(layers)
         check_word("addresses", addresses, ("linear", "race"))
         check_word("handshakes", handshakes, ("next", "race", "once"))

@@ -46,6 +46,19 @@ def transport_callback_failed(transport: Any, callback: str, error: BaseExceptio
     )
 
 
+def callback_was_slow(transport: Any, method: str, seconds: float) -> None:
+    """Debug mode: complain of a method of a protocol's that held up the loop."""
+    if seconds < transport._loop.slow_callback_duration:
+        return
+    protocol = transport.get_protocol()
+    while isinstance(protocol, asyncio.BaseTransport):
+        # TLS, in whose call the user's protocol was called.
+        protocol = protocol.get_protocol()
+    base_events.logger.warning(
+        "Executing <%s.%s() of %r> took %.3f seconds", type(protocol).__name__, method, transport, seconds
+    )
+
+
 def _tell_protocol(transport: Any, method: str) -> None:
     protocol = transport.get_protocol()
     try:

@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import gc
 import logging
+import socket
 import sys
 import threading
 import warnings
@@ -373,6 +374,37 @@ def test_debug_mode_tells_of_slow_callbacks(any_loop, caplog):
     with caplog.at_level(logging.WARNING, "asyncio"):
         any_loop.run_until_complete(main())
     assert any("Executing <Task finished" in r.getMessage() for r in caplog.records)
+
+
+def test_debug_mode_tells_of_slow_methods_of_protocols(loop, caplog):
+    class Slow(asyncio.Protocol):
+        def connection_lost(self, exc):
+            self.lost.set_result(None)
+
+    ours, theirs = socket.socketpair()
+    loop.set_debug(True)
+    loop.slow_callback_duration = 0.0
+    endpoint = (asyncio.DatagramProtocol, ("127.0.0.1", 0))
+
+    async def main():
+        _, protocol = await loop.create_connection(Slow, sock=ours)
+        protocol.lost = loop.create_future()
+        theirs.sendall(b"x")
+        theirs.close()
+        await protocol.lost
+        datagrams, _ = await loop.create_datagram_endpoint(*endpoint)
+        datagrams.sendto(b"x", datagrams.get_extra_info("sockname"))
+        await asyncio.sleep(0.01)
+        datagrams.close()
+
+    with caplog.at_level(logging.WARNING, "asyncio"):
+        loop.run_until_complete(main())
+    loop.set_debug(False)
+    told = [r.getMessage() for r in caplog.records]
+    for method in ("connection_made", "data_received", "eof_received", "connection_lost"):
+        shown = f"Executing <Slow.{method}() of <StreamTransport "
+        assert any(text.startswith(shown) and text.endswith(" seconds") for text in told), method
+    assert any("<DatagramProtocol.datagram_received() of" in text for text in told)
 
 
 def test_tasks_take_names_contexts_and_factories(any_loop):

@@ -40,6 +40,9 @@ pub(crate) struct PyHost {
     pub(crate) layers: PyLayers,
     /// The thread that runs the loop; zero outside a run.
     pub(crate) thread: Cell<u64>,
+    /// The thread that runs the loop sleeps in the kernel, without the GIL: whoever calls us now is
+    /// another one.
+    pub(crate) sleeps: Cell<bool>,
     /// This is a child process, and the loop is its parent's.
     pub(crate) forked: Cell<bool>,
 }
@@ -91,6 +94,7 @@ impl PyHost {
             task_factory: RefCell::new(None),
             layers: PyLayers::default(),
             thread: Cell::new(0),
+            sleeps: Cell::new(false),
             forked: Cell::new(false),
         }
     }
@@ -306,7 +310,9 @@ impl Host for PyHost {
         let py = attached();
         if wait.blocks() || crate::exit::is_near() {
             Queued::settle_leaver(py);
+            self.sleeps.set(true);
             py.detach(|| crate::exit::wait(|| wait.wait()));
+            self.sleeps.set(false);
         } else {
             wait.wait();
         }

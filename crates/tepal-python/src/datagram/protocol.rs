@@ -11,10 +11,10 @@ use tepal::{Address, Closed, DatagramKey};
 use super::peers::sender;
 use super::transport::{DatagramTransport, Inner};
 use crate::errors::{leaves_run, os_error};
-use crate::host::{PyEngine, PyHost};
+use crate::host::{PyEngine, PyHost, attached};
 use crate::imports::imports;
 use crate::object::Ref;
-use crate::stream::{call_method, call_method2, in_context};
+use crate::stream::{call_method, call_method2, in_context, watched};
 
 /// The protocol of an endpoint: its transport, which knows the user's protocol.
 pub(crate) struct PyDatagramProtocol {
@@ -63,14 +63,21 @@ impl PyDatagramProtocol {
         shown: &str,
     ) -> Verdict<()> {
         let Some((protocol, context)) = self.links(py) else { return Ok(()) };
-        let called = in_context(py, &context, || call_method(py, &protocol, name, Some(argument)));
+        let called = self.watched(engine, shown, || {
+            in_context(py, &context, || call_method(py, &protocol, name, Some(argument)))
+        });
         self.end(engine, called.map(drop), shown)
+    }
+
+    #[inline]
+    fn watched<R>(&self, engine: &PyEngine, method: &str, body: impl FnOnce() -> R) -> R {
+        watched(engine, self.transport(attached()).as_any().as_borrowed(), method, body)
     }
 
     // An exception of a callback costs nothing but its report, as in asyncio.
     fn end(&self, engine: &PyEngine, called: PyResult<()>, shown: &str) -> Verdict<()> {
         let Err(error) = called else { return Ok(()) };
-        let py = here();
+        let py = attached();
         let leave = |error| {
             PyHost::interrupt(engine, error);
             Ok(())
@@ -87,15 +94,9 @@ impl PyDatagramProtocol {
     }
 }
 
-// The engine calls its host with the GIL held.
-fn here() -> Python<'static> {
-    // SAFETY: as above: it runs inside `run_forever`.
-    unsafe { Python::assume_attached() }
-}
-
 impl DatagramProtocol<PyHost> for PyDatagramProtocol {
     fn connection_made(&mut self, engine: &PyEngine, _: DatagramKey<PyHost>) -> Verdict<()> {
-        let py = here();
+        let py = attached();
         let transport = self.transport(py).to_owned();
         let argument = transport.as_any().as_borrowed();
         let name = intern!(py, "connection_made");
@@ -117,18 +118,14 @@ impl DatagramProtocol<PyHost> for PyDatagramProtocol {
         data: &[u8],
         peer: Option<&Address>,
     ) -> Verdict<()> {
-        let py = here();
+        let py = attached();
         let Some((protocol, context)) = self.links(py) else { return Ok(()) };
         let called = sender(py, &self.inner(py).peers, peer).and_then(|sender| {
             let data = PyBytes::new(py, data);
-            in_context(py, &context, || {
-                call_method2(
-                    py,
-                    &protocol,
-                    intern!(py, "datagram_received"),
-                    data.as_any().as_borrowed(),
-                    sender.as_borrowed(),
-                )
+            let name = intern!(py, "datagram_received");
+            let (data, sender) = (data.as_any().as_borrowed(), sender.as_borrowed());
+            self.watched(engine, "datagram_received", || {
+                in_context(py, &context, || call_method2(py, &protocol, name, data, sender))
             })
         });
         self.end(engine, called.map(drop), "datagram_received")
@@ -140,7 +137,7 @@ impl DatagramProtocol<PyHost> for PyDatagramProtocol {
         _: DatagramKey<PyHost>,
         error: io::Error,
     ) -> Verdict<()> {
-        let py = here();
+        let py = attached();
         let error = os_error(&error).into_value(py).into_bound(py).into_any();
         let name = intern!(py, "error_received");
         self.call(engine, py, name, error.as_borrowed(), "error_received")
@@ -152,11 +149,13 @@ impl DatagramProtocol<PyHost> for PyDatagramProtocol {
     }
 
     fn resume_writing(&mut self, engine: &PyEngine, _: DatagramKey<PyHost>) -> Verdict<()> {
-        let py = here();
+        let py = attached();
         let Some((_, context)) = self.links(py) else { return Ok(()) };
         let transports = imports(py).transports.bind(py);
-        let told = in_context(py, &context, || {
-            transports.call_method1(intern!(py, "resume_protocol"), (self.transport(py),))
+        let told = self.watched(engine, "resume_writing", || {
+            in_context(py, &context, || {
+                transports.call_method1(intern!(py, "resume_protocol"), (self.transport(py),))
+            })
         });
         self.end(engine, told.map(drop), "resume_writing")
     }
@@ -167,7 +166,7 @@ impl DatagramProtocol<PyHost> for PyDatagramProtocol {
         endpoint: DatagramKey<PyHost>,
         closed: &Closed,
     ) -> Verdict<()> {
-        let py = here();
+        let py = attached();
         let inner = self.inner(py);
         inner.closing.set(true);
         let failure = inner.links.borrow_mut().failure.take();

@@ -151,23 +151,25 @@ impl DatagramTransport {
     }
 
     /// Close the transport: what is buffered is sent, then connection_lost(None) is called.
-    fn close(&self, py: Python<'_>) {
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
         let inner = self.inner.get(py);
-        if inner.closing.replace(true) {
-            return;
+        if inner.closing.get() {
+            return Ok(());
         }
-        if let (Some(state), Some(key)) = (self.state(py), inner.key.get()) {
+        let state = self.state(py);
+        state.map_or(Ok(()), |state| state.check_thread_in_debug(py))?;
+        inner.closing.set(true);
+        if let (Some(state), Some(key)) = (state, inner.key.get()) {
             state.engine.datagram_close(key);
         }
+        Ok(())
     }
 
     /// Close the transport at once: what is buffered is lost.
-    fn abort(&self, py: Python<'_>) {
-        let inner = self.inner.get(py);
-        inner.closing.set(true);
-        if let (Some(state), Some(key)) = (self.state(py), inner.key.get()) {
-            state.engine.datagram_abort(key);
-        }
+    fn abort(&self, py: Python<'_>) -> PyResult<()> {
+        self.state(py).map_or(Ok(()), |state| state.check_thread_in_debug(py))?;
+        self.drop_now(py);
+        Ok(())
     }
 
     /// End the transport; connection_lost is called with `exc`.
@@ -178,7 +180,7 @@ impl DatagramTransport {
             links.failure = exc.map(Ref::new);
         }
         drop(links);
-        self.abort(py);
+        self.drop_now(py);
     }
 
     /// How many bytes wait to be sent, with a few per datagram.
@@ -238,14 +240,20 @@ impl DatagramTransport {
 }
 
 impl DatagramTransport {
+    fn drop_now(&self, py: Python<'_>) {
+        let inner = self.inner.get(py);
+        inner.closing.set(true);
+        if let (Some(state), Some(key)) = (self.state(py), inner.key.get()) {
+            state.engine.datagram_abort(key);
+        }
+    }
+
     /// The loop's state, while there is one.
     #[inline]
     pub(super) fn state<'py>(&self, py: Python<'py>) -> Option<&'py State> {
         let links = self.inner.get(py).links.borrow();
         let event_loop = links.event_loop.as_ref()?;
-        // SAFETY: `_open` put an instance of `Loop` there, which outlives this use: it is held by the
-        // transport, by the run that calls us, or by the caller's frame.
-        let event_loop: &'py Loop = unsafe { Loop::of(py, event_loop.as_ptr()) };
-        event_loop.state(py).ok()
+        // SAFETY: `_open` puts an instance of `Loop` there.
+        unsafe { State::of_transport(py, event_loop) }
     }
 }

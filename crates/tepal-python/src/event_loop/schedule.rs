@@ -11,6 +11,7 @@ use crate::errors::os_error;
 use crate::handle::{HandleRef, Parts, Queued};
 use crate::host::Job;
 use crate::imports::imports;
+use crate::object::Ref;
 
 /// Debug mode: refuses coroutines and what cannot be called, as asyncio does.
 pub(crate) fn check_callback(
@@ -79,6 +80,36 @@ impl State {
         let stack = imports(py).helpers.bind(py).call_method0("extract_stack")?;
         handle.set_traceback(stack);
         Ok(())
+    }
+
+    /// The loop of a transport, for one of its methods.
+    ///
+    /// asyncio's transports send inside `write`, so programs that write from other threads get away
+    /// with it, although nothing says that they may. Ours send at the end of the turn: a loop that
+    /// sleeps is woken for it.
+    ///
+    /// # Safety
+    ///
+    /// `event_loop` is an instance of `Loop`, which outlives the use: it is held by the transport, by
+    /// the run that calls us, or by the caller's frame.
+    #[inline]
+    pub(crate) unsafe fn of_transport<'py>(
+        py: Python<'py>,
+        event_loop: &Ref,
+    ) -> Option<&'py State> {
+        // SAFETY: as the caller says.
+        let event_loop: &'py Loop = unsafe { Loop::of(py, event_loop.as_ptr()) };
+        let state = event_loop.state(py).ok()?;
+        if state.host().sleeps.get() {
+            state.host().sleeps.set(false);
+            state.remote.wake();
+        }
+        Some(state)
+    }
+
+    /// `check_thread` in debug mode, as asyncio does.
+    pub(crate) fn check_thread_in_debug(&self, py: Python<'_>) -> PyResult<()> {
+        if self.host().debug.get() { self.check_thread(py) } else { Ok(()) }
     }
 
     /// Debug mode: refuses calls that are not thread-safe from other threads than the loop's.

@@ -102,6 +102,7 @@ impl PyTimer {
         let lp = slf.get().event_loop(py)?;
         let state = lp.get().state(py)?;
         state.check_open()?;
+        state.check_thread_in_debug(py)?;
         let key = place
             .key
             .get()

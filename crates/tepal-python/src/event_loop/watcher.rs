@@ -97,6 +97,7 @@ impl PyWatcher {
         let lp = slf.get().event_loop(py)?;
         let state = lp.get().state(py)?;
         state.check_open()?;
+        state.check_thread_in_debug(py)?;
         let callback = Callback::Watcher(slf.clone().unbind());
         let key = state.engine.watch(slf.get().fd, callback).map_err(|error| os_error(&error))?;
         if let Err(error) = state.engine.watch_set(key, interest(place.events.get())) {

@@ -24,7 +24,7 @@ impl StreamProtocol<PyHost> for PyStreamProtocol {
         let py = attached();
         let name = intern!(py, "connection_made");
         let transport = self.transport(py).to_owned();
-        match self.call(py, name, Some(transport.as_any().as_borrowed())) {
+        match self.call(engine, py, name, Some(transport.as_any().as_borrowed())) {
             Ok(_) => Ok(()),
             Err(error) => self.complain(engine, error, "connection_made"),
         }
@@ -59,18 +59,24 @@ impl StreamProtocol<PyHost> for PyStreamProtocol {
         let result = match manner {
             Manner::Reader => {
                 let Some((protocol, context)) = self.links(py) else { return Ok(Consumed::All) };
-                in_context(py, &context, || reader::feed(py, &protocol, data)).map(|()| None)
+                self.watched(engine, "data_received", || {
+                    in_context(py, &context, || reader::feed(py, &protocol, data)).map(|()| None)
+                })
             }
             // Of a protocol that lent memory before: what it was given as bytes, it gets as bytes.
             Manner::Buffered => {
                 let Some((protocol, context)) = self.links(py) else { return Ok(Consumed::All) };
-                in_context(py, &context, || target::copy_in(py, &protocol, data)).map(|()| None)
+                self.watched(engine, "buffer_updated", || {
+                    in_context(py, &context, || target::copy_in(py, &protocol, data)).map(|()| None)
+                })
             }
             Manner::Ssl => {
                 let Some((protocol, context)) = self.links(py) else { return Ok(Consumed::All) };
                 // SAFETY: this manner is chosen by that type.
                 let ssl = unsafe { protocol.bind(py).cast_unchecked::<SslTransport>() };
-                in_context(py, &context, || SslTransport::received(&ssl, data)).map(|()| None)
+                self.watched(engine, "data_received", || {
+                    in_context(py, &context, || SslTransport::received(&ssl, data)).map(|()| None)
+                })
             }
             Manner::Plain | Manner::Counted => {
                 let bytes = PyBytes::new(py, data);
@@ -79,7 +85,7 @@ impl StreamProtocol<PyHost> for PyStreamProtocol {
                 } else {
                     intern!(py, "data_received")
                 };
-                self.call(py, name, Some(bytes.as_any().as_borrowed()))
+                self.call(engine, py, name, Some(bytes.as_any().as_borrowed()))
             }
         };
         match result {
@@ -119,7 +125,10 @@ impl StreamProtocol<PyHost> for PyStreamProtocol {
             return Ok(None);
         }
         let Some((protocol, context)) = self.links(py) else { return Ok(None) };
-        in_context(py, &context, || target::lend(py, &protocol)).map(Some).or_else(|error| {
+        let lent = self.watched(engine, "get_buffer", || {
+            in_context(py, &context, || target::lend(py, &protocol))
+        });
+        lent.map(Some).or_else(|error| {
             let message = "Fatal error: protocol.get_buffer() call failed.";
             self.failed(engine, error, message, None)
         })
@@ -139,7 +148,7 @@ impl StreamProtocol<PyHost> for PyStreamProtocol {
         }
         let py = attached();
         let result = count.into_pyobject(py).map_err(PyErr::from).and_then(|count| {
-            self.call(py, intern!(py, "buffer_updated"), Some(count.as_any().as_borrowed()))
+            self.call(engine, py, intern!(py, "buffer_updated"), Some(count.as_any().as_borrowed()))
         });
         match result {
             Ok(_) => Ok(()),
@@ -155,7 +164,7 @@ impl StreamProtocol<PyHost> for PyStreamProtocol {
     fn eof_received(&mut self, engine: &PyEngine, _: StreamKey<PyHost>) -> Verdict<bool> {
         let py = attached();
         let keep = self
-            .call(py, intern!(py, "eof_received"), None)
+            .call(engine, py, intern!(py, "eof_received"), None)
             .and_then(|keep| keep.map_or(Ok(false), |keep| keep.is_truthy()));
         let keep = keep.or_else(|error| {
             let message = "Fatal error: protocol.eof_received() call failed.";
@@ -177,8 +186,10 @@ impl StreamProtocol<PyHost> for PyStreamProtocol {
         let py = attached();
         let Some((_, context)) = self.links(py) else { return Ok(()) };
         let helpers = imports(py).transports.bind(py);
-        let told = in_context(py, &context, || {
-            helpers.call_method1(intern!(py, "resume_protocol"), (self.transport(py),))
+        let told = self.watched(engine, "resume_writing", || {
+            in_context(py, &context, || {
+                helpers.call_method1(intern!(py, "resume_protocol"), (self.transport(py),))
+            })
         });
         if let Err(error) = told {
             PyHost::interrupt(engine, error);
@@ -330,7 +341,7 @@ impl StreamProtocol<PyHost> for PyStreamProtocol {
             inner.local.replace(local.ok().map(Box::new));
         }
         let exc = self.exception(py, closed);
-        let called = self.call(py, intern!(py, "connection_lost"), Some(exc.as_borrowed()));
+        let called = self.call(engine, py, intern!(py, "connection_lost"), Some(exc.as_borrowed()));
         match called {
             Ok(_) => Ok(()),
             Err(error) => self.complain(engine, error, "connection_lost"),

@@ -6,7 +6,31 @@ use pyo3::types::PyBool;
 use pyo3::{Borrowed, ffi};
 use tepal::engine::Consumed;
 
+use crate::host::{PyEngine, PyHost};
+use crate::imports::imports;
 use crate::object::Ref;
+
+/// Calls `body`, which calls the protocol of `transport`; debug mode complains if it takes long.
+#[inline]
+pub(crate) fn watched<'py, R>(
+    engine: &PyEngine,
+    transport: Borrowed<'_, 'py, PyAny>,
+    method: impl IntoPyObject<'py>,
+    body: impl FnOnce() -> R,
+) -> R {
+    if !engine.host().debug.get() {
+        return body();
+    }
+    let started = engine.now();
+    let result = body();
+    let seconds = engine.now().since(started).as_secs_f64();
+    let helpers = imports(transport.py()).transports.bind(transport.py());
+    let told = helpers.call_method1("callback_was_slow", (transport, method, seconds));
+    if let Err(error) = told {
+        PyHost::interrupt(engine, error);
+    }
+    result
+}
 
 /// Calls `body` in a context, as `Context.run` does.
 #[inline]

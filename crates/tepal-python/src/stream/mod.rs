@@ -21,7 +21,7 @@ mod write;
 
 use pyo3::prelude::*;
 
-pub(crate) use calling::{call_method, call_method2, consumed, in_context};
+pub(crate) use calling::{call_method, call_method2, consumed, in_context, watched};
 pub(crate) use listener::PyFactory;
 pub(crate) use manner::Manner;
 pub(crate) use protocol::PyStreamProtocol;

@@ -8,7 +8,7 @@ use pyo3::{Borrowed, PyTraverseError, PyVisit, intern};
 use tepal::Closed;
 use tepal::engine::{Failure, StreamKey, Verdict};
 
-use super::calling::{call_method, in_context};
+use super::calling::{call_method, in_context, watched};
 use super::hooks::Hook;
 use super::transport::{Inner, StreamTransport};
 use crate::errors::{exception_of, leaves_run};
@@ -61,14 +61,28 @@ impl PyStreamProtocol {
 
     // Calls a method of the protocol in its context; `None` if the transport was cleared.
     #[inline]
-    pub(super) fn call<'py>(
+    pub(super) fn call(
         &self,
-        py: Python<'py>,
-        name: &Bound<'py, PyAny>,
-        argument: Option<Borrowed<'_, 'py, PyAny>>,
-    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        engine: &PyEngine,
+        py: Python<'static>,
+        name: &Bound<'static, PyAny>,
+        argument: Option<Borrowed<'_, 'static, PyAny>>,
+    ) -> PyResult<Option<Bound<'static, PyAny>>> {
         let Some((protocol, context)) = self.links(py) else { return Ok(None) };
-        in_context(py, &context, || call_method(py, &protocol, name, argument)).map(Some)
+        self.watched(engine, name, || {
+            in_context(py, &context, || call_method(py, &protocol, name, argument)).map(Some)
+        })
+    }
+
+    /// Calls `body`; debug mode complains if it takes long.
+    #[inline]
+    pub(super) fn watched<R>(
+        &self,
+        engine: &PyEngine,
+        method: impl IntoPyObject<'static>,
+        body: impl FnOnce() -> R,
+    ) -> R {
+        watched(engine, self.transport(attached()).as_any().as_borrowed(), method, body)
     }
 
     // An exception of a callback: to the loop's exception handler, and it costs the connection. One
@@ -136,7 +150,9 @@ impl PyStreamProtocol {
         let called = arguments(py).and_then(|arguments| {
             let arguments: Vec<_> = arguments.into_iter().flatten().collect();
             let arguments = PyTuple::new(py, arguments)?;
-            in_context(py, &context, || protocol.bind(py).call_method1(hook.name(), arguments))
+            self.watched(engine, hook.name(), || {
+                in_context(py, &context, || protocol.bind(py).call_method1(hook.name(), arguments))
+            })
         });
         called.map(drop).or_else(|error| {
             let message = format!("Fatal error: protocol.{}() call failed.", hook.name());

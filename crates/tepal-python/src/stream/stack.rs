@@ -287,6 +287,7 @@ impl StreamTransport {
         match (self.state(py), self.inner.get(py).key.get()) {
             (Some(state), Some(key)) => {
                 state.check_open()?;
+                state.check_thread_in_debug(py)?;
                 Ok((state, key))
             }
             _ => Err(PyRuntimeError::new_err("the transport is not open")),

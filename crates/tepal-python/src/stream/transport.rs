@@ -249,30 +249,37 @@ impl StreamTransport {
     }
 
     /// Close the transport: what is buffered is sent, then connection_lost(None) is called.
-    fn close(&self, py: Python<'_>) {
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
         let inner = self.inner.get(py);
-        if inner.closing.replace(true) && !inner.stacked.get() {
-            return;
+        if inner.closing.get() && !inner.stacked.get() {
+            return Ok(());
         }
-        if let (Some(state), Some(key)) = (self.state(py), inner.key.get()) {
+        let state = self.state(py);
+        state.map_or(Ok(()), |state| state.check_thread_in_debug(py))?;
+        inner.closing.set(true);
+        if let (Some(state), Some(key)) = (state, inner.key.get()) {
             state.engine.stream_close(key);
         }
+        Ok(())
     }
 
     /// Close the transport at once: what is buffered is lost.
     ///
     /// A connection of `connect` or `listen` is reset, so that its peer cannot take it for a clean
     /// end; for others no reset is asked for, as in asyncio.
-    fn abort(&self, py: Python<'_>) {
+    fn abort(&self, py: Python<'_>) -> PyResult<()> {
         let inner = self.inner.get(py);
+        let state = self.state(py);
+        state.map_or(Ok(()), |state| state.check_thread_in_debug(py))?;
         inner.closing.set(true);
-        if let (Some(state), Some(key)) = (self.state(py), inner.key.get()) {
+        if let (Some(state), Some(key)) = (state, inner.key.get()) {
             if inner.stacked.get() {
                 state.engine.stream_abort(key);
             } else {
                 state.engine.stream_drop(key);
             }
         }
+        Ok(())
     }
 
     /// End the connection; connection_lost is called with `exc`.
@@ -446,10 +453,8 @@ impl StreamTransport {
     pub(super) fn state<'py>(&self, py: Python<'py>) -> Option<&'py State> {
         let links = self.inner.get(py).links.borrow();
         let event_loop = links.event_loop.as_ref()?;
-        // SAFETY: `_open` and `accepted` put an instance of `Loop` there. The loop outlives this use: it is
-        // held by the transport, by the run that calls us, or by the caller's frame.
-        let event_loop: &'py Loop = unsafe { Loop::of(py, event_loop.as_ptr()) };
-        event_loop.state(py).ok()
+        // SAFETY: `_open` and `accepted` put an instance of `Loop` there.
+        unsafe { State::of_transport(py, event_loop) }
     }
 
     /// The first failure stands.
