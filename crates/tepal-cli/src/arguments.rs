@@ -8,6 +8,7 @@ use lexopt::{Parser, ValueExt};
 
 use crate::chain::{Chain, End, Mistake, count, span};
 use crate::help;
+use crate::listen::Service;
 use crate::near::suggestion;
 use crate::report::Verbosity;
 
@@ -16,6 +17,7 @@ pub(crate) enum Command {
     /// Print a text: help, or the version.
     Print(String),
     Connect(Box<Connect>),
+    Listen(Box<Listen>),
 }
 
 /// `tepal connect`.
@@ -32,19 +34,35 @@ pub(crate) struct Connect {
     pub(crate) keep_open: bool,
 }
 
-const COMMANDS: [&str; 2] = ["connect", "help"];
+/// `tepal listen`.
+pub(crate) struct Listen {
+    pub(crate) chain: Chain,
+    pub(crate) service: Service,
+    pub(crate) verbosity: Verbosity,
+    /// It is not told where it listens.
+    pub(crate) quiet: bool,
+    /// One connection is accepted, and its end is ours.
+    pub(crate) once: bool,
+    /// How many connections there may be at each address.
+    pub(crate) max_connections: Option<u32>,
+    /// How long connections may take to end by themselves after the first signal.
+    pub(crate) drain: Duration,
+}
+
+const COMMANDS: [&str; 3] = ["connect", "listen", "help"];
 
 /// Understands the arguments, without the program's name.
 pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, Mistake> {
     let mut parser = Parser::from_args(arguments);
     match parser.next()? {
-        None => Err(Mistake::new("say what to do: connect CHAIN; see 'tepal --help'")),
+        None => Err(Mistake::new("say what to do: connect, listen; see 'tepal --help'")),
         Some(Short('h') | Long("help")) => Ok(Command::Print(help::overview())),
         Some(Short('V') | Long("version")) => Ok(Command::Print(help::version())),
         Some(Value(word)) => {
             let word = text(word)?;
             match word.as_str() {
                 "connect" => connect(parser),
+                "listen" => listen(parser),
                 "help" => help_about(parser),
                 _ => {
                     let near = suggestion(&word, COMMANDS);
@@ -84,7 +102,7 @@ fn connect(mut parser: Parser) -> Result<Command, Mistake> {
         match argument {
             Value(word) => chain.push(text(word)?),
             Short('v') | Long("verbose") => verbosity.0 += 1,
-            Short('h') | Long("help") => return Ok(Command::Print(help::CONNECT.to_owned())),
+            Short('h') | Long("help") => return Ok(Command::Print(help::connect())),
             Long("retry") => {
                 let times = parser.optional_value().map(text).transpose()?;
                 retry = Some(times.map(|text| read("--retry", &text, count)).transpose()?);
@@ -98,6 +116,55 @@ fn connect(mut parser: Parser) -> Result<Command, Mistake> {
     let chain = Chain::parse(&chain, End::Connects)?;
     let connect = Connect { chain, verbosity, retry, after_input, after_peer, keep_open };
     Ok(Command::Connect(Box::new(connect)))
+}
+
+fn listen(mut parser: Parser) -> Result<Command, Mistake> {
+    const OPTIONS: [&str; 9] =
+        ["to", "echo", "exec", "once", "max-connections", "drain", "quiet", "verbose", "help"];
+    let (mut chain, mut to) = (Vec::new(), None::<Vec<String>>);
+    let mut services = Vec::new();
+    let (mut verbosity, mut quiet, mut once) = (Verbosity::default(), false, false);
+    let (mut max_connections, mut drain) = (None, Duration::from_secs(30));
+    while let Some(argument) = parser.next()? {
+        match argument {
+            // What follows --to is the other chain.
+            Value(word) => to.as_mut().unwrap_or(&mut chain).push(text(word)?),
+            Short('v') | Long("verbose") => verbosity.0 += 1,
+            Short('q') | Long("quiet") => quiet = true,
+            Short('h') | Long("help") => return Ok(Command::Print(help::listen())),
+            Long("to") if to.is_some() => return Err(Mistake::at("--to", 0, "--to stands twice")),
+            Long("to") => to = Some(Vec::new()),
+            Long("echo") => services.push(Service::Echo),
+            Long("exec") => {
+                let program = parser.value()?;
+                services.push(Service::Exec(program, parser.raw_args()?.collect()));
+            }
+            Long("once") => once = true,
+            Long("max-connections") => {
+                max_connections = Some(value(&mut parser, "--max-connections", count)?);
+            }
+            // A year is longer than anybody waits.
+            Long("drain") => {
+                let limit = value(&mut parser, "--drain", limit)?;
+                drain = limit.unwrap_or(Duration::from_secs(366 * 86_400));
+            }
+            other => return Err(unknown(&other, &OPTIONS)),
+        }
+    }
+    let mut chain = Chain::parse(&chain, End::Accepts)?;
+    if let Some(to) = to {
+        let mut to = Chain::parse(&to, End::Connects)?;
+        to.match_lines(chain.lines);
+        chain.match_lines(to.lines);
+        services.push(Service::To(Box::new(to)));
+    }
+    let text =
+        "say what is done with a connection, by one of --to CHAIN, --echo and --exec PROGRAM";
+    let (Some(service), true) = (services.pop(), services.is_empty()) else {
+        return Err(Mistake::new(text));
+    };
+    let listen = Listen { chain, service, verbosity, quiet, once, max_connections, drain };
+    Ok(Command::Listen(Box::new(listen)))
 }
 
 // A time that may be nothing at all, or have no end.

@@ -22,6 +22,10 @@ pub(crate) enum Exit {
     Lost,
     /// Standard input or output failed.
     Stdio,
+    /// The address cannot be listened at.
+    Listen,
+    /// The program that was run for a connection failed.
+    Child,
 }
 
 /// Why a run ended: the status, and a line for standard error unless it is told already.
@@ -42,6 +46,8 @@ impl Exit {
             Exit::Handshake => 5,
             Exit::Lost => 6,
             Exit::Stdio => 7,
+            Exit::Listen => 8,
+            Exit::Child => 9,
         }
     }
 

@@ -1,10 +1,11 @@
 //! The command `tepal`: connections as stacks, from the shell.
 //!
 //! A *chain* is a list of arguments from the wire upward, each `name:host:port,option=value`. The
-//! command joins a chain to standard input and output:
+//! command joins a chain to standard input and output, or accepts connections and passes them on:
 //!
 //! ```text
 //! tepal connect tcp:example.org:443 tls
+//! tepal listen tcp:127.0.0.1:8443 tls,cert=c.pem,key=k.pem --to tcp:127.0.0.1:8080
 //! ```
 //!
 //! Everything here is done by the public interface of the crate `tepal`; this crate reads the
@@ -20,6 +21,7 @@ mod connect;
 mod exit;
 mod help;
 mod hint;
+mod listen;
 mod near;
 mod report;
 
@@ -38,6 +40,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let outcome = match arguments::parse(arguments) {
         Ok(Command::Print(text)) => print(&text),
         Ok(Command::Connect(connect)) => connect::run(*connect),
+        Ok(Command::Listen(listen)) => listen::run(*listen),
         Err(mistake) => Err(Failure::new(mistake.exit, mistake)),
     };
     let exit = match outcome {

@@ -22,7 +22,9 @@ pub(crate) struct Report {
 
 /// Writes a line to standard error. If that is closed nobody is left who could be told.
 pub(crate) fn say(text: impl Display) {
-    let _ = writeln!(std::io::stderr().lock(), "tepal: {text}");
+    let line = format!("tepal: {text}\n");
+    // In one piece, so that the lines of two processes do not mix.
+    let _ = std::io::stderr().lock().write_all(line.as_bytes());
 }
 
 impl Report {

@@ -9,18 +9,14 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use common::programs::{Folder, Program, all_present, command};
-use common::{LIMIT, finish, nobody, pattern, peer, run, tepal};
+use common::{LIMIT, finish, nobody, pattern, peer, run, socat_echo, tepal};
 
 #[test]
 fn what_is_piped_comes_back_from_an_echo_of_socat() {
     if !all_present(&["socat"]) {
         return;
     }
-    let (_socat, address) = Program::serve(|port| {
-        let mut socat = command("socat");
-        socat.args([&format!("TCP-LISTEN:{port},bind=127.0.0.1,fork,reuseaddr"), "EXEC:cat"]);
-        socat
-    });
+    let (_socat, address) = socat_echo();
     // Far more than the marks, the pipes and the sockets hold: each side is held up meanwhile.
     let bytes = pattern(8 << 20);
     let out = run(&["connect", &format!("tcp:{address}")], &bytes).silent();

@@ -9,9 +9,10 @@ mod values;
 mod wire;
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tepal::{LayerSpec, ProxyHeader, Stack, Target};
+use tepal::{LayerSpec, Lines, ProxyHeader, Stack, Target};
 
 pub(crate) use element::Element;
 pub(crate) use values::{count, span};
@@ -77,18 +78,46 @@ impl Chain {
         Ok(chain)
     }
 
+    /// The layers above a connection of its own, or of one that is passed on for a client with
+    /// these addresses: its own, and the one that it connected to.
+    pub(crate) fn stack(&self, passed_on: PassedOn) -> Stack {
+        self.layers.iter().fold(Stack::new(), |stack, part| match (part, passed_on) {
+            (Part::Spec(spec), _) => stack.with_shared(Arc::clone(spec)),
+            (Part::Header(header), PassedOn::Nobodys) => stack.with(header.clone()),
+            (Part::Header(header), PassedOn::Unknown) => stack.with(header.clone().local()),
+            (Part::Header(header), PassedOn::From(source, destination)) => {
+                stack.with(header.clone().addresses(source, destination))
+            }
+        })
+    }
+
     /// Where to connect to, over the layers.
-    pub(crate) fn target(&self) -> Target {
-        let stack = self.layers.iter().fold(Stack::new(), |stack, part| match part {
-            Part::Spec(spec) => stack.with_shared(Arc::clone(spec)),
-            Part::Header(header) => stack.with(header.clone()),
-        });
-        self.wire.target().stack(stack)
+    pub(crate) fn target(&self, passed_on: PassedOn) -> Target {
+        self.wire.target().stack(self.stack(passed_on))
+    }
+
+    /// Cuts lines here too, because the other end of what is joined does.
+    pub(crate) fn match_lines(&mut self, other: Option<usize>) {
+        if let (None, Some(most)) = (self.lines, other) {
+            self.push(Lines::new(most));
+            self.lines = Some(most);
+        }
     }
 
     fn push(&mut self, spec: impl LayerSpec + 'static) {
         self.layers.push(Part::Spec(Arc::new(spec)));
     }
+}
+
+/// For whom a connection is made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum PassedOn {
+    /// For ourselves.
+    Nobodys,
+    /// For a client without IP addresses.
+    Unknown,
+    /// For a client with this address, which connected to that one.
+    From(SocketAddr, SocketAddr),
 }
 
 impl Mistake {

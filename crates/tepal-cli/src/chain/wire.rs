@@ -142,10 +142,10 @@ impl Wire {
         let mut places = Vec::new();
         if end == End::Connects {
             places.push(("timeout", &mut times.total));
-            if tcp {
-                places.push(("timeout-dns", &mut times.dns));
-            }
             places.push(("timeout-connecting", &mut times.connecting));
+        }
+        if tcp {
+            places.push(("timeout-dns", &mut times.dns));
         }
         places.extend([
             ("timeout-handshake", &mut times.handshake),

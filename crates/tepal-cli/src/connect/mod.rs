@@ -11,6 +11,7 @@ use std::time::Duration;
 use tepal::{Backoff, Closed, EventLoop, Loop, TimerHandle, Transport};
 
 use crate::arguments::Connect;
+use crate::chain::PassedOn;
 use crate::exit::{Exit, Failure};
 use crate::hint::told;
 use crate::report::Report;
@@ -66,7 +67,7 @@ pub(crate) fn run(connect: Connect) -> Result<Exit, Failure> {
         quiet: RefCell::default(),
         outcome: RefCell::default(),
     });
-    let mut target = chain.target();
+    let mut target = chain.target(PassedOn::Nobodys);
     if let Some(attempts) = retry {
         target = target.backoff(Backoff { attempts, ..Backoff::default() });
     }

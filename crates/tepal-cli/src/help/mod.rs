@@ -9,20 +9,24 @@ use crate::chain::NAMES;
 const OVERVIEW: &str = "\
 tepal: connections as stacks, from the shell
 
-usage: tepal connect CHAIN...      join a connection to standard input and output
-       tepal help [TOPIC]          about a command, about chains, about one layer
+usage: tepal connect CHAIN...                  join a connection to standard input and output
+       tepal listen CHAIN... --to CHAIN...     pass each connection on
+       tepal listen CHAIN... --echo            send each what it sends
+       tepal listen CHAIN... --exec PROGRAM    run a program for each
+       tepal help [TOPIC]                      about a command, about chains, about one layer
 
 A CHAIN is a list of arguments from the wire upward, each name:host:port,option=value:
 
   tepal connect tcp:example.org:443 tls
   tepal connect tcp:proxy.example:1080 socks5:irc.example.org:6697 tls lines,end=crlf
+  tepal listen tcp:127.0.0.1:8443 tls,cert=c.pem,key=k.pem --to tcp:127.0.0.1:8080
 
   -h, --help       this text; behind a command, the text about it
   -V, --version    the version
 ";
 
 /// `tepal connect --help`.
-pub(crate) const CONNECT: &str = "\
+const CONNECT: &str = "\
 usage: tepal connect CHAIN... [OPTION...]
 
 Connects, and joins the connection to standard input and output, which may be terminals, pipes,
@@ -44,10 +48,36 @@ A TIME is 1.5 (seconds), 200ms, 10s, 5m or 2h.
 
 ";
 
+/// `tepal listen --help`.
+const LISTEN: &str = "\
+usage: tepal listen CHAIN... --to CHAIN... | --echo | --exec PROGRAM [ARG...] [OPTION...]
+
+Accepts connections, and serves each of them. 'tepal help chain' tells how a chain is written.
+
+      --to CHAIN...        connect to this chain, and pass the bytes in both directions. Without
+                           layers they do not leave the kernel. An end of one direction is passed
+                           on and does not end the other
+      --echo               send back what comes
+      --exec PROGRAM [ARG...]
+                           run a program whose standard input and output are the connection; all
+                           that follows is its arguments, so it stands last. Its environment has
+                           the client's address as TEPAL_PEER
+      --once               accept one connection, and end with its exit status
+      --max-connections N  so many at once at each address; others wait to be accepted
+      --drain TIME         how long connections may take to end after the first SIGINT or SIGTERM
+                           (default 30; none: for ever); a second signal cuts them off
+  -q, --quiet              do not tell where it listens
+  -v, --verbose            tell the phases of each connection; twice: the layers too
+  -h, --help               this text
+
+Where one of the two sides has lines, the other is cut into lines that end with a newline.
+
+";
+
 const STATUS: &str = "\
 exit status: 0 done, 1 this machine (files, descriptors), 2 usage, 3 the name was not found,
              4 not connected, 5 a handshake failed, 6 the connection was lost, 7 standard input
-             or output failed
+             or output failed, 8 not listening, 9 the program failed
 ";
 
 /// `tepal help chain`.
@@ -75,18 +105,27 @@ pub(crate) fn overview() -> String {
     format!("{OVERVIEW}\n{STATUS}")
 }
 
+pub(crate) fn connect() -> String {
+    format!("{CONNECT}{STATUS}")
+}
+
+pub(crate) fn listen() -> String {
+    format!("{LISTEN}{STATUS}")
+}
+
 pub(crate) fn version() -> String {
     format!("tepal {}\n", env!("CARGO_PKG_VERSION"))
 }
 
 /// What there is help about.
 pub(crate) fn topics() -> impl Iterator<Item = &'static str> {
-    ["connect", "chain"].into_iter().chain(NAMES)
+    ["connect", "listen", "chain"].into_iter().chain(NAMES)
 }
 
 pub(crate) fn about(topic: &str) -> Option<String> {
     match topic {
-        "connect" => Some(format!("{CONNECT}{STATUS}")),
+        "connect" => Some(connect()),
+        "listen" => Some(listen()),
         "chain" | "chains" => Some(CHAIN.to_owned()),
         name => elements::about(name).map(str::to_owned),
     }

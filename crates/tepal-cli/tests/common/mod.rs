@@ -13,6 +13,8 @@ use std::process::{Child, Command, Stdio};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use programs::Program;
+
 /// How long any one step may take before its test fails.
 pub const LIMIT: Duration = Duration::from_secs(30);
 
@@ -82,6 +84,57 @@ fn collect(mut stream: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
         let _ = stream.read_to_end(&mut bytes);
         bytes
     })
+}
+
+/// Starts `tepal listen` at a port of the kernel's choice, and says which it is.
+pub fn listen(arguments: &[&str]) -> (Program, SocketAddr) {
+    let all = [&["listen", "tcp:127.0.0.1:0"], arguments].concat();
+    let program = Program::start(&mut tepal(&all));
+    let address = program.wait_for_port("listening on 127.0.0.1:");
+    (program, address)
+}
+
+/// Waits for the end of a server, which must have this status, and returns what it has said.
+pub fn ends(server: Program, code: i32) -> String {
+    let (status, said) = server.finish();
+    assert_eq!(status.code(), Some(code), "{said}");
+    said
+}
+
+/// A client that nobody serves: its connection is ended, maybe before it knows that it has one.
+pub fn gets_nothing(address: SocketAddr) {
+    if let Ok(mut stream) = TcpStream::connect_timeout(&address, LIMIT) {
+        stream.set_read_timeout(Some(LIMIT)).expect("a limit");
+        let mut byte = [0];
+        match stream.read(&mut byte) {
+            Ok(count) => assert_eq!(count, 0, "it is not served"),
+            Err(error) => assert_ne!(error.kind(), std::io::ErrorKind::WouldBlock, "it ends"),
+        }
+    }
+}
+
+/// An echo of socat's, for many connections.
+pub fn socat_echo() -> (Program, SocketAddr) {
+    Program::serve(|port| {
+        let mut socat = programs::command("socat");
+        let listen = format!("TCP-LISTEN:{port},bind=127.0.0.1,fork,reuseaddr,backlog=64");
+        socat.args([&listen, "EXEC:cat"]);
+        socat
+    })
+}
+
+/// Sends `bytes` from a thread and ends the direction, while this thread reads to the end.
+pub fn exchange(mut stream: TcpStream, bytes: &[u8]) -> Vec<u8> {
+    let mut writer = stream.try_clone().expect("a second handle");
+    let bytes = bytes.to_vec();
+    let sender = std::thread::spawn(move || {
+        writer.write_all(&bytes).expect("sends");
+        writer.shutdown(std::net::Shutdown::Write).expect("ends the direction");
+    });
+    let mut back = Vec::new();
+    stream.read_to_end(&mut back).expect("reads");
+    sender.join().expect("the sender ends");
+    back
 }
 
 /// A peer made of a thread: what it does with its one connection.
