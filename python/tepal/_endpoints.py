@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ._children import Child, watch_child
+from ._sockets import check_sendfile
 from ._stories import Telling, tells_no_more
 from ._tepal import Listener
 from ._tls import InboundHandshake, SSLTransport, start_tls
@@ -230,11 +231,11 @@ class Endpoints(Base):
     async def _sendfile_native(
         self, transp: StreamTransport, file: Any, offset: int, count: int | None
     ) -> int:
+        check_sendfile(None, file, offset, count)
         fd, size = _regular_file(file)
         left = max(size - offset, 0)
         left = left if not count else min(count, left)
         if not left:
-            os.lseek(fd, offset, os.SEEK_SET)
             return 0
         reads = transp.is_reading()
         transp.pause_reading()
@@ -253,7 +254,8 @@ class Endpoints(Base):
             del future
             if reads:
                 transp.resume_reading()
-            os.lseek(fd, offset + sent, os.SEEK_SET)
+            if sent:
+                os.lseek(fd, offset + sent, os.SEEK_SET)
         return sent
 
     async def _sendfile_fallback(

@@ -153,7 +153,7 @@ def literal(
     for each in families:
         try:
             socket.inet_pton(each, host)
-        except (OSError, ValueError):
+        except OSError:
             continue
         if each == socket.AF_INET6:
             return each, type, proto, "", (host, port, flowinfo, scope)

@@ -11,9 +11,21 @@ from types import TracebackType
 from typing import Any
 
 
+def shown(thing: object) -> str:
+    """The repr of something of the user's, or what can be said of it without."""
+    try:
+        return repr(thing)
+    except Exception:
+        return object.__repr__(thing)
+
+
 def callback_failed(handle: Any, error: BaseException) -> None:
     """Tell the loop's exception handler what a callback raised."""
-    callback = format_callback(handle)
+    try:
+        callback = format_callback(handle)
+    except Exception:
+        # Of what has no repr, or a hostile one, its type is told.
+        callback = shown(handle._callback)
     context: dict[str, Any] = {
         "message": f"Exception in callback {callback}",
         "exception": error,

@@ -5,6 +5,10 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
 
+from ._values import check_bool, check_int, check_seconds
+
+# More means as much as this.
+MOST = (1 << 31) - 1
 
 @dataclass(frozen=True, kw_only=True)
 class Resolver:
@@ -28,6 +32,15 @@ class Resolver:
     """How often the servers are gone through."""
     cache_size: int = 4096
     """How many answers are kept; 0 keeps none."""
+
+    def __post_init__(self) -> None:
+        for name in ("ndots", "attempts", "cache_size"):
+            number = getattr(self, name)
+            if number is not None or name == "cache_size":
+                check_int(name, number, 0, MOST)
+        check_bool("hosts", self.hosts)
+        if self.timeout is not None:
+            check_seconds("timeout", self.timeout)
 
     def _settings(self) -> tuple[Any, ...]:
         servers = self.servers

@@ -53,7 +53,7 @@ class Limits(Value):
 
     def __post_init__(self) -> None:
         if self.connections is not None:
-            check_int("connections", self.connections, 1)
+            check_int("connections", self.connections, 1, 1 << 40)
         check_int("read", self.read, 1, 1 << 40)
 
 

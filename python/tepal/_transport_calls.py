@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import operator
 import socket
 import sys
 from asyncio import base_events
 from typing import Any
 
+from ._native import shown
+
 Loop = asyncio.AbstractEventLoop
+
+INTERNET = (socket.AF_INET, socket.AF_INET6)
 
 
 def socket_of(fd: int) -> socket.socket:
@@ -38,7 +43,7 @@ def transport_callback_failed(transport: Any, callback: str, error: BaseExceptio
     protocol = transport.get_protocol()
     transport._loop.call_exception_handler(
         {
-            "message": f"Exception in callback {callback} of {protocol!r}",
+            "message": f"Exception in callback {callback} of {shown(protocol)}",
             "exception": error,
             "transport": transport,
             "protocol": protocol,
@@ -88,6 +93,17 @@ def resume_protocol(transport: Any) -> None:
     if transport._protocol_paused:
         transport._protocol_paused = False
         _tell_protocol(transport, "resume_writing")
+
+
+def write_limits(high: Any, low: Any, usual: int) -> tuple[int, int]:
+    """The marks (low, high) that asyncio would compute of these; a transport counts whole bytes."""
+    if high is None:
+        high = usual if low is None else 4 * low
+    if low is None:
+        low = high // 4
+    if not high >= low >= 0:
+        raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
+    return int(min(low, sys.maxsize)), int(min(high, sys.maxsize))
 
 
 def tell_waiter(waiter: asyncio.Future[None], error: BaseException | None) -> None:
@@ -153,11 +169,25 @@ def wrote_after_end() -> None:
 def resolve_now(transport: Any, address: Any) -> Any:
     """The numeric address that `socket.sendto` would send to: it resolves names on the spot."""
     sock = transport._sock
-    if sock.family not in (socket.AF_INET, socket.AF_INET6) or not isinstance(address, tuple):
+    if sock.family not in INTERNET or not isinstance(address, tuple):
         raise TypeError(f"{address!r} is no address of a socket of family {sock.family!r}")
+    if not 2 <= len(address) <= (2 if sock.family == socket.AF_INET else 4):
+        raise TypeError(f"{sock.family.name} address must be a pair (host, port)")
     host, port, *rest = address
+    if not isinstance(host, (str, bytes, bytearray)):
+        raise TypeError(f"str, bytes or bytearray expected, not {type(host).__name__}")
+    # getaddrinfo takes a port modulo 65536.
+    if not 0 <= operator.index(port) <= 65535:
+        raise OverflowError("sendto(): port must be 0-65535.")
     found = socket.getaddrinfo(host, port, sock.family, sock.type, sock.proto)[0][4]
     return (*found[:2], *(rest or found[2:]))
+
+
+def why_not_sent(transport: Any, address: Any, error: OSError) -> Exception:
+    """What `socket.sendto` raises where the kernel refused an address of another family."""
+    if transport._sock.family in INTERNET and isinstance(address, (str, bytes)):
+        return TypeError(f"sendto(): the address must be tuple, not {type(address).__name__}")
+    return error
 
 
 def file_sent(

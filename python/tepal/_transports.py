@@ -51,7 +51,8 @@ class StreamTransport(Stacked, NativeStream):
             value = self._take_local()
         else:
             # It may change: layers come and go.
-            value = self._layer_fact(name)
+            # What is no name of a layer is no error either.
+            value = self._layer_fact(name) if isinstance(name, str) and name.isprintable() else None
             return default if value is None else value
         if value is None:
             return default

@@ -93,6 +93,7 @@ fn send(
         let to = to.filter(|_| !inner.connected.get());
         return send_behind_close(transport, data, to);
     }
+    let given = to.clone();
     let to = match to.or(fixed) {
         _ if inner.connected.get() => None,
         None => {
@@ -117,8 +118,22 @@ fn send(
         {
             wrote_after_end(transport)
         }
-        Err(error) => tell_error(transport, os_error(&error)),
+        Err(error) => refused(transport, given, &error),
     }
+}
+
+// The kernel's refusal; or Python's, of what is a path where an Internet address should be.
+#[cold]
+fn refused(
+    transport: Borrowed<'_, '_, DatagramTransport>,
+    to: Option<Bound<'_, PyAny>>,
+    error: &io::Error,
+) -> PyResult<()> {
+    let py = transport.py();
+    let transports = imports(py).transports.bind(py);
+    let arguments = (transport, to, os_error(error).into_value(py));
+    let why = transports.call_method1(intern!(py, "why_not_sent"), arguments)?;
+    fail(transport, PyErr::from_value(why))
 }
 
 // asyncio's socket is open until `connection_lost`, and sends until then.

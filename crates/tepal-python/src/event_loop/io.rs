@@ -2,7 +2,7 @@
 
 use std::os::fd::RawFd;
 
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyAttributeError, PyOverflowError, PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
@@ -155,19 +155,28 @@ pub(super) fn number(object: &Bound<'_, PyAny>) -> PyResult<RawFd> {
         let shown = object.repr().map_or_else(|_| "?".to_owned(), |text| text.to_string());
         PyValueError::new_err(format!("Invalid file object: {shown}"))
     };
-    let fd = if object.is_instance_of::<pyo3::types::PyInt>() {
+    let py = object.py();
+    let is_number = object.is_instance_of::<pyo3::types::PyInt>();
+    let fd = if is_number {
         object.extract::<RawFd>()
     } else {
-        let py = object.py();
-        match object.getattr(intern!(py, "fileno")) {
-            Ok(fileno) => fileno.call0()?.extract::<RawFd>(),
-            Err(_) => return Err(invalid(object)),
-        }
+        // A class has a `fileno`, too, which wants an instance.
+        let fileno = object.getattr(intern!(py, "fileno")).and_then(|fileno| fileno.call0());
+        fileno.and_then(|fd| fd.extract::<RawFd>())
+    };
+    let wrong = |error: &PyErr| {
+        error.is_instance_of::<PyAttributeError>(py)
+            || error.is_instance_of::<PyTypeError>(py)
+            || error.is_instance_of::<PyValueError>(py)
     };
     match fd {
         Ok(fd) if fd >= 0 => Ok(fd),
         Ok(fd) => Err(PyValueError::new_err(format!("Invalid file descriptor: {fd}"))),
-        Err(_) => Err(invalid(object)),
+        Err(error) if wrong(&error) => Err(invalid(object)),
+        Err(_) if is_number && object.lt(0)? => {
+            Err(PyValueError::new_err(format!("Invalid file descriptor: {object}")))
+        }
+        Err(error) => Err(error),
     }
 }
 
@@ -181,6 +190,10 @@ fn checked_number(lp: &Bound<'_, Loop>, fd: &Bound<'_, PyAny>) -> PyResult<RawFd
 // As `checked_number`, and the number of a file that was closed while it is watched.
 fn watched_number(lp: &Bound<'_, Loop>, fd: &Bound<'_, PyAny>) -> PyResult<RawFd> {
     checked_number(lp, fd).or_else(|error| {
+        if error.is_instance_of::<PyOverflowError>(lp.py()) {
+            // Too large for a descriptor: nobody watches it.
+            return Ok(RawFd::MAX);
+        }
         let state = lp.get().state(lp.py())?;
         let descriptors = state.host().descriptors.borrow();
         let is_it =

@@ -1,7 +1,7 @@
 use std::cell::{Cell, RefCell};
 use std::ptr;
 
-use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit, ffi, intern};
 use tepal::engine::StreamKey;
@@ -493,14 +493,10 @@ pub(crate) fn write_limits(
     low: Option<Bound<'_, PyAny>>,
     usual: usize,
 ) -> PyResult<(usize, usize)> {
-    let number = |value: Option<Bound<'_, PyAny>>| value.map(|v| v.extract::<i64>()).transpose();
-    let (high, low) = (number(high)?, number(low)?);
-    let high = high.unwrap_or_else(|| low.map_or(usual as i64, |low| low.saturating_mul(4)));
-    let low = low.unwrap_or(high.div_euclid(4));
-    match (usize::try_from(low), usize::try_from(high)) {
-        (Ok(low), Ok(high)) if high >= low => Ok((low, high)),
-        _ => {
-            Err(PyValueError::new_err(format!("high ({high}) must be >= low ({low}) must be >= 0")))
-        }
-    }
+    let Some(py) = high.as_ref().or(low.as_ref()).map(|mark| mark.py()) else {
+        return Ok((usual / 4, usual));
+    };
+    // Compared and computed by Python: any number is a mark.
+    let transports = imports(py).transports.bind(py);
+    transports.call_method1(intern!(py, "write_limits"), (high, low, usual))?.extract()
 }
