@@ -76,6 +76,21 @@ fn a_second_connection_of_the_same_spec_resumes_the_session() {
 }
 
 #[test]
+fn a_server_resumes_a_session_however_many_others_it_has_seen_since() {
+    let (mine, server) = (client().build().unwrap(), server().build().unwrap());
+    let connect = |client: &Tls| {
+        let mut pair = common::pair_of(client, &server);
+        pair.run();
+        tls_info(&pair.client).resumed
+    };
+    assert!(!connect(&mine));
+    for _ in 0..200 {
+        assert!(!connect(&client().build().unwrap()));
+    }
+    assert!(connect(&mine));
+}
+
+#[test]
 fn a_certificate_that_is_not_the_hosts_is_refused_and_the_peer_hears_why() {
     let far = Arc::new(FixedClock(9_000_000_000));
     let cases: Vec<(&str, Tls, Tls)> = vec![

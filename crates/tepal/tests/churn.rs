@@ -45,7 +45,7 @@ fn left_by(event_loop: &EventLoop, round: impl Fn(&EventLoop)) -> i64 {
             }
         }
     };
-    // Tables grow to what they need, the longest that of a server's 256 TLS sessions.
+    // Tables grow to what they need.
     (0..3).for_each(|_| rounds());
     let before = LIVE.with(Cell::get);
     rounds();

@@ -231,7 +231,8 @@ impl TlsBuilder {
         self
     }
 
-    /// Whether sessions are kept and resumed; they are unless set.
+    /// Whether sessions are resumed; they are unless set. A client keeps those of up to 256 servers, a server
+    /// none: it gives each client its own, encrypted, with keys that live for twelve hours at most.
     #[must_use]
     pub fn resume(mut self, resume: bool) -> TlsBuilder {
         self.resume = resume;
@@ -371,8 +372,14 @@ impl TlsBuilder {
         };
         let mut config = builder.with_cert_resolver(Arc::clone(resolver) as _);
         config.alpn_protocols.clone_from(&self.alpn);
-        if !self.resume {
-            config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        if self.resume {
+            // A ticket holds its session, encrypted: a server keeps nothing for clients that may
+            // never come again, and none of them is forgotten because others came after it. Its
+            // keys live for six hours, and as long again for tickets that were given out.
+            let ticketer = ring::Ticketer::new();
+            config.ticketer = ticketer.map_err(|_| invalid("there is no randomness for keys"))?;
+        } else {
             config.send_tls13_tickets = 0;
         }
         if let Some(log) = &self.key_log {
