@@ -5,14 +5,14 @@
 mod common;
 
 use std::cell::{Cell, RefCell};
-use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::SocketAddr;
 use std::rc::Rc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
-use common::{address, on_every_driver, open_descriptors, with_faults};
-use tepal::{Closed, EventLoop, Protocol, Server, Transport};
+use common::{Echo, address, open_descriptors};
+use tepal::{Buffer, Closed, EventLoop, Loop, Pending, Protocol, Server, SocketOption, Transport};
+use tepal_driver::faults::{FaultDriver, Faults};
+use tepal_sim::SimDriver;
 
 /// An enum, and a list of all that is in it.
 macro_rules! listed {
@@ -29,6 +29,9 @@ listed! { Call, CALLS {
     Made,
     Established,
     Data,
+    // Of a protocol that lends the memory to read into.
+    Lend,
+    Filled,
     Eof,
     Pause,
     Resume,
@@ -36,10 +39,22 @@ listed! { Call, CALLS {
     Lost,
 } }
 
+impl Call {
+    /// Whether it comes to protocols that lend memory only, or to others only.
+    fn lends(self) -> Option<bool> {
+        match self {
+            Call::Lend | Call::Filled => Some(true),
+            Call::Data => Some(false),
+            _ => None,
+        }
+    }
+}
+
 listed! { Act, ACTS {
     Write,
     WriteBig,
     WriteSegment,
+    WriteLines,
     WriteThenClose,
     WriteThenAbort,
     WriteEof,
@@ -55,6 +70,15 @@ listed! { Act, ACTS {
     SetProtocolThenPanic,
     SetLimits,
     SetReadLow,
+    SetReadLimit,
+    SetClosingTimeout,
+    SetOption,
+    Ask,
+    SendFile,
+    SendFileThenClose,
+    Join,
+    JoinThenAbort,
+    PushThenPop,
     Stop,
     RunAgain,
     CallSoon,
@@ -73,6 +97,9 @@ struct Case {
     // Protocols and callbacks that exist.
     live: Rc<Cell<i32>>,
     sink: SocketAddr,
+    lends: bool,
+    // A connection to join with, where the act is that.
+    spare: RefCell<Option<Transport>>,
     server: RefCell<Option<Rc<Server>>>,
     fired: Cell<bool>,
     inside: Cell<bool>,
@@ -110,6 +137,17 @@ impl Case {
 
     fn protocol(self: &Rc<Self>) -> Actor {
         Actor { case: Rc::clone(self), _ticket: Ticket::new(&self.live) }
+    }
+
+    /// An operation that was begun has to end, whichever way; the case is not over before.
+    fn await_end<T: 'static, E: 'static>(&self, lp: &Loop, begun: Result<Pending<T>, E>) {
+        let ticket = Ticket::new(&self.live);
+        if let Ok(operation) = begun {
+            lp.spawn(async move {
+                operation.await;
+                drop(ticket);
+            });
+        }
     }
 }
 
@@ -154,15 +192,18 @@ impl Actor {
                 transport.write(&[1; 100]);
             }
             Call::Lost => count(&case.lost),
-            Call::Data | Call::Eof => {
+            Call::Data | Call::Filled | Call::Eof => {
                 if case.paused.get() {
                     case.problem(format!("{call:?} while paused"));
                 }
             }
-            Call::Pause | Call::Resume | Call::Out => {}
+            Call::Lend | Call::Pause | Call::Resume | Call::Out => {}
         }
         if call == case.call && !case.fired.replace(true) {
             self.act(transport);
+        }
+        if call == Call::Lost {
+            case.spare.take().iter().for_each(Transport::abort);
         }
     }
 
@@ -173,6 +214,7 @@ impl Actor {
             Act::Write => drop(transport.write(b"some bytes")),
             Act::WriteBig => drop(transport.write(&vec![2; 1 << 20])),
             Act::WriteSegment => drop(transport.write_segment(vec![3; 100_000])),
+            Act::WriteLines => drop(transport.writelines([&b"one"[..], b"", b"two"])),
             Act::WriteThenClose => {
                 transport.write(&vec![2; 200_000]);
                 transport.close();
@@ -228,6 +270,34 @@ impl Actor {
                 assert!(transport.set_write_buffer_limits(2, 1).is_err());
             }
             Act::SetReadLow => drop(transport.set_read_low(1000)),
+            Act::SetReadLimit => transport.set_read_limit(6),
+            Act::SetClosingTimeout => {
+                transport.set_closing_timeout(None);
+                transport.set_closing_timeout(Some(Duration::from_secs(1)));
+            }
+            // Without a socket, before and after its time, an error.
+            Act::SetOption => drop(transport.set_option(&SocketOption::NoDelay(true))),
+            Act::Ask => ask_everything(transport),
+            Act::SendFile | Act::SendFileThenClose => {
+                let file = std::fs::File::open("/proc/self/exe").expect("this program");
+                case.await_end(lp, transport.send_file(file, 100, 100_000));
+                if case.act == Act::SendFileThenClose {
+                    transport.close();
+                }
+            }
+            Act::Join | Act::JoinThenAbort => {
+                let spare = case.spare.borrow().clone().expect("made before");
+                case.await_end(lp, transport.join(&spare));
+                assert!(spare.join(&spare).is_err());
+                if case.act == Act::JoinThenAbort {
+                    spare.abort();
+                }
+            }
+            Act::PushThenPop => {
+                drop(transport.push_layer(tepal::RateLimit::new()));
+                let second = Duration::from_secs(1);
+                case.await_end(lp, transport.pop_layer(None, second, tepal::Late::Close));
+            }
             Act::Stop => lp.stop(),
             Act::RunAgain => {
                 // Running inside a run is impossible from here; a nested loop is not.
@@ -271,6 +341,15 @@ impl Actor {
     }
 }
 
+/// What is asked has no effect and never fails otherwise than by its error.
+fn ask_everything(transport: &Transport) {
+    let _ = (transport.is_closing(), transport.is_established(), transport.is_reading());
+    let _ = (transport.closed(), transport.write_buffer_limits(), transport.write_buffer_size());
+    drop((transport.layers(), transport.layer_ids(), transport.layer_info("tls")));
+    drop((transport.phase(), transport.problem(), transport.raw_fd()));
+    drop((transport.local_address(), transport.peer_address()));
+}
+
 /// Panics without a message on standard error.
 fn panic() -> ! {
     std::panic::resume_unwind(Box::new("on purpose"))
@@ -286,6 +365,18 @@ impl Protocol for Actor {
     fn data_received(&mut self, transport: &Transport, data: &[u8]) -> usize {
         self.on(Call::Data, transport);
         data.len()
+    }
+    fn get_buffer(&mut self, transport: &Transport, _: usize) -> Option<Buffer> {
+        // Asked again after each change of the protocol.
+        self.case.lends.then(|| {
+            self.on(Call::Lend, transport);
+            Buffer::zeroed(100)
+        })
+    }
+    fn buffer_updated(&mut self, transport: &Transport, _: Buffer, count: usize) {
+        if count > 0 {
+            self.on(Call::Filled, transport);
+        }
     }
     fn eof_received(&mut self, transport: &Transport) -> bool {
         self.on(Call::Eof, transport);
@@ -315,31 +406,48 @@ impl Protocol for Bystander {
     }
 }
 
-/// The peer: a message, the end of its direction, and all that comes.
-fn peer(stream: io::Result<TcpStream>) {
-    // Each of these fails if the case has ended the connection by then.
-    let Ok(mut stream) = stream else { return };
-    let _ = stream.set_read_timeout(Some(Duration::from_secs(10)));
-    let _ = stream.write_all(b"hello");
-    let _ = stream.shutdown(Shutdown::Write);
-    let _ = stream.read_to_end(&mut Vec::new());
+/// The other end: a message, the end of its direction, and then all that comes.
+struct Peer(#[allow(dead_code, reason = "counted when it is dropped")] Ticket);
+
+impl Protocol for Peer {
+    fn connection_established(&mut self, transport: &Transport) {
+        transport.write(b"hello");
+        // The case may have ended the connection by then.
+        let _ = transport.write_eof();
+    }
 }
 
-/// Starts a connection in one of two directions; the peer's thread, and what releases it.
-fn start(event_loop: &EventLoop, case: &Rc<Case>, inbound: bool) -> (JoinHandle<()>, SocketAddr) {
-    if inbound {
-        let own = Rc::downgrade(case);
-        let factory = move |_: &_| own.upgrade().expect("the case goes on").protocol();
-        let server = event_loop.listen(factory, "127.0.0.1:0").expect("listens");
-        let at = address(&server);
-        *case.server.borrow_mut() = Some(Rc::new(server));
-        return (std::thread::spawn(move || peer(TcpStream::connect(at))), at);
+/// The near side of the connection that is joined with.
+struct Spare(#[allow(dead_code, reason = "counted when it is dropped")] Ticket);
+
+impl Protocol for Spare {
+    fn connection_established(&mut self, transport: &Transport) {
+        transport.event_loop().stop();
     }
-    let listener = TcpListener::bind("127.0.0.1:0").expect("binds");
-    let at = listener.local_addr().expect("bound");
-    let thread = std::thread::spawn(move || peer(listener.accept().map(|(stream, _)| stream)));
-    event_loop.connect(case.protocol(), at);
-    (thread, at)
+}
+
+/// Starts a connection in one of two directions, both ends in this loop.
+fn start(event_loop: &EventLoop, case: &Rc<Case>, inbound: bool) {
+    if matches!(case.act, Act::Join | Act::JoinThenAbort) {
+        let echo = event_loop.listen(|_| Echo, "127.0.0.1:0").expect("listens");
+        let spare = event_loop.connect(Spare(Ticket::new(&case.live)), address(&echo));
+        event_loop.run_forever().expect("runs");
+        echo.close();
+        *case.spare.borrow_mut() = Some(spare);
+    }
+    let own = Rc::downgrade(case);
+    let case_of = move || own.upgrade().expect("the case goes on");
+    let server = match inbound {
+        true => event_loop.listen(move |_| case_of().protocol(), "127.0.0.1:0"),
+        false => event_loop.listen(move |_| Peer(Ticket::new(&case_of().live)), "127.0.0.1:0"),
+    };
+    let server = server.expect("listens");
+    let at = address(&server);
+    *case.server.borrow_mut() = Some(Rc::new(server));
+    match inbound {
+        true => event_loop.connect(Peer(Ticket::new(&case.live)), at),
+        false => event_loop.connect(case.protocol(), at),
+    };
 }
 
 fn run_case(event_loop: &EventLoop, case: &Rc<Case>, inbound: bool) {
@@ -356,7 +464,7 @@ fn run_case(event_loop: &EventLoop, case: &Rc<Case>, inbound: bool) {
             false => timer.again(),
         });
     watch.start();
-    let (thread, at) = start(event_loop, case, inbound);
+    start(event_loop, case, inbound);
     while !case.is_over() && !late.get() {
         event_loop.run_forever().expect("runs");
     }
@@ -367,14 +475,7 @@ fn run_case(event_loop: &EventLoop, case: &Rc<Case>, inbound: bool) {
         event_loop.call_soon(|lp| lp.stop());
         event_loop.run_forever().expect("runs");
     }
-    let server = case.server.take();
-    if let Some(server) = &server {
-        server.close();
-    } else {
-        // The connect may never have been tried: the peer waits for one.
-        let _ = TcpStream::connect(at);
-    }
-    thread.join().expect("the peer ends");
+    case.server.take().expect("it was started").close();
     if late.get() {
         let (lost, live) = (case.lost.get(), case.live.get());
         case.problem(format!("it did not end: lost {lost}, live {live}"));
@@ -385,7 +486,8 @@ fn run_case(event_loop: &EventLoop, case: &Rc<Case>, inbound: bool) {
     }
 }
 
-fn every_case(event_loop: &EventLoop) {
+/// `count_open` tells how many descriptors the loop has open.
+fn every_case(event_loop: &EventLoop, count_open: &dyn Fn() -> usize) {
     let live = Rc::new(Cell::new(0));
     let of_sink = Rc::clone(&live);
     // Does not count itself when it is made; see `Act::Connect`.
@@ -395,12 +497,17 @@ fn every_case(event_loop: &EventLoop) {
     let mut problems = Vec::new();
     let mut before = None;
     for (inbound, call) in [true, false].into_iter().flat_map(|i| CALLS.map(|call| (i, call))) {
-        for act in ACTS {
+        for (act, lends) in ACTS.into_iter().flat_map(|act| [(act, false), (act, true)]) {
+            if call.lends().is_some_and(|only| only != lends) {
+                continue;
+            }
             let case = Rc::new(Case {
                 call,
                 act,
                 live: Rc::clone(&live),
                 sink: address(&sink),
+                lends,
+                spare: RefCell::new(None),
                 server: RefCell::new(None),
                 fired: Cell::new(false),
                 inside: Cell::new(false),
@@ -411,7 +518,7 @@ fn every_case(event_loop: &EventLoop) {
                 problems: RefCell::new(Vec::new()),
             });
             run_case(event_loop, &case, inbound);
-            let mut open = open_descriptors();
+            let mut open = count_open();
             // A close with unread input drains it for a moment; the peer has ended by now.
             for _ in 0..300 {
                 if before.is_none_or(|before| open == before) {
@@ -419,7 +526,7 @@ fn every_case(event_loop: &EventLoop) {
                 }
                 event_loop.call_later(Duration::from_millis(10), |lp| lp.stop());
                 event_loop.run_forever().expect("runs");
-                open = open_descriptors();
+                open = count_open();
             }
             // The first case has opened what the loop keeps.
             if open != *before.get_or_insert(open) {
@@ -427,22 +534,41 @@ fn every_case(event_loop: &EventLoop) {
                 before = Some(open);
             }
             let way = if inbound { "inbound" } else { "outbound" };
+            let lends = if lends { " lending" } else { "" };
             let texts = case.problems.take();
-            problems.extend(texts.iter().map(|text| format!("{way} {call:?} {act:?}: {text}")));
+            problems
+                .extend(texts.iter().map(|text| format!("{way}{lends} {call:?} {act:?}: {text}")));
         }
     }
     let driver = event_loop.driver_name();
     assert!(problems.is_empty(), "on {driver}:\n{}", problems.join("\n"));
 }
 
+/// On the drivers of this machine and on the simulated one.
+fn on_each_kernel(disturb: impl Fn(&Faults)) {
+    for name in tepal_driver::driver_names() {
+        let driver = tepal_driver::open_driver(Some(name)).expect("a driver of this platform");
+        let faults = Faults::new(1);
+        disturb(&faults);
+        let driver = FaultDriver::new(driver, &faults);
+        every_case(&EventLoop::with_driver(Box::new(driver)), &open_descriptors);
+    }
+    let driver = SimDriver::new(1);
+    let kernel = driver.kernel().clone();
+    let faults = Faults::new(1);
+    disturb(&faults);
+    let driver = FaultDriver::new(Box::new(driver), &faults);
+    let count_open = move || kernel.ledger().open_descriptors;
+    every_case(&EventLoop::with_driver(Box::new(driver)), &count_open);
+}
+
 #[test]
 fn every_act_in_every_callback_leaves_one_end_and_no_descriptor() {
-    on_every_driver(every_case);
+    on_each_kernel(|_| ());
     // Again with a kernel that takes and gives little, and wakes for nothing.
-    with_faults(|event_loop, faults| {
+    on_each_kernel(|faults| {
         faults.short(Some(4096));
         faults.spurious(5);
         faults.interrupt(5);
-        every_case(event_loop);
     });
 }

@@ -367,35 +367,6 @@ fn a_panicking_protocol_loses_its_connection_and_nothing_else() {
 }
 
 #[test]
-fn lent_memory_is_read_into_and_comes_back() {
-    on_every_driver_and_simulated(|event_loop| {
-        struct Lends {
-            buffer: Option<tepal::Buffer>,
-            bytes: Rc<RefCell<Vec<u8>>>,
-        }
-        impl Protocol for Lends {
-            fn get_buffer(&mut self, _: &Transport, _: usize) -> Option<tepal::Buffer> {
-                self.buffer.take()
-            }
-            fn buffer_updated(&mut self, _: &Transport, buffer: tepal::Buffer, count: usize) {
-                self.bytes.borrow_mut().extend_from_slice(&buffer[..count]);
-                self.buffer = Some(buffer);
-            }
-            fn connection_lost(&mut self, transport: &Transport, _: &Closed) {
-                assert!(self.buffer.is_some(), "the memory came back");
-                transport.event_loop().stop();
-            }
-        }
-        let bytes = Rc::default();
-        let buffer = Some(tepal::Buffer::zeroed(7));
-        let written = Step::Write(b"seven bytes at a time".into());
-        let lends = Lends { buffer, bytes: Rc::clone(&bytes) };
-        serve(event_loop, lends, [written, Step::Close]);
-        assert_eq!(*bytes.borrow(), b"seven bytes at a time");
-    });
-}
-
-#[test]
 fn unix_sockets_work_and_a_stale_file_is_no_hindrance() {
     let folder = std::env::temp_dir().join(format!("tepal-{}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("a folder");

@@ -214,24 +214,38 @@ impl<H: Host> Engine<H> {
         flow
     }
 
-    // Asks for memory. A protocol that has none is not asked again.
+    // Asks for memory. A protocol that has none is not asked again. `Continue(None)`: there is nobody
+    // to be given bytes now.
     pub(super) fn call_lend(
         &self,
         key: StreamKey<H>,
         size_hint: usize,
     ) -> ControlFlow<(), Option<Option<Buffer>>> {
-        let lent = self.call_protocol(key, |protocol| protocol.lend(self, key, size_hint))?;
-        if self.is_interrupted() {
-            // It is asked again in the next run.
-            self.call_again(key);
-            return ControlFlow::Continue(None);
-        }
-        if let (Some(None), Some(stream)) =
-            (&lent, stream(&mut self.core().objects.borrow_mut(), key))
-        {
+        if let Some(stream) = stream(&mut self.core().objects.borrow_mut(), key) {
             stream.may_lend = false;
         }
-        ControlFlow::Continue(lent)
+        let lent = self.call_protocol(key, |protocol| protocol.lend(self, key, size_hint))?;
+        let mut objects = self.core().objects.borrow_mut();
+        let Some(stream) = stream(&mut objects, key) else { return ControlFlow::Continue(None) };
+        let Some(lent) = lent else {
+            // Gone, or failed.
+            stream.may_lend = true;
+            return ControlFlow::Continue(None);
+        };
+        // Another protocol, set inside the call, has not lent this.
+        let replaced = std::mem::replace(&mut stream.may_lend, lent.is_some());
+        stream.may_lend |= replaced;
+        let interrupted = self.is_interrupted();
+        let now = stream.may_tell() && stream.relay.is_none() && !interrupted;
+        drop(objects);
+        if now && !replaced {
+            return ControlFlow::Continue(Some(lent));
+        }
+        if let Some(buffer) = lent.filter(|_| !replaced && !interrupted) {
+            self.give_back(key, buffer, true, 0)?;
+        }
+        self.call_again(key);
+        ControlFlow::Continue(None)
     }
 
     // What the stream has for its protocol is offered again, in a later step.

@@ -223,8 +223,13 @@ impl<H: Host> Stream<H> {
     /// Whether the protocol may be given bytes, where no layer stands before it.
     #[inline]
     pub(super) fn may_read(&self) -> bool {
+        self.layers.is_none() && self.may_tell()
+    }
+
+    /// Whether the protocol may be given bytes, if its layers have some.
+    #[inline]
+    pub(super) fn may_tell(&self) -> bool {
         self.phase == Phase::Established
-            && self.layers.is_none()
             && !self.paused
             && !self.closing
             && self.relay.as_ref().is_none_or(|relay| !relay.is_held())
