@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 from collections.abc import Callable, Coroutine
@@ -185,7 +186,9 @@ async def tls(loop: Any, protocol: Faulty) -> None:
         await asyncio.gather(made, return_exceptions=True)
         for end in (protocol, peer):
             if end.transport is not None:
-                end.transport.abort()
+                # asyncio's TLS transport forgets its protocol before 3.11.3, and fails then.
+                with contextlib.suppress(AttributeError):
+                    end.transport.abort()
 
 
 async def datagrams(loop: Any, protocol: Faulty) -> None:
