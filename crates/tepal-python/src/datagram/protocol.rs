@@ -95,7 +95,7 @@ impl PyDatagramProtocol {
 }
 
 impl DatagramProtocol<PyHost> for PyDatagramProtocol {
-    fn connection_made(&mut self, engine: &PyEngine, _: DatagramKey<PyHost>) -> Verdict<()> {
+    fn connection_made(&mut self, engine: &PyEngine, endpoint: DatagramKey<PyHost>) -> Verdict<()> {
         let py = attached();
         let transport = self.transport(py).to_owned();
         let argument = transport.as_any().as_borrowed();
@@ -106,6 +106,7 @@ impl DatagramProtocol<PyHost> for PyDatagramProtocol {
             let transports = imports(py).transports.bind(py);
             let told =
                 transports.call_method1(intern!(py, "tell_waiter"), (waiter.bind(py), py.None()));
+            engine.datagram_read_later(endpoint);
             self.end(engine, told.map(drop), "tell_waiter")?;
         }
         Ok(())

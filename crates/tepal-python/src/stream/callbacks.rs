@@ -43,7 +43,9 @@ impl StreamProtocol<PyHost> for PyStreamProtocol {
         self.begin(engine, stream);
         let transport = self.transport(py).to_owned().into_any();
         let told = self.hook(engine, Hook::Established, |_| Ok([Some(transport), None]));
-        self.tell_waiter(engine, None);
+        if self.tell_waiter(engine, None) {
+            engine.stream_read_later(stream);
+        }
         told
     }
 

@@ -230,16 +230,17 @@ impl PyStreamProtocol {
         engine.host().transport_fds.borrow_mut().remove(&fd);
     }
 
-    pub(super) fn tell_waiter(&self, engine: &PyEngine, exc: Option<&Bound<'_, PyAny>>) {
+    /// Whether there was one.
+    pub(super) fn tell_waiter(&self, engine: &PyEngine, exc: Option<&Bound<'_, PyAny>>) -> bool {
         let py = attached();
         let waiter = self.inner(py).links.borrow_mut().waiter.take();
-        if let Some(waiter) = waiter {
-            let helpers = imports(py).transports.bind(py);
-            let told = helpers.call_method1(intern!(py, "tell_waiter"), (waiter.bind(py), exc));
-            if let Err(error) = told {
-                PyHost::nobody_gets(engine, error, None);
-            }
+        let Some(waiter) = waiter else { return false };
+        let helpers = imports(py).transports.bind(py);
+        let told = helpers.call_method1(intern!(py, "tell_waiter"), (waiter.bind(py), exc));
+        if let Err(error) = told {
+            PyHost::nobody_gets(engine, error, None);
         }
+        true
     }
 
     pub(super) fn let_go(&self, engine: &PyEngine, stream: StreamKey<PyHost>) {

@@ -430,6 +430,17 @@ impl<H: Host> Engine<H> {
         datagram(&mut self.core().objects.borrow_mut(), key).map_or(0, |e| e.buffered)
     }
 
+    /// As [`stream_read_later`](Self::stream_read_later).
+    pub fn datagram_read_later(&self, key: DatagramKey<H>) {
+        let mut objects = self.core().objects.borrow_mut();
+        let Some(endpoint) = datagram(&mut objects, key) else { return };
+        let queued = std::mem::replace(&mut endpoint.read_queued, true);
+        drop(objects);
+        if !queued {
+            self.push_step(key, Step::Read);
+        }
+    }
+
     /// Stops or resumes receiving.
     pub fn datagram_pause_reading(&self, key: DatagramKey<H>, paused: bool) {
         if let Some(endpoint) = datagram(&mut self.core().objects.borrow_mut(), key) {

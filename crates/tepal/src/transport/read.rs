@@ -379,6 +379,19 @@ impl<H: Host> Engine<H> {
         }
     }
 
+    /// Reads nothing before what is in the ready queue now has run: for a host that has just woken
+    /// whoever waits for this connection, and who is to hear of it before its first bytes.
+    pub fn stream_read_later(&self, key: StreamKey<H>) {
+        let mut objects = self.core().objects.borrow_mut();
+        let Some(stream) = stream(&mut objects, key) else { return };
+        // Until the queued step has run, an event only notes that there is something to read.
+        let queued = std::mem::replace(&mut stream.read_queued, true);
+        drop(objects);
+        if !queued {
+            self.push_step(key, Step::Read);
+        }
+    }
+
     /// Whether reading is neither paused nor over.
     pub fn stream_is_reading(&self, key: StreamKey<H>) -> bool {
         stream(&mut self.core().objects.borrow_mut(), key)
