@@ -12,6 +12,8 @@ use tepal::{Address, Closed, Problem, ProblemCause};
 use crate::address;
 use crate::event_loop::gaierror;
 use crate::imports::imports;
+use crate::object::Ref;
+use crate::raised::Raised;
 
 /// The Python exception for an error of the engine's or the kernel's: `OSError`, of the subclass
 /// that belongs to its errno.
@@ -50,8 +52,13 @@ pub(crate) fn closed(forked: bool) -> PyErr {
     })
 }
 
-/// How a connection ended, as Python's `tepal.Closed`.
-pub(crate) fn closed_record<'py>(py: Python<'py>, closed: &Closed) -> PyResult<Bound<'py, PyAny>> {
+/// How a connection ended, as Python's `tepal.Closed`. `raised` is the exception that its layer's error
+/// had, if it was taken.
+pub(crate) fn closed_record<'py>(
+    py: Python<'py>,
+    closed: &Closed,
+    raised: Option<&Ref>,
+) -> PyResult<Bound<'py, PyAny>> {
     let keywords = PyDict::new(py);
     keywords.set_item("clean", closed.is_clean())?;
     keywords.set_item("unsent", closed.unsent)?;
@@ -63,7 +70,7 @@ pub(crate) fn closed_record<'py>(py: Python<'py>, closed: &Closed) -> PyResult<B
         keywords.set_item("half", lower_name(&half))?;
     }
     if let Some(problem) = &closed.problem {
-        keywords.set_item("problem", problem_to_python(py, problem)?)?;
+        keywords.set_item("problem", problem_to_python(py, problem, raised)?)?;
     }
     keywords.set_item("layer", closed.layer())?;
     if let Some(error) = &closed.layer_error {
@@ -80,6 +87,7 @@ pub(crate) fn closed_record<'py>(py: Python<'py>, closed: &Closed) -> PyResult<B
 pub(crate) fn problem_to_python<'py>(
     py: Python<'py>,
     problem: &Problem,
+    raised: Option<&Ref>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let records = imports(py).records.bind(py);
     let keywords = PyDict::new(py);
@@ -90,7 +98,7 @@ pub(crate) fn problem_to_python<'py>(
     keywords.set_item("address", problem.address.as_ref().map(address).transpose()?)?;
     keywords.set_item("label", problem.label.as_deref())?;
     if let Some(cause) = &problem.cause {
-        keywords.set_item("cause", cause_to_python(py, cause))?;
+        keywords.set_item("cause", cause_to_python(py, cause, raised))?;
     }
     let mut attempts = Vec::new();
     for attempt in &problem.attempts {
@@ -105,14 +113,14 @@ pub(crate) fn problem_to_python<'py>(
     records.call_method(intern!(py, "problem_record"), arguments, Some(&keywords))
 }
 
-fn cause_to_python(py: Python<'_>, cause: &ProblemCause) -> Py<PyAny> {
+fn cause_to_python(py: Python<'_>, cause: &ProblemCause, raised: Option<&Ref>) -> Py<PyAny> {
     let error = match cause {
         ProblemCause::Io(error) => os_error(error),
         ProblemCause::Resolve(error) => gaierror(py, error),
         ProblemCause::Layer(error) => {
-            let source = std::error::Error::source(error);
-            match source.and_then(|source| source.downcast_ref::<PyErr>()) {
-                Some(raised) => raised.clone_ref(py),
+            let taken = || raised.filter(|_| Raised::is_source(error)).map(|r| r.clone_ref(py));
+            match Raised::peek(py, error).or_else(taken) {
+                Some(raised) => PyErr::from_value(raised.bind(py).to_owned()),
                 None => error_of_layer(py, error),
             }
         }
@@ -121,20 +129,19 @@ fn cause_to_python(py: Python<'_>, cause: &ProblemCause) -> Py<PyAny> {
     error.into_value(py).into_any()
 }
 
-/// What `connection_lost` is told; `None` for an end that is clean. The one place where the ends of
+/// What `connection_lost` is told; `None` for an end that is clean; `raised` is what a layer raised. The one place where the ends of
 /// connections become exceptions; `tepal._errors` has the classes.
 pub(crate) fn exception_of<'py>(
     py: Python<'py>,
     closed: &Closed,
+    raised: Option<&Ref>,
 ) -> PyResult<Option<Bound<'py, PyAny>>> {
     if closed.is_clean() {
         return Ok(None);
     }
-    let record = closed_record(py, closed)?;
+    let record = closed_record(py, closed, raised)?;
     let records = imports(py).records.bind(py);
-    // What a layer of Python's raised.
-    let source = closed.layer_error.as_ref().and_then(std::error::Error::source);
-    let raised = source.and_then(|source| source.downcast_ref::<PyErr>()).map(|e| e.value(py));
+    let raised = raised.map(|raised| raised.bind(py));
     let error = records.call_method1(intern!(py, "exception_of"), (record, raised))?;
     Ok(Some(error).filter(|error| !error.is_none()))
 }

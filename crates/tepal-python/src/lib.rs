@@ -12,6 +12,7 @@
 //! | `handle` | `Handle` and `TimerHandle`, laid out by hand for speed |
 //! | `event_loop` | the class `Loop`: `call`, `run`, `io` (descriptors), `signals`, `timer`, `tasks` |
 //! | `errors`, `imports` | exceptions out of our errors; what is taken from asyncio, once |
+//! | `raised` | exceptions of layers, on their way to the protocol |
 //! | `fastcall` | methods that take their arguments without a tuple or dict |
 //! | `layers` | recipes for layers, and layers written in Python |
 //! | `stream` | stream transports, servers and their protocols |
@@ -44,6 +45,7 @@ mod imports;
 mod layers;
 mod object;
 mod openssl;
+mod raised;
 mod stream;
 
 use pyo3::prelude::*;

@@ -159,4 +159,4 @@ class OpenSSL(LayerSpec):
             check_str("server_hostname", self.server_hostname)
         if self.server_side is not None:
             check_bool("server_side", self.server_side)
-        self._make(_tepal.spec_openssl, self.context, self.server_hostname, self.server_side)
+        self._make(_tepal.spec_openssl, self, self.server_hostname, self.server_side)

@@ -10,7 +10,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -27,6 +27,7 @@ use crate::event_loop::instant;
 use crate::host::{PyEngine, PyHost};
 use crate::imports::imports;
 use crate::object::{Ref, UnderGil};
+use crate::raised::Raised;
 
 pub(super) fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<LayerBase>()?;
@@ -298,9 +299,9 @@ fn told(py: Python<'_>, engine: &PyEngine, name: &'static str, error: PyErr) -> 
     let helpers = imports(py).helpers.bind(py);
     match helpers.call_method1(intern!(py, "layer_failed"), (name, error.value(py))) {
         Ok(blames) if blames.is_truthy().unwrap_or(false) => {
-            Error::remote(ErrorKind::Other, text).in_layer(name).caused_by(Arc::new(error))
+            Error::remote(ErrorKind::Other, text).in_layer(name).caused_by(Raised::new(py, error))
         }
-        Ok(_) => local(text).caused_by(Arc::new(error)),
+        Ok(_) => local(text).caused_by(Raised::new(py, error)),
         Err(other) => {
             PyHost::interrupt(engine, other);
             local(text)

@@ -3,9 +3,10 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyWeakrefMethods, PyWeakrefReference};
 use tepal::layers::{
     Error, ErrorKind, How, Info, Io, Layer, LayerSpec, Side, Site, Status, TlsInfo, WriteEof,
 };
@@ -13,22 +14,26 @@ use tepal::layers::{
 use super::Classes;
 use super::session::{Drained, Session, Step, recycle};
 use crate::layers::Spec;
+use crate::raised::Raised;
 
 /// What goes into one record at most.
 const RECORD: usize = 16 * 1024;
 
-/// The recipe of `tepal.OpenSSL`.
+/// The recipe of `tepal.OpenSSL`, which owns it.
 #[pyfunction]
 pub(super) fn spec_openssl(
-    context: Py<PyAny>,
+    recipe: &Bound<'_, PyAny>,
     server_hostname: Option<String>,
     server_side: Option<bool>,
-) -> Spec {
-    Spec::new(OpenSsl { context, server_hostname, server_side })
+) -> PyResult<Spec> {
+    let recipe = PyWeakrefReference::new(recipe)?.unbind();
+    Ok(Spec::new(OpenSsl { recipe, server_hostname, server_side }))
 }
 
 struct OpenSsl {
-    context: Py<PyAny>,
+    // The value of Python's, which has the context. A context's callbacks may refer to anything, and
+    // the collector does not look in here; whoever uses the recipe keeps the value.
+    recipe: Py<PyWeakrefReference>,
     server_hostname: Option<String>,
     server_side: Option<bool>,
 }
@@ -75,7 +80,10 @@ impl OpenSsl {
             keywords.set_item(intern!(py, "session"), session)?;
             saved = Some(kept);
         }
-        let context = self.context.bind(py);
+        let Some(recipe) = self.recipe.bind(py).upgrade() else {
+            return Err(PyRuntimeError::new_err("the recipe of the layer is gone"));
+        };
+        let context = recipe.getattr(intern!(py, "context"))?;
         let arguments = (&incoming, &outgoing);
         let object = context.call_method(intern!(py, "wrap_bio"), arguments, Some(&keywords))?;
         let session = Session::new(&object, incoming, outgoing);
@@ -288,9 +296,9 @@ fn told(py: Python<'_>, error: PyErr) -> Error {
     } else if Classes::has(py, &error, |classes| &classes.error) {
         ErrorKind::TlsProtocol
     } else {
-        return Error::local(ErrorKind::Other, text).caused_by(Arc::new(error));
+        return Error::local(ErrorKind::Other, text).caused_by(Raised::new(py, error));
     };
-    Error::remote(kind, text).caused_by(Arc::new(error))
+    Error::remote(kind, text).caused_by(Raised::new(py, error))
 }
 
 /// The number of an alert by OpenSSL's name for it (RFC 8446, section 6); 255 if it is not known.

@@ -15,6 +15,7 @@ use crate::errors::{exception_of, leaves_run};
 use crate::host::{PyEngine, PyHost, attached};
 use crate::imports::imports;
 use crate::object::Ref;
+use crate::raised::Raised;
 
 /// The protocol of a stream: its transport, which knows the user's protocol.
 pub(crate) struct PyStreamProtocol {
@@ -182,7 +183,12 @@ impl PyStreamProtocol {
             return known;
         }
         inner.failure_of.set(problem);
-        match exception_of(py, closed) {
+        let error = closed.layer_error.as_ref();
+        let raised = error.and_then(|error| Raised::take(py, error));
+        let shared = raised.as_ref().map(|raised| raised.clone_ref(py));
+        let before = std::mem::replace(&mut inner.links.borrow_mut().raised, shared);
+        drop(before);
+        match exception_of(py, closed, raised.as_ref()) {
             Ok(Some(error)) => {
                 let old = inner.links.borrow_mut().failure.replace(Ref::new(error.clone()));
                 drop(old);
@@ -202,7 +208,7 @@ impl PyStreamProtocol {
         }
         let old = {
             let mut links = inner.links.borrow_mut();
-            (links.closed.take(), links.failure.take())
+            (links.closed.take(), links.failure.take(), links.raised.take())
         };
         if old.0.is_some() {
             // Addresses and the like are those of the new connection.

@@ -168,10 +168,13 @@ impl StreamTransport {
             (Some(state), Some(key)) => state.engine.stream_problem(key),
             _ => None,
         };
-        let ended =
-            || inner.links.borrow().closed.as_ref().and_then(|closed| closed.problem.clone());
-        match now.or_else(ended) {
-            Some(problem) => problem_to_python(py, &problem),
+        let links = inner.links.borrow();
+        let ended = || links.closed.as_ref().and_then(|closed| closed.problem.clone());
+        let problem = now.or_else(ended);
+        let raised = links.raised.as_ref().map(|raised| raised.clone_ref(py));
+        drop(links);
+        match problem {
+            Some(problem) => problem_to_python(py, &problem, raised.as_ref()),
             None => Ok(py.None().into_bound(py)),
         }
     }

@@ -251,9 +251,12 @@ impl StreamTransport {
     /// How the connection ended: a Closed; None while it has not.
     #[getter]
     fn closed<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let closed = self.inner.get(py).links.borrow().closed.clone();
+        let links = self.inner.get(py).links.borrow();
+        let closed = links.closed.clone();
+        let raised = links.raised.as_ref().map(|raised| raised.clone_ref(py));
+        drop(links);
         match closed {
-            Some(closed) => closed_record(py, &closed),
+            Some(closed) => closed_record(py, &closed, raised.as_ref()),
             None => Ok(py.None().into_bound(py)),
         }
     }

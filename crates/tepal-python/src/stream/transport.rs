@@ -66,6 +66,8 @@ pub(super) struct Links {
     pub(super) waiter: Option<Ref>,
     /// What `connection_lost` is told instead of the engine's reason.
     pub(super) failure: Option<Ref>,
+    /// What a layer raised that ended the connection.
+    pub(super) raised: Option<Ref>,
     pub(super) closed: Option<Box<Closed>>,
 }
 
@@ -434,7 +436,7 @@ impl Inner {
 }
 
 impl Links {
-    fn all(&self) -> [Option<&Ref>; 7] {
+    fn all(&self) -> [Option<&Ref>; 8] {
         [
             self.event_loop.as_ref(),
             self.protocol.as_ref(),
@@ -443,6 +445,7 @@ impl Links {
             self.server.as_ref(),
             self.waiter.as_ref(),
             self.failure.as_ref(),
+            self.raised.as_ref(),
         ]
     }
 }
