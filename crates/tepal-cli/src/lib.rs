@@ -1,11 +1,13 @@
 //! The command `tepal`: connections as stacks, from the shell.
 //!
 //! A *chain* is a list of arguments from the wire upward, each `name:host:port,option=value`. The
-//! command joins a chain to standard input and output, or accepts connections and passes them on:
+//! command joins a chain to standard input and output, accepts connections and passes them on, or tells
+//! what a name means:
 //!
 //! ```text
 //! tepal connect tcp:example.org:443 tls
 //! tepal listen tcp:127.0.0.1:8443 tls,cert=c.pem,key=k.pem --to tcp:127.0.0.1:8080
+//! tepal resolve example.org MX
 //! ```
 //!
 //! Everything here is done by the public interface of the crate `tepal`; this crate reads the
@@ -24,6 +26,7 @@ mod hint;
 mod listen;
 mod near;
 mod report;
+mod resolve;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -41,6 +44,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(Command::Print(text)) => print(&text),
         Ok(Command::Connect(connect)) => connect::run(*connect),
         Ok(Command::Listen(listen)) => listen::run(*listen),
+        Ok(Command::Resolve(resolve)) => resolve::run(resolve),
         Err(mistake) => Err(Failure::new(mistake.exit, mistake)),
     };
     let exit = match outcome {

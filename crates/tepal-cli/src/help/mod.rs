@@ -13,6 +13,7 @@ usage: tepal connect CHAIN...                  join a connection to standard inp
        tepal listen CHAIN... --to CHAIN...     pass each connection on
        tepal listen CHAIN... --echo            send each what it sends
        tepal listen CHAIN... --exec PROGRAM    run a program for each
+       tepal resolve NAME [TYPE...]            tell the addresses of a name, or its records
        tepal help [TOPIC]                      about a command, about chains, about one layer
 
 A CHAIN is a list of arguments from the wire upward, each name:host:port,option=value:
@@ -74,6 +75,28 @@ Where one of the two sides has lines, the other is cut into lines that end with 
 
 ";
 
+/// `tepal resolve --help`.
+const RESOLVE: &str = "\
+usage: tepal resolve NAME [OPTION...]
+       tepal resolve NAME TYPE... [OPTION...]
+       tepal resolve -x ADDRESS [OPTION...]
+
+Prints the addresses of a name, one a line, in the order in which a connect would try them: what
+'getent ahosts' knows, from the hosts file, the cache or the name servers.
+
+With types it asks the name servers only, and prints records as 'dig' does: name, seconds to keep
+it, IN, type, data. Types: A AAAA CNAME MX NS PTR SOA SRV TXT, or TYPE and a number.
+
+  -x, --reverse ADDRESS    the name of an address
+  -4, -6                   only addresses of this family
+      --short              only the data of records
+      --server IP[:PORT]   ask this server, and not the hosts file; may stand several times
+      --timeout TIME       give up after this (default: as resolv.conf says, at most 30)
+  -v, --verbose            tell on standard error where the answer comes from, and how long it holds
+  -h, --help               this text
+
+";
+
 const STATUS: &str = "\
 exit status: 0 done, 1 this machine (files, descriptors), 2 usage, 3 the name was not found,
              4 not connected, 5 a handshake failed, 6 the connection was lost, 7 standard input
@@ -113,19 +136,24 @@ pub(crate) fn listen() -> String {
     format!("{LISTEN}{STATUS}")
 }
 
+pub(crate) fn resolve() -> String {
+    format!("{RESOLVE}{STATUS}")
+}
+
 pub(crate) fn version() -> String {
     format!("tepal {}\n", env!("CARGO_PKG_VERSION"))
 }
 
 /// What there is help about.
 pub(crate) fn topics() -> impl Iterator<Item = &'static str> {
-    ["connect", "listen", "chain"].into_iter().chain(NAMES)
+    ["connect", "listen", "resolve", "chain"].into_iter().chain(NAMES)
 }
 
 pub(crate) fn about(topic: &str) -> Option<String> {
     match topic {
         "connect" => Some(connect()),
         "listen" => Some(listen()),
+        "resolve" => Some(resolve()),
         "chain" | "chains" => Some(CHAIN.to_owned()),
         name => elements::about(name).map(str::to_owned),
     }
