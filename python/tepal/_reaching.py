@@ -143,6 +143,8 @@ class Problem(Value):
     """None for Unix sockets."""
     address: Any = None
     """The address that was tried last, or that the connection led to."""
+    local: Any = None
+    """Where the socket was to be bound first, if that was asked for."""
     label: str | None = None
     """Whose credentials were used; never a secret."""
     cause: BaseException | None = None

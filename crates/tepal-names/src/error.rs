@@ -135,12 +135,42 @@ impl From<&io::Error> for SocketFault {
 
 impl fmt::Display for LookupError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot resolve {:?}: {}", self.name, self.kind)?;
-        for (index, report) in self.servers.iter().enumerate() {
-            write!(f, "{} {report}", if index == 0 { ":" } else { ";" })?;
+        write!(f, "cannot resolve {:?}: {}", self.name, self.reason())
+    }
+}
+
+impl LookupError {
+    /// The message without the name, for a message that names it already.
+    pub fn reason(&self) -> impl fmt::Display {
+        Reason(self)
+    }
+}
+
+struct Reason<'a>(&'a LookupError);
+
+impl fmt::Display for Reason<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let LookupError { kind, servers, other_modules, .. } = self.0;
+        kind.fmt(f)?;
+        let alike = |a: &ServerReport, b: &ServerReport| {
+            (a.server, a.over, a.outcome) == (b.server, b.over, b.outcome)
+        };
+        // Two families and several rounds make many reports, of which few are different.
+        for (index, report) in servers.iter().enumerate() {
+            if servers[..index].iter().any(|earlier| alike(earlier, report)) {
+                continue;
+            }
+            let all = servers[index..].iter().filter(|later| alike(later, report));
+            let longest = all.clone().map(|later| later.elapsed).max().unwrap_or_default();
+            let (server, over, outcome) = (report.server, report.over, report.outcome);
+            write!(f, "{} {server} ({over}) {outcome}", if index == 0 { ":" } else { ";" })?;
+            match all.count() {
+                1 => write!(f, " after {:.3} s", longest.as_secs_f64())?,
+                count => write!(f, " {count} times, after {:.3} s at most", longest.as_secs_f64())?,
+            }
         }
-        if !self.other_modules.is_empty() {
-            let modules = self.other_modules.join(", ");
+        if !other_modules.is_empty() {
+            let modules = other_modules.join(", ");
             write!(
                 f,
                 " (nsswitch.conf also names {modules}, which only the C library has: use SystemResolver to ask it)"
@@ -171,12 +201,17 @@ impl fmt::Display for LookupErrorKind {
 
 impl fmt::Display for ServerReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let over = match self.over {
+        let seconds = self.elapsed.as_secs_f64();
+        write!(f, "{} ({}) {} after {seconds:.3} s", self.server, self.over, self.outcome)
+    }
+}
+
+impl fmt::Display for Over {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
             Over::Udp => "udp",
             Over::Tcp => "tcp",
-        };
-        let seconds = self.elapsed.as_secs_f64();
-        write!(f, "{} ({over}) {} after {seconds:.3} s", self.server, self.outcome)
+        })
     }
 }
 
@@ -185,7 +220,7 @@ impl fmt::Display for ServerOutcome {
         match self {
             ServerOutcome::Silent { ignored: 0 } => f.write_str("said nothing"),
             ServerOutcome::Silent { ignored } => {
-                write!(f, "said nothing usable ({ignored} other packets)")
+                write!(f, "said nothing usable (packets that were no answer: {ignored})")
             }
             ServerOutcome::Fault(fault) => fault.fmt(f),
             ServerOutcome::Code(code) => match code {

@@ -96,6 +96,7 @@ pub(crate) fn problem_to_python<'py>(
     keywords.set_item("port", problem.port)?;
     let address = |address: &Address| address::to_python(py, address);
     keywords.set_item("address", problem.address.as_ref().map(address).transpose()?)?;
+    keywords.set_item("local", problem.local.as_ref().map(address).transpose()?)?;
     keywords.set_item("label", problem.label.as_deref())?;
     if let Some(cause) = &problem.cause {
         keywords.set_item("cause", cause_to_python(py, cause, raised))?;

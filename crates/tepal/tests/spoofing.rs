@@ -62,7 +62,7 @@ fn ports_ids_and_case_of_ten_thousand_queries_are_spread_evenly() {
     on_every_driver(|event_loop| {
         const QUERIES: usize = 10_000;
         let queries = Rc::new(RefCell::new(Vec::new()));
-        let any = SocketAddr::from(([127, 0, 0, 1], 0)).into();
+        let any: Address = SocketAddr::from(([127, 0, 0, 1], 0)).into();
         let server = event_loop.datagram(Noting(Rc::clone(&queries)), Some(any), None);
         let server = server.expect("a socket");
         let address = server.local_address().expect("bound").as_ip().expect("an IP socket");
@@ -137,11 +137,22 @@ fn a_flood_of_wrong_ids_is_never_believed_and_leads_to_tcp() {
         let zone = Zone::new();
         put(&zone, "bank.test", 60, &["127.0.0.9"]);
         let floods = Rc::default();
-        let any = SocketAddr::from(([127, 0, 0, 1], 0)).into();
-        let flood = event_loop.datagram(Flooding(Rc::clone(&floods)), Some(any), None);
-        let flood = flood.expect("a socket");
-        let address = flood.local_address().expect("bound").as_ip().expect("an IP socket");
-        dns::streams(event_loop, &zone, address);
+        let any: Address = SocketAddr::from(([127, 0, 0, 1], 0)).into();
+        // A port that is free for datagrams may be taken for streams.
+        let flood_and_truth = || {
+            let flood = event_loop.datagram(Flooding(Rc::clone(&floods)), Some(any.clone()), None);
+            let flood = flood.expect("a socket");
+            let address = flood.local_address().expect("bound").as_ip().expect("an IP socket");
+            match dns::streams(event_loop, &zone, address) {
+                Ok(_serves) => Some((flood, address)),
+                Err(_) => {
+                    flood.abort();
+                    None
+                }
+            }
+        };
+        let found = (0..100).find_map(|_| flood_and_truth());
+        let (flood, address) = found.expect("a port free for both");
         let settings =
             Settings { servers: Some(vec![address]), ndots: Some(0), ..Settings::default() };
         let resolver = event_loop.resolver(settings);

@@ -52,8 +52,8 @@ pub use visit::Held;
 pub use watchers::WatchKey;
 pub(crate) use work::{Step, TimerWork, Work};
 
-pub(crate) use crate::transport::local_for;
 pub use crate::transport::{FileCut, Outbound, Peer};
+pub(crate) use crate::transport::{local_for, local_of};
 
 use state::State;
 

@@ -143,6 +143,10 @@ impl Way {
             host,
             port,
             address: attempts.last().map(|report| report.address.clone()),
+            local: engine::local_of(
+                attempts.last().map(|report| &report.address),
+                self.target.locals(),
+            ),
             label: self.target.label_text().map(Into::into),
             cause,
             attempts,

@@ -5,12 +5,15 @@ use std::rc::Rc;
 
 use tepal_names::addrinfo::{AddrInfoPlan, NameInfoPlan};
 use tepal_names::config::Services;
+use tepal_names::parse_literal;
 use tepal_names::resolver::Started;
 
 use super::native::{finish_addresses, finish_addrinfo, finish_nameinfo, finish_names};
+use super::tables::Tables;
 use super::{
-    AddrInfo, AddrInfoError, AddrInfoQuery, Asked, Entry, Flags, LOOKUP_TIMEOUT, Lookup, LookupKey,
-    NameInfo, NameInfoFlags, Names, Plan, ResolveError, ResolverKey,
+    AddrInfo, AddrInfoError, AddrInfoQuery, Asked, Entry, Flags, LOOKUP_TIMEOUT, Lookup,
+    LookupError, LookupErrorKind, LookupKey, NameInfo, NameInfoFlags, Names, Plan, ResolveCause,
+    ResolveError, ResolverKey,
 };
 use crate::engine::{Engine, Host, Outcome};
 
@@ -51,7 +54,7 @@ impl<H: Host> Engine<H> {
             let mut names = core.names.borrow_mut();
             let plan = self.plan_addrinfo(&mut names, query);
             match plan {
-                Err(code) => return Asked::Now(Err(code.into())),
+                Err(code) => return Asked::Now(Err(wrong_question(code, query, &names.tables))),
                 Ok(plan) if plan.lookup().is_none() => {
                     let mut driver = core.driver.borrow_mut();
                     let tables = &mut names.tables;
@@ -195,6 +198,18 @@ impl<H: Host> Engine<H> {
         self.pump_names(&mut names, key, now);
         Asked::Later(lookup)
     }
+}
+
+/// Says more than the code where more is known.
+fn wrong_question(code: AddrInfoError, query: &AddrInfoQuery<'_>, tables: &Tables) -> ResolveError {
+    let kind = match query.host.map(|host| parse_literal(host, &tables.told.interfaces)) {
+        Some(Err(_)) => LookupErrorKind::UnknownZone,
+        Some(Ok(Some(_))) if code == AddrInfoError::AddressFamily => LookupErrorKind::OtherFamily,
+        _ => return code.into(),
+    };
+    let name = query.host.unwrap_or_default().into();
+    let error = LookupError { kind, name, servers: Vec::new(), other_modules: Vec::new() };
+    ResolveError { code, cause: Some(ResolveCause::Lookup(Box::new(error))) }
 }
 
 pub(super) fn removed() -> ResolveError {

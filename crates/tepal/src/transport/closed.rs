@@ -189,7 +189,21 @@ impl fmt::Display for Closed {
             problem.fmt(f)?;
             return self.fmt_unsent(f);
         }
-        f.write_str(match (self.kind, self.half) {
+        f.write_str(self.words())?;
+        if let Some(error) = &self.error {
+            write!(f, ": {error}")?;
+        }
+        if let Some(error) = &self.layer_error {
+            write!(f, ": {error}")?;
+        }
+        self.fmt_unsent(f)
+    }
+}
+
+impl Closed {
+    /// The kind in words.
+    pub(super) fn words(&self) -> &'static str {
+        match (self.kind, self.half) {
             (CloseKind::Local, _) => "closed",
             (CloseKind::Aborted, _) => "aborted",
             (CloseKind::PeerEof, _) => "closed by the peer",
@@ -218,18 +232,9 @@ impl fmt::Display for Closed {
             (CloseKind::ProtocolFailed, _) => "a callback of the protocol failed",
             (CloseKind::WrongCount, _) => "the protocol used more bytes than there were",
             (CloseKind::InputStalled, _) => "the input buffer is full and the protocol uses none",
-        })?;
-        if let Some(error) = &self.error {
-            write!(f, ": {error}")?;
         }
-        if let Some(error) = &self.layer_error {
-            write!(f, ": {error}")?;
-        }
-        self.fmt_unsent(f)
     }
-}
 
-impl Closed {
     fn fmt_unsent(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.unsent {
             0 => Ok(()),

@@ -24,11 +24,11 @@ pub use closed::{CloseKind, Closed};
 pub(crate) use datagram::Datagram;
 pub use datagram::DatagramKey;
 pub use file::FileCut;
-pub(crate) use reach::local_for;
 pub use reach::{
     Addresses, AttemptReport, Backoff, Handshakes, Outbound, Peer, Phase, Problem, ProblemCause,
     ProblemKind, Restart, Timeouts, Unsent,
 };
+pub(crate) use reach::{local_for, local_of};
 pub(crate) use splice::Pipe;
 pub(crate) use stream::Stream;
 pub use stream_options::StreamOptions;

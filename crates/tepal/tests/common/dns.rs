@@ -97,8 +97,7 @@ pub fn try_serve(
 ) -> std::io::Result<SocketAddr> {
     let udp = event_loop.datagram(Server(Rc::clone(zone)), Some(address.into()), None)?;
     let address = udp.local_address()?.as_ip().expect("an IP socket");
-    let shared = Rc::clone(zone);
-    match event_loop.listen(move |_: &Address| Server(Rc::clone(&shared)), address) {
+    match streams(event_loop, zone, address) {
         // It serves as long as the loop lives.
         Ok(listener) => drop(listener),
         Err(error) => {
@@ -116,10 +115,13 @@ pub fn datagrams(event_loop: &EventLoop, zone: &Shared, address: SocketAddr) -> 
 }
 
 /// Answers over TCP at an address, and nothing else.
-pub fn streams(event_loop: &EventLoop, zone: &Shared, address: SocketAddr) {
+pub fn streams(
+    event_loop: &EventLoop,
+    zone: &Shared,
+    address: SocketAddr,
+) -> std::io::Result<tepal::Server> {
     let shared = Rc::clone(zone);
-    let serve = move |_: &Address| Server(Rc::clone(&shared));
-    drop(event_loop.listen(serve, address).expect("the port is free"));
+    event_loop.listen(move |_: &Address| Server(Rc::clone(&shared)), address)
 }
 
 struct Server(Shared);

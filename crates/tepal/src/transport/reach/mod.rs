@@ -42,7 +42,7 @@ pub use backoff::Backoff;
 pub use connect::Addresses;
 pub use problem::{AttemptReport, Phase, Problem, ProblemCause, ProblemKind};
 pub(super) use race::Race;
-pub(crate) use race::local_for;
+pub(crate) use race::{local_for, local_of};
 pub(super) use resolve::Question;
 pub use shaking::Handshakes;
 pub use timeouts::Timeouts;

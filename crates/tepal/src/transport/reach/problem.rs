@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tepal_driver::Address;
 
-use crate::names::{AddrInfoError, ResolveError};
+use crate::names::{AddrInfoError, ResolveCause, ResolveError};
 
 /// Where a connection stands.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -44,6 +44,8 @@ pub struct Problem {
     pub port: Option<u16>,
     /// The address that was tried last, or that the connection led to.
     pub address: Option<Address>,
+    /// Where the socket was to be bound first, if that was asked for.
+    pub local: Option<Address>,
     /// Whose credentials were used, as [`Target::label`](crate::Target::label) named them; never a
     /// secret.
     pub label: Option<Box<str>>,
@@ -179,6 +181,12 @@ impl Problem {
         io::Error::new(kind, self.clone())
     }
 
+    // The host is this address, written as such.
+    fn is_literal(&self, address: &Address) -> bool {
+        let Some(peer) = address.as_ip() else { return false };
+        self.host.as_deref().is_some_and(|host| host.parse() == Ok(peer.ip()))
+    }
+
     fn target(&self) -> Target<'_> {
         Target(self)
     }
@@ -194,6 +202,9 @@ impl fmt::Display for Target<'_> {
             (Some(host), None, _) => f.write_str(host)?,
             (None, _, Some(address)) => address.fmt(f)?,
             (None, ..) => f.write_str("the peer")?,
+        }
+        if let Some(local) = &self.0.local {
+            write!(f, " from {local}")?;
         }
         match &self.0.label {
             Some(label) => write!(f, " as {label}"),
@@ -223,15 +234,19 @@ impl fmt::Display for Problem {
         if self.host.is_some()
             && !listed
             && matches!(self.phase, Phase::Handshake | Phase::Established | Phase::Closing)
-            && let Some(address) = &self.address
+            && let Some(address) = self.address.as_ref().filter(|address| !self.is_literal(address))
         {
             write!(f, " at {address}")?;
         }
         match &self.cause {
             // The list says it, address by address.
             Some(_) if listed => {}
+            // The name stands there already.
+            Some(ProblemCause::Resolve(ResolveError {
+                cause: Some(ResolveCause::Lookup(error)),
+                ..
+            })) => write!(f, ": {}", error.reason())?,
             Some(cause) => write!(f, ": {cause}")?,
-            None if self.kind == ProblemKind::TimedOut && !listed => f.write_str(": no answer")?,
             None => {}
         }
         if listed {
@@ -269,7 +284,18 @@ impl fmt::Display for AttemptReport {
         match (&self.error, self.elapsed) {
             (_, None) => f.write_str(" was not tried"),
             (Some(error), Some(elapsed)) => {
-                write!(f, " said {error} after {:.3} s", elapsed.as_secs_f64())
+                let elapsed = elapsed.as_secs_f64();
+                match error.kind() {
+                    io::ErrorKind::TimedOut if self.layer.is_none() => {
+                        write!(f, " gave no answer in {elapsed:.3} s")
+                    }
+                    io::ErrorKind::Interrupted => write!(f, " was {error} after {elapsed:.3} s"),
+                    // An error of this machine's is not the peer's word.
+                    io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset => {
+                        write!(f, " said {error} after {elapsed:.3} s")
+                    }
+                    _ => write!(f, " failed after {elapsed:.3} s: {error}"),
+                }
             }
             (None, Some(elapsed)) => write!(f, " connected after {:.3} s", elapsed.as_secs_f64()),
         }

@@ -90,7 +90,7 @@ impl<H: Host> Race<H> {
                 }
                 AttemptOutcome::TimedOut => (Some(no_answer()), None),
                 AttemptOutcome::Cancelled => {
-                    let text = "nothing before another one connected";
+                    let text = "given up, since another one connected";
                     (Some(Arc::new(io::Error::new(io::ErrorKind::Interrupted, text))), None)
                 }
                 _ => (None, None),
@@ -109,7 +109,7 @@ impl Failure {
 }
 
 fn no_answer() -> Arc<io::Error> {
-    Arc::new(io::Error::new(io::ErrorKind::TimedOut, "nothing in time"))
+    Arc::new(io::Error::new(io::ErrorKind::TimedOut, "no answer in time"))
 }
 
 /// What became of the attempts.
@@ -220,6 +220,12 @@ pub(crate) fn local_for<'a>(
         }
         found => Ok(found),
     }
+}
+
+/// The local address that a problem with this peer is about.
+pub(crate) fn local_of(peer: Option<&Address>, local: &[Address]) -> Option<Address> {
+    let chosen = peer.and_then(|peer| local_for(peer, local).ok().flatten());
+    chosen.or(local.first()).cloned()
 }
 
 /// How a connect ended; `None` while it runs.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{At, Peer, Phase, Problem, ProblemCause, ProblemKind, Reaching};
+use super::{At, Peer, Phase, Problem, ProblemCause, ProblemKind, Reaching, local_of};
 use crate::engine::{Engine, Host, StreamKey, stream};
 use crate::transport::stream::{Phase as Inner, Stream};
 use crate::transport::{CloseKind, Closed};
@@ -23,6 +23,7 @@ impl<H: Host> Reaching<H> {
             host,
             port,
             address: self.address.clone(),
+            local: local_of(self.address.as_ref(), &self.to.local),
             label: self.to.label.clone(),
             cause: None,
             attempts: self.reports.clone(),
@@ -83,11 +84,6 @@ impl<H: Host> Stream<H> {
         }
         let mut problem = reaching.problem(phase, now);
         problem.layer = closed.layer();
-        problem.cause = match (&closed.error, &closed.layer_error) {
-            (Some(error), _) => Some(ProblemCause::Io(Arc::clone(error))),
-            (None, Some(error)) => Some(ProblemCause::Layer(error.clone())),
-            (None, None) => None,
-        };
         problem.kind = match closed.kind {
             CloseKind::HandshakeTimedOut
             | CloseKind::ConnectTimedOut
@@ -99,6 +95,17 @@ impl<H: Host> Stream<H> {
             CloseKind::Reset | CloseKind::BrokenPipe => ProblemKind::Lost,
             _ if closed.layer_error.is_some() => ProblemKind::Layer,
             _ => ProblemKind::Failed,
+        };
+        problem.cause = match (&closed.error, &closed.layer_error) {
+            (Some(error), _) => Some(ProblemCause::Io(Arc::clone(error))),
+            (None, Some(error)) => Some(ProblemCause::Layer(error.clone())),
+            (None, None) => {
+                let kind = match problem.kind {
+                    ProblemKind::TimedOut => std::io::ErrorKind::TimedOut,
+                    _ => std::io::ErrorKind::Other,
+                };
+                Some(ProblemCause::Io(Arc::new(std::io::Error::new(kind, closed.words()))))
+            }
         };
         Some(Arc::new(problem))
     }
