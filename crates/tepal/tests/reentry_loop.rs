@@ -4,18 +4,19 @@
 //! One test and not many: it counts the descriptors of the process.
 
 mod common;
+#[path = "common/loop_scene.rs"]
+mod scene;
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::os::fd::AsRawFd;
-use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::time::Duration;
 
 use common::{Echo, address, open_descriptors};
+use scene::{set_up, set_up_real};
 use tepal::{
-    Address, Command, DatagramProtocol, DatagramTransport, EventLoop, ExitStatus, Interest, Listen,
-    Loop, Process, ProcessProtocol, Protocol, Stdio, Target, Timer, Transport, Watcher,
+    Address, DatagramTransport, EventLoop, Handle, Interest, Loop, Process, SocketOption, Target,
+    Timer, TimerHandle, Transport, Watcher,
 };
 
 /// An enum, and a list of all that is in it.
@@ -41,12 +42,39 @@ listed! { Call, CALLS {
     Factory,
     DatagramMade,
     DatagramReceived,
+    DatagramError,
+    DatagramPause,
+    DatagramResume,
     DatagramLost,
     ProcessMade,
     ProcessData,
+    ProcessPipeLost,
     ProcessExited,
     ProcessLost,
 } }
+
+impl Call {
+    /// Whether the simulated kernel has what this is about.
+    fn is_simulated(self) -> bool {
+        use Call::*;
+        matches!(
+            self,
+            Soon | Later
+                | Timer
+                | Trigger
+                | Future
+                | Factory
+                | DatagramMade
+                | DatagramReceived
+                | DatagramLost
+        )
+    }
+
+    fn is_of_a_process(self) -> bool {
+        use Call::*;
+        matches!(self, ProcessMade | ProcessData | ProcessPipeLost | ProcessExited | ProcessLost)
+    }
+}
 
 // What is done there.
 listed! { Act, ACTS {
@@ -54,6 +82,11 @@ listed! { Act, ACTS {
     RunAgain,
     CallSoon,
     CallLater,
+    CancelSoon,
+    CancelLater,
+    Spawn,
+    StopByRemote,
+    CallByRemote,
     StopTimer,
     RearmTimer,
     DropTimer,
@@ -68,13 +101,19 @@ listed! { Act, ACTS {
     CloseStream,
     AbortStream,
     SendDatagram,
+    PauseDatagram,
+    ResumeDatagram,
+    SetDatagramOption,
     CloseDatagram,
     AbortDatagram,
     KillProcess,
     CloseProcess,
     Connect,
     Listen,
+    PauseAccepting,
     CloseServer,
+    CloseConnections,
+    AbortConnections,
     Panic,
 } }
 
@@ -105,6 +144,9 @@ struct World {
     inside: Cell<bool>,
     nested: Cell<bool>,
     run_again: RefCell<Option<Box<dyn Fn() -> io::ErrorKind>>>,
+    // What was queued and armed before the run, and may have run.
+    soon: RefCell<Option<Handle>>,
+    later: RefCell<Option<TimerHandle>>,
     timer: RefCell<Option<Timer>>,
     watcher: RefCell<Option<Watcher>>,
     trigger: RefCell<Option<tepal::Trigger>>,
@@ -139,6 +181,13 @@ impl World {
             }
             Act::CallSoon => drop(lp.call_soon(move |_| drop(ticket))),
             Act::CallLater => drop(lp.call_later(Duration::ZERO, move |_| drop(ticket))),
+            Act::CancelSoon => drop(self.soon.borrow().as_ref().map(Handle::cancel)),
+            Act::CancelLater => drop(self.later.borrow().as_ref().map(TimerHandle::cancel)),
+            Act::Spawn => drop(lp.spawn(async move { drop(ticket) })),
+            Act::StopByRemote => lp.remote().stop().expect("it is open"),
+            Act::CallByRemote => {
+                lp.remote().call_soon_threadsafe(|lp| drop(lp.call_soon(|_| ()))).expect("open");
+            }
             Act::StopTimer => drop(self.timer.borrow().as_ref().map(Timer::stop)),
             Act::RearmTimer => drop(self.timer.borrow().as_ref().map(Timer::again)),
             Act::DropTimer => drop(self.timer.take()),
@@ -167,6 +216,23 @@ impl World {
                     drop(address.and_then(|address| endpoint.send_to(b"", Some(&address))));
                 }
             }
+            Act::PauseDatagram => {
+                self.datagram.borrow().iter().for_each(DatagramTransport::pause_reading);
+                // Else what comes to it never comes.
+                let paused = self.datagram.borrow().clone();
+                lp.call_later(Duration::from_micros(100), move |_| {
+                    let _held = ticket;
+                    paused.iter().for_each(DatagramTransport::resume_reading);
+                });
+            }
+            Act::ResumeDatagram => {
+                self.datagram.borrow().iter().for_each(DatagramTransport::resume_reading);
+            }
+            Act::SetDatagramOption => {
+                let option = SocketOption::Broadcast(true);
+                // Closed, where its own end is told.
+                drop(self.datagram.borrow().as_ref().map(|endpoint| endpoint.set_option(&option)));
+            }
             Act::CloseDatagram => self.datagram.borrow().iter().for_each(DatagramTransport::close),
             Act::AbortDatagram => self.datagram.borrow().iter().for_each(DatagramTransport::abort),
             // It may have ended by itself.
@@ -177,147 +243,28 @@ impl World {
                 lp.connect(Echo, Target::from(target.expect("listens")));
             }
             Act::Listen => lp.listen(|_: &Address| Echo, "127.0.0.1:0").expect("listens").close(),
+            Act::PauseAccepting => self.server.borrow().iter().for_each(|server| {
+                server.pause_accepting();
+                server.resume_accepting();
+            }),
             Act::CloseServer => self.server.borrow().iter().for_each(|server| server.close()),
+            Act::CloseConnections => {
+                self.server.borrow().iter().for_each(|server| server.close_connections());
+            }
+            Act::AbortConnections => {
+                self.server.borrow().iter().for_each(|server| server.abort_connections());
+            }
             Act::Panic => unreachable!("done by the caller"),
         }
     }
 }
 
-/// The world as a protocol of each kind.
-struct Here(Rc<World>, #[allow(dead_code, reason = "counts")] Ticket);
-
-impl Here {
-    fn new(world: &Rc<World>) -> Here {
-        Here(Rc::clone(world), Ticket::new(&world.live))
-    }
-}
-
-impl Protocol for Here {}
-
-impl DatagramProtocol for Here {
-    fn connection_made(&mut self, endpoint: &DatagramTransport) {
-        self.0.at(Call::DatagramMade, endpoint.event_loop());
-    }
-    fn datagram_received(&mut self, endpoint: &DatagramTransport, _: &[u8], _: Option<&Address>) {
-        self.0.at(Call::DatagramReceived, endpoint.event_loop());
-        endpoint.close();
-    }
-    fn connection_lost(&mut self, endpoint: &DatagramTransport, _: &tepal::Closed) {
-        self.0.at(Call::DatagramLost, endpoint.event_loop());
-    }
-}
-
-impl ProcessProtocol for Here {
-    fn connection_made(&mut self, process: &Process) {
-        self.0.at(Call::ProcessMade, process.event_loop());
-    }
-    fn pipe_data_received(&mut self, process: &Process, _: i32, data: &[u8]) -> usize {
-        self.0.at(Call::ProcessData, process.event_loop());
-        data.len()
-    }
-    fn process_exited(&mut self, process: &Process, _: ExitStatus) {
-        self.0.at(Call::ProcessExited, process.event_loop());
-    }
-    fn connection_lost(&mut self, process: &Process) {
-        self.0.at(Call::ProcessLost, process.event_loop());
-    }
-}
-
-/// Makes everything that can call back, or that can be acted upon.
-fn set_up(event_loop: &EventLoop, world: &Rc<World>) -> io::Result<()> {
-    let any = || Some(Address::Ip("127.0.0.1:0".parse().expect("an address")));
-    let here = || (Rc::clone(world), Ticket::new(&world.live));
-
-    let (w, ticket) = here();
-    let factory = move |_: &Address| {
-        let _held = &ticket;
-        w.at(Call::Factory, w.stream.borrow().as_ref().expect("connected").event_loop());
-        Here::new(&w)
-    };
-    let server = event_loop.listen(factory, Listen::on("127.0.0.1:0"))?;
-    *world.stream.borrow_mut() = Some(event_loop.connect(Echo, address(&server)));
-    *world.server.borrow_mut() = Some(Rc::new(server));
-
-    let (w, ticket) = here();
-    event_loop.call_soon(move |lp| {
-        let _held = ticket;
-        w.at(Call::Soon, lp);
-    });
-    let (w, ticket) = here();
-    event_loop.call_later(Duration::from_micros(300), move |lp| {
-        let _held = ticket;
-        w.at(Call::Later, lp);
-    });
-    let (w, ticket) = here();
-    let timer = event_loop.timer(Duration::from_micros(300), move |lp, _| {
-        let _held = &ticket;
-        w.at(Call::Timer, lp);
-    });
-    timer.start();
-    *world.timer.borrow_mut() = Some(timer);
-
-    let (w, ticket) = here();
-    let (ours, theirs) = UnixStream::pair()?;
-    let fd = ours.as_raw_fd();
-    let mut watcher = event_loop.watch(fd, Interest::READ, move |lp, _| {
-        let _held = (&ticket, &ours);
-        w.at(Call::Watcher, lp);
-        // Else it reports the level for ever; taken out, since it may be gone or changed.
-        let watcher = w.watcher.take();
-        if let Some(mut watcher) = watcher {
-            watcher.stop().expect("open");
-            *w.watcher.borrow_mut() = Some(watcher);
-        }
-    })?;
-    watcher.start()?;
-    io::Write::write_all(&mut &theirs, b"x")?;
-    *world.watcher.borrow_mut() = Some(watcher);
-
-    let (w, ticket) = here();
-    event_loop.add_signal_handler(SIGNAL, move |lp, _| {
-        let _held = &ticket;
-        w.at(Call::Signal, lp);
-    })?;
-    if world.call == Call::Signal {
-        // SAFETY: sends this process a signal that was just given a handler.
-        assert_eq!(unsafe { libc::kill(libc::getpid(), SIGNAL) }, 0);
-    }
-    let (w, ticket) = here();
-    let trigger = event_loop.trigger(move |lp| {
-        let _held = &ticket;
-        w.at(Call::Trigger, lp);
-    });
-    trigger.fire();
-    *world.trigger.borrow_mut() = Some(trigger);
-
-    let (w, ticket) = here();
-    let lp: Loop = (**event_loop).clone();
-    event_loop.spawn(async move {
-        let _held = ticket;
-        lp.sleep(Duration::from_micros(200)).await;
-        w.at(Call::Future, &lp);
-    });
-
-    let endpoint = event_loop.datagram(Here::new(world), any(), None)?;
-    endpoint.send_to(b"to itself", Some(&endpoint.local_address()?))?;
-    *world.datagram.borrow_mut() = Some(endpoint);
-
-    // Starting one takes longer than all the rest, so only where it matters.
-    let of_process = matches!(world.act, Act::KillProcess | Act::CloseProcess)
-        || [Call::ProcessMade, Call::ProcessData, Call::ProcessExited, Call::ProcessLost]
-            .contains(&world.call);
-    if of_process {
-        let command =
-            Command { program: "echo".into(), stdout: Stdio::Piped, ..Command::default() };
-        *world.process.borrow_mut() = Some(event_loop.subprocess(Here::new(world), command)?);
-    }
-    Ok(())
-}
-
 fn run_case(driver: &str, call: Call, act: Act) {
     let name = format!("{act:?} in {call:?} on {driver}");
-    let event_loop =
-        EventLoop::with_driver(tepal_driver::open_driver(Some(driver)).expect("a driver"));
+    let event_loop = EventLoop::with_driver(match driver {
+        "sim" => Box::new(tepal_sim::SimDriver::new(1)),
+        name => tepal_driver::open_driver(Some(name)).expect("a driver"),
+    });
     let live = Rc::new(Cell::new(0));
     let world = Rc::new(World {
         call,
@@ -327,6 +274,8 @@ fn run_case(driver: &str, call: Call, act: Act) {
         inside: Cell::default(),
         nested: Cell::default(),
         run_again: RefCell::default(),
+        soon: RefCell::default(),
+        later: RefCell::default(),
         timer: RefCell::default(),
         watcher: RefCell::default(),
         trigger: RefCell::default(),
@@ -341,15 +290,23 @@ fn run_case(driver: &str, call: Call, act: Act) {
         let event_loop = inner.upgrade().expect("it runs");
         event_loop.run_forever().expect_err("it runs already").kind()
     }));
-    set_up(&event_loop, &world).unwrap_or_else(|error| panic!("{name}: {error}"));
+    let made = set_up(&event_loop, &world)
+        .and_then(|()| if driver == "sim" { Ok(()) } else { set_up_real(&event_loop, &world) });
+    made.unwrap_or_else(|error| panic!("{name}: {error}"));
+    // A stop that was asked for in the case may end such a run before its own does.
+    let run_a_while = || {
+        let end = event_loop.call_later(Duration::from_millis(1), |lp| lp.stop());
+        event_loop.run_forever().unwrap_or_else(|error| panic!("{name}: {error}"));
+        end.cancel();
+    };
     // Until the callback has come and what it did has had its turns.
     for _ in 0..2000 {
-        event_loop.call_later(Duration::from_millis(1), |lp| lp.stop());
-        event_loop.run_forever().unwrap_or_else(|error| panic!("{name}: {error}"));
+        run_a_while();
         if world.fired.get() {
             break;
         }
     }
+    run_a_while();
     assert!(world.fired.get(), "{name}: the callback never came");
     assert!(!world.nested.get(), "{name}: one callback ran inside another");
     let process = world.process.take();
@@ -360,6 +317,7 @@ fn run_case(driver: &str, call: Call, act: Act) {
     }
     assert_eq!(event_loop.run_until_complete(async { 42 }).expect("runs on"), 42, "{name}");
     world.run_again.take();
+    drop((world.soon.take(), world.later.take()));
     drop((world.timer.take(), world.watcher.take(), world.trigger.take()));
     drop((world.stream.take(), world.datagram.take(), world.server.take()));
     let event_loop = Rc::into_inner(event_loop).expect("nobody else holds it");
@@ -373,8 +331,8 @@ fn every_act_in_every_callback_of_the_loop_leaves_it_whole() {
     // The first uses open what stays open for the process.
     run_case("poll", Call::Soon, Act::Stop);
     let before = open_descriptors();
-    for driver in tepal_driver::driver_names() {
-        for call in CALLS {
+    for driver in tepal_driver::driver_names().iter().copied().chain(["sim"]) {
+        for call in CALLS.into_iter().filter(|call| driver != "sim" || call.is_simulated()) {
             for act in ACTS {
                 run_case(driver, call, act);
                 assert_eq!(open_descriptors(), before, "{act:?} in {call:?} on {driver}");
