@@ -13,13 +13,19 @@ use common::{address, client, open_descriptors, run_with};
 use tepal::{
     Address, Closed, DatagramProtocol, DatagramTransport, EventLoop, Loop, Protocol, Transport,
 };
+use tepal_driver::Driver;
 use tepal_driver::faults::{FaultDriver, Faults};
+use tepal_sim::SimDriver;
 
 /// One test at a time: the descriptors of the process are counted.
 static ALONE: Mutex<()> = Mutex::new(());
 
 fn faulty_loop(driver: &str, seed: u64) -> (EventLoop, Faults) {
     let driver = tepal_driver::open_driver(Some(driver)).expect("a driver of this platform");
+    faulty_loop_over(driver, seed)
+}
+
+fn faulty_loop_over(driver: Box<dyn Driver>, seed: u64) -> (EventLoop, Faults) {
     let faults = Faults::new(seed);
     let event_loop = EventLoop::with_driver(Box::new(FaultDriver::new(driver, &faults)));
     event_loop.set_trouble_hook(|_, _| ());
@@ -191,9 +197,9 @@ fn everything(event_loop: &EventLoop) -> Vec<String> {
     shared.problems.take()
 }
 
-#[test]
-fn whichever_call_fails_everything_ends_once_and_nothing_stays_open() {
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+/// Makes each call fail in turn with each error. `open` gives a loop, and what counts the
+/// descriptors that its kernel has open.
+fn sweep(name: &str, open: &dyn Fn() -> (EventLoop, Faults, Box<dyn Fn() -> usize>)) {
     let errors = [
         libc::EMFILE,
         libc::ENOMEM,
@@ -203,36 +209,51 @@ fn whichever_call_fails_everything_ends_once_and_nothing_stays_open() {
         libc::EAGAIN,
         libc::EIO,
     ];
-    for driver in tepal_driver::driver_names() {
-        let (event_loop, faults) = faulty_loop(driver, 1);
-        assert!(everything(&event_loop).is_empty());
-        let calls = faults.calls();
-        assert!(calls > 20, "{calls} calls");
-        drop(event_loop);
-        let mut problems = Vec::new();
-        for errno in errors {
-            for nth in 1..=calls {
-                let before = open_descriptors();
-                let (event_loop, faults) = faulty_loop(driver, 1);
-                faults.fail_any(nth, errno);
-                let found = everything(&event_loop);
-                faults.clear();
-                let left = event_loop.close().expect("it does not run");
-                let open = open_descriptors();
-                let mut problem = |text: String| {
-                    problems.push(format!("{driver}, call {nth}, error {errno}: {text}"));
-                };
-                found.into_iter().for_each(&mut problem);
-                if left > 0 {
-                    problem(format!("{left} transports stayed"));
-                }
-                if open != before {
-                    problem(format!("{open} descriptors, {before} before"));
-                }
+    let (event_loop, faults, _) = open();
+    assert!(everything(&event_loop).is_empty());
+    let calls = faults.calls();
+    assert!(calls > 20, "{calls} calls");
+    drop(event_loop);
+    let mut problems = Vec::new();
+    for errno in errors {
+        for nth in 1..=calls {
+            let before = open_descriptors();
+            let (event_loop, faults, count_open) = open();
+            faults.fail_any(nth, errno);
+            let found = everything(&event_loop);
+            faults.clear();
+            let left = event_loop.close().expect("it does not run");
+            let after = (open_descriptors(), count_open());
+            let mut problem = |text: String| {
+                problems.push(format!("{name}, call {nth}, error {errno}: {text}"));
+            };
+            found.into_iter().for_each(&mut problem);
+            if left > 0 {
+                problem(format!("{left} transports stayed"));
+            }
+            if after != (before, 0) {
+                problem(format!("{after:?} descriptors, {before} before"));
             }
         }
-        assert!(problems.is_empty(), "\n{}", problems.join("\n"));
     }
+    assert!(problems.is_empty(), "\n{}", problems.join("\n"));
+}
+
+#[test]
+fn whichever_call_fails_everything_ends_once_and_nothing_stays_open() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    for driver in tepal_driver::driver_names() {
+        sweep(driver, &|| {
+            let (event_loop, faults) = faulty_loop(driver, 1);
+            (event_loop, faults, Box::new(|| 0))
+        });
+    }
+    sweep("sim", &|| {
+        let driver = SimDriver::new(1);
+        let kernel = driver.kernel().clone();
+        let (event_loop, faults) = faulty_loop_over(Box::new(driver), 1);
+        (event_loop, faults, Box::new(move || kernel.ledger().open_descriptors))
+    });
 }
 
 #[test]
