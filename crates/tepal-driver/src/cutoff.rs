@@ -9,8 +9,8 @@ use crate::{Wake, Waker};
 /// A loop's wake-up is a descriptor that other threads may use until the last of them has let go.
 /// Cut off, it is closed with the loop, and their wake-ups do nothing.
 pub struct Cutoff {
-    // Some until `cut`. Read only by who counts in `users` and has then seen `cut` unset; taken only
-    // by who has set `cut` and then seen `users` at zero.
+    // Some until `cut`. Read only by who counts in `users` and has then seen `cut` unset; taken
+    // only by who has set `cut` and then seen `users` at zero.
     waker: UnsafeCell<Option<Waker>>,
     users: AtomicUsize,
     cut: AtomicBool,
@@ -31,8 +31,8 @@ impl Cutoff {
         }
     }
 
-    /// Drops the waker; wake-ups do nothing from now on. Waits for those that are under way in other
-    /// threads: one `write(2)` each. Not for use in a signal handler.
+    /// Drops the waker; wake-ups do nothing from now on. Waits for those that are under way in
+    /// other threads: one `write(2)` each. Not for use in a signal handler.
     pub fn cut(&self) {
         if self.cut.swap(true, Ordering::SeqCst) {
             return;

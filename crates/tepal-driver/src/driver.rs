@@ -38,10 +38,11 @@ pub enum OpenDescriptor {}
 ///
 /// # Pulling
 ///
-/// A registered descriptor reports [`Readiness`](crate::Readiness) by edges: *there may be something now*. The loop
-/// then calls `receive`, `accept` or `send` until the result says that nothing is left
-/// ([`Received::more`], [`Sent::blocked`], `WouldBlock`). A driver never loses an edge between that
-/// answer and the next wait, and may report one too many: pulling nothing (`WouldBlock`) is normal.
+/// A registered descriptor reports [`Readiness`](crate::Readiness) by edges: *there may be
+/// something now*. The loop then calls `receive`, `accept` or `send` until the result says that
+/// nothing is left ([`Received::more`], [`Sent::blocked`], `WouldBlock`). A driver never loses an
+/// edge between that answer and the next wait, and may report one too many: pulling nothing
+/// (`WouldBlock`) is normal.
 ///
 /// # Errors
 ///
@@ -114,8 +115,8 @@ pub trait Driver {
 
     /// Uses a descriptor that stays its owner's: [`close`](Driver::close) unregisters it and leaves
     /// it open. Its blocking mode is not touched: sockets are used with `MSG_DONTWAIT`, and before
-    /// each `receive` and `send` on a blocking pipe or terminal the driver asks whether it is ready,
-    /// and writes to it in small pieces.
+    /// each `receive` and `send` on a blocking pipe or terminal the driver asks whether it is
+    /// ready, and writes to it in small pieces.
     ///
     /// The owner must keep it open until then; if he closes it early, operations fail with `EBADF`
     /// or, once the number is used again, act on the wrong file.
@@ -190,8 +191,9 @@ pub trait Driver {
     /// Moves at most `count` bytes between a stream and a pipe inside the kernel.
     ///
     /// `Unsupported` when this pair cannot; `count: 0` not blocked is the end of `from`. A short
-    /// count does not mean blocked: call again. `blocked` means that `from` has nothing *or* `to` has no room: the caller knows which, because one of
-    /// the two is always a pipe whose fill it counts.
+    /// count does not mean blocked: call again. `blocked` means that `from` has nothing *or* `to`
+    /// has no room: the caller knows which, because one of the two is always a pipe whose fill it
+    /// counts.
     fn splice(&mut self, from: Descriptor, to: Descriptor, count: usize) -> io::Result<Sent>;
 
     /// Ends one direction or both.

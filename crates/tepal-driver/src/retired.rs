@@ -14,8 +14,8 @@ use crate::{
     SocketOption, Wait, Wake, Waker,
 };
 
-/// The driver of a loop that is closed: it holds no descriptor, tells the time, and refuses the rest
-/// with `EBADF`, as every driver does for a token that names nothing.
+/// The driver of a loop that is closed: it holds no descriptor, tells the time, and refuses the
+/// rest with `EBADF`, as every driver does for a token that names nothing.
 ///
 /// A loop takes it in place of its own so that closing frees what the driver itself has open, even
 /// while somebody still holds the loop.

@@ -89,8 +89,8 @@ impl SimDriver {
         SimDriver { kernel, driver, flag }
     }
 
-    /// Opens a file of the simulation, to read or to [`send_file`](tepal_driver::Driver::send_file) it. It counts
-    /// as always ready.
+    /// Opens a file of the simulation, to read or to [`send_file`](tepal_driver::Driver::send_file)
+    /// it. It counts as always ready.
     ///
     /// # Errors
     ///

@@ -147,7 +147,8 @@ impl SimKernel {
     }
 
     /// How often each operation of [`Driver`](tepal_driver::Driver) was called, by its name, over
-    /// all drivers, dropped ones too. `now`, `wall` and `raw_fd`, which cost nothing, are not counted.
+    /// all drivers, dropped ones too. `now`, `wall` and `raw_fd`, which cost nothing, are not
+    /// counted.
     pub fn calls(&self) -> BTreeMap<&'static str, u64> {
         let state = self.lock();
         let mut sum = state.past_calls.clone();

@@ -124,8 +124,8 @@ impl<S: Selector> Engine<S> {
     }
 }
 
-// Closes descriptors and tells the kernel nothing else: in a forked child the epoll set is still the
-// parent's, and to remove something from it would be felt there.
+// Closes descriptors and tells the kernel nothing else: in a forked child the epoll set is still
+// the parent's, and to remove something from it would be felt there.
 impl<S: Selector> Drop for Engine<S> {
     fn drop(&mut self) {
         for entry in self.entries.drain() {

@@ -174,9 +174,9 @@ impl<S: Selector> Engine<S> {
         Ok(())
     }
 
-    // Whether a borrowed descriptor's number is in use by another token. epoll(7) itself knows which
-    // file a number names, but not of a watcher that is stopped. A number that we own cannot be
-    // anybody else's: who used it before has closed it.
+    // Whether a borrowed descriptor's number is in use by another token. epoll(7) itself knows
+    // which file a number names, but not of a watcher that is stopped. A number that we own cannot
+    // be anybody else's: who used it before has closed it.
     fn check_unclaimed(&self, key: Key<Entry>) -> rustix::io::Result<()> {
         let entry = self.entries.get(key).ok_or(Errno::BADF)?;
         if !entry.is_borrowed() {

@@ -6,9 +6,9 @@
 //! not, or say `WouldBlock` although they are ready, waits end early. All chance comes from a seed.
 //! It also counts the calls of each [`Operation`], for tests with a budget.
 //!
-//! Whatever it makes up, it keeps to the contract of [`Driver`](crate::Driver): after a `WouldBlock`
-//! of its own it reports the descriptor again in the next wait, which then does not block; events
-//! that it holds back because a wait was made to fail come with the next.
+//! Whatever it makes up, it keeps to the contract of [`Driver`](crate::Driver): after a
+//! `WouldBlock` of its own it reports the descriptor again in the next wait, which then does not
+//! block; events that it holds back because a wait was made to fail come with the next.
 //!
 //! ```
 //! use tepal_driver::faults::{FaultDriver, Faults, Operation};

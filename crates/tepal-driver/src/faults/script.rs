@@ -22,8 +22,8 @@ macro_rules! operations {
 operations! {
     /// The methods of [`Driver`](crate::Driver) that a [`FaultDriver`](super::FaultDriver) counts.
     ///
-    /// All but the first three can be made to fail. Most are one system call each, apart from what the
-    /// driver does beside them: a first `send` that blocks costs one more, `accept` none.
+    /// All but the first three can be made to fail. Most are one system call each, apart from what
+    /// the driver does beside them: a first `send` that blocks costs one more, `accept` none.
     Operation {
         /// `now`.
         Now,

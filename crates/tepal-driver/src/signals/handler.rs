@@ -7,9 +7,10 @@
 //! *When a waker may be freed.* A handler counts itself in `RUNNING` before it looks for the waker
 //! and out after it has used it. Who takes a waker away clears the pointer first and then waits for
 //! the count to be zero; a handler that starts later finds no pointer. All four steps are
-//! sequentially consistent, so one of the two sees the other. The count is let go before the earlier
-//! handler is called, which may take long or never return. In a process forked while another
-//! thread was inside a handler the count never becomes zero: the wait gives up and leaks the waker.
+//! sequentially consistent, so one of the two sees the other. The count is let go before the
+//! earlier handler is called, which may take long or never return. In a process forked while
+//! another thread was inside a handler the count never becomes zero: the wait gives up and leaks
+//! the waker.
 //!
 //! *Handlers above ours.* Somebody may install a handler after us that calls on ours, as ours does.
 //! If we then were to install the same function once more, above his, the two would call each other

@@ -10,10 +10,11 @@ use crate::{Signal, SignalSource, Waker};
 ///
 /// Every handler is installed with `SA_RESTART | SA_ONSTACK | SA_SIGINFO` and a full mask: system
 /// calls of other threads go on, threads with small stacks (Go's, coroutines') are safe, and
-/// handlers do not pile up on one alternate stack, which holds only a few of them. It sets a flag, wakes the loop that listens, and then calls the handler that was there before;
-/// `SIG_DFL` and `SIG_IGN` are not acted upon, and the earlier handler's own mask and flags are not
-/// applied. The kernel may pick any thread that does not block the signal; the loop hears of it all
-/// the same. Signals sent to one thread (`pthread_kill`) are not meant for a loop, but arrive.
+/// handlers do not pile up on one alternate stack, which holds only a few of them. It sets a flag,
+/// wakes the loop that listens, and then calls the handler that was there before; `SIG_DFL` and
+/// `SIG_IGN` are not acted upon, and the earlier handler's own mask and flags are not applied. The
+/// kernel may pick any thread that does not block the signal; the loop hears of it all the same.
+/// Signals sent to one thread (`pthread_kill`) are not meant for a loop, but arrive.
 ///
 /// One loop at a time listens for a signal. [`unsubscribe`](SignalSource::unsubscribe) and dropping
 /// the source restore the disposition that was found, unless somebody has installed another handler

@@ -1,4 +1,5 @@
-//! What differs between Unix systems, under the same names: `linux` for Linux, `unix` for any other.
+//! What differs between Unix systems, under the same names: `linux` for Linux, `unix` for any
+//! other.
 //!
 //! Building with `--cfg tepal_portable` takes `unix` on Linux too, so that it can be tested there.
 

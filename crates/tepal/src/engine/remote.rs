@@ -93,8 +93,8 @@ impl<H: Host> Remote<H> {
         self.0.attention.ring();
     }
 
-    /// As [`wake`](Remote::wake); gives `around` the system call to make, if it takes one. For hosts
-    /// that let a lock go meanwhile.
+    /// As [`wake`](Remote::wake); gives `around` the system call to make, if it takes one. For
+    /// hosts that let a lock go meanwhile.
     pub fn wake_around(&self, around: impl FnOnce(&(dyn Fn() + Sync))) {
         let attention = &self.0.attention;
         if attention.call() {

@@ -6,10 +6,10 @@
 //! ([`SLACK`]), because the heap is swept once they do; so cancelling is O(1) amortised, and a
 //! store from which everything was cancelled is empty.
 //!
-//! An armed timer first waits in a list of its own, and goes into the heap when the loop asks for the
-//! next deadline, which it does once a turn. Most timers are limits that are never reached, and many
-//! are cancelled in the turn that armed them: those never see the heap, and the last one to be armed
-//! leaves not even a stale entry.
+//! An armed timer first waits in a list of its own, and goes into the heap when the loop asks for
+//! the next deadline, which it does once a turn. Most timers are limits that are never reached, and
+//! many are cancelled in the turn that armed them: those never see the heap, and the last one to be
+//! armed leaves not even a stale entry.
 //!
 //! A timer that is re-armed for later (an idle time-out, pushed back at every message) keeps its
 //! old heap entry, which is moved to the true deadline when it surfaces. That makes re-arming two

@@ -12,8 +12,9 @@ use crate::names::Names;
 
 use super::{Engine, Flow, Host, Object, ObjectKey, Occasion, State, Step, TimerWork, Work};
 
-/// Every turn looks at the kernel, as asyncio's do and as programs expect that yield a few turns for
-/// their I/O to happen, until so many looks in a row, made while work was ready, have found nothing.
+/// Every turn looks at the kernel, as asyncio's do and as programs expect that yield a few turns
+/// for their I/O to happen, until so many looks in a row, made while work was ready, have found
+/// nothing.
 const LOOKS_IN_VAIN: u32 = 64;
 
 /// From then on not every turn looks, since one that only runs callbacks costs a tenth of a look.
@@ -334,7 +335,8 @@ impl<H: Host> Engine<H> {
         self.core().interrupted.set(true);
     }
 
-    /// Whether the run is about to end by [`interrupt`](Self::interrupt): then nothing else is told.
+    /// Whether the run is about to end by [`interrupt`](Self::interrupt): then nothing else is
+    /// told.
     pub fn is_interrupted(&self) -> bool {
         self.core().interrupted.get()
     }

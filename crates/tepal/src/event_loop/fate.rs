@@ -66,8 +66,9 @@ impl Transport {
     }
 
     /// Connects anew with the same protocol, after `delay`; `None`: after the next wait of the
-    /// target's [`Backoff`](crate::Backoff), at once if it has none. The peer's name is resolved again; bytes that
-    /// have not left are dropped and counted. See [`reconnect_with`](Self::reconnect_with).
+    /// target's [`Backoff`](crate::Backoff), at once if it has none. The peer's name is resolved
+    /// again; bytes that have not left are dropped and counted. See
+    /// [`reconnect_with`](Self::reconnect_with).
     pub fn reconnect(&self, delay: Option<Duration>) -> bool {
         self.reconnect_with(delay, Restart::Resolve, Unsent::Drop)
     }
@@ -78,8 +79,8 @@ impl Transport {
     /// Legal in every callback and between them. An attempt that runs is given up silently; a
     /// connection that stands is lost first, and `connection_lost` tells so. All layers are built
     /// anew, and TLS resumes its session. The protocol hears
-    /// [`connection_established`](crate::Protocol::connection_established) again, and must bring its own
-    /// state (a login, say) up to date: the loop restores none.
+    /// [`connection_established`](crate::Protocol::connection_established) again, and must bring
+    /// its own state (a login, say) up to date: the loop restores none.
     ///
     /// Returns `false`, and does nothing, if this transport did not come from
     /// [`Loop::connect`](crate::Loop::connect), or is gone.

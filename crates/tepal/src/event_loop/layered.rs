@@ -24,8 +24,8 @@ impl Transport {
     }
 
     /// Puts a layer in, above the bytes already written: on top, or directly below the
-    /// topmost layer named. Returns the new layer's id. [`Protocol::layer_added`] follows, and [`Protocol::layer_ready`] after its
-    /// handshake; what is written now waits for that.
+    /// topmost layer named. Returns the new layer's id. [`Protocol::layer_added`] follows, and
+    /// [`Protocol::layer_ready`] after its handshake; what is written now waits for that.
     ///
     /// What was received and not used is treated as `residual` says; inside `data_received` that
     /// call's count is applied first. What an earlier layer of the same `spec` value left behind
@@ -45,8 +45,9 @@ impl Transport {
     }
 
     /// Takes a layer out gracefully and leaves what is below it open: the topmost one (`None`), the
-    /// topmost of those with a name (`Some("tls")`), or the one with an id ([`LayerId`]): a TLS layer says goodbye and waits up to `timeout` for the peer's. What is written
-    /// from now on waits until then and goes to the layer below. The value is how the layer ended.
+    /// topmost of those with a name (`Some("tls")`), or the one with an id ([`LayerId`]): a TLS
+    /// layer says goodbye and waits up to `timeout` for the peer's. What is written from now on
+    /// waits until then and goes to the layer below. The value is how the layer ended.
     ///
     /// # Errors
     ///
@@ -82,8 +83,9 @@ impl Transport {
         self.lp.engine().stream_layer_ids(self.key)
     }
 
-    /// What the handshake of the topmost layer of a name found out, as long as the layer is there; of a layer whose
-    /// handshake was its work (SOCKS, CONNECT, PROXY), as long as the connection is.
+    /// What the handshake of the topmost layer of a name found out, as long as the layer is there;
+    /// of a layer whose handshake was its work (SOCKS, CONNECT, PROXY), as long as the connection
+    /// is.
     pub fn layer_info(&self, layer: &str) -> Option<Info> {
         self.lp.engine().stream_layer_info(self.key, layer)
     }

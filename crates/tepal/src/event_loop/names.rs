@@ -19,7 +19,9 @@ use crate::names::{
 /// its questions end with an error.
 ///
 /// Without one, a loop resolves by the system's files. Another is made by [`Loop::resolver`] (own
-/// servers, own search list, no hosts file), by [`Loop::system_resolver`] or [`Loop::foreign_resolver`] (something else altogether), and given to [`Loop::set_resolver`] or to a [`Target`](crate::Target).
+/// servers, own search list, no hosts file), by [`Loop::system_resolver`] or
+/// [`Loop::foreign_resolver`] (something else altogether), and given to [`Loop::set_resolver`] or
+/// to a [`Target`](crate::Target).
 #[derive(Clone)]
 pub struct Resolver(Rc<Owned>);
 

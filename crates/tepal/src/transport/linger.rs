@@ -1,10 +1,11 @@
 //! Closing a connection whose peer still sends.
 //!
-//! When a socket is closed that holds unread bytes, or that gets bytes afterwards, TCP answers with a
-//! reset; and a reset makes the peer's kernel throw away what we sent last, even if it arrived (RFC
-//! 1122, 4.2.2.13; RFC 9112, 9.6 tells servers of it). So a close with input waiting ends our direction
-//! only, and then reads and drops what comes until the peer ends its own, for a short time. The
-//! protocol has been told of the end by then; nothing of this is seen above the descriptor.
+//! When a socket is closed that holds unread bytes, or that gets bytes afterwards, TCP answers with
+//! a reset; and a reset makes the peer's kernel throw away what we sent last, even if it arrived
+//! (RFC 1122, 4.2.2.13; RFC 9112, 9.6 tells servers of it). So a close with input waiting ends our
+//! direction only, and then reads and drops what comes until the peer ends its own, for a short
+//! time. The protocol has been told of the end by then; nothing of this is seen above the
+//! descriptor.
 //!
 //! A layer that leaves without waiting for its peer's goodbye counts as input waiting: a server of
 //! TLS 1.3 sends its tickets behind the handshake, and they find a client gone that said little.

@@ -214,8 +214,8 @@ impl<H: Host> Engine<H> {
         flow
     }
 
-    // Asks for memory. A protocol that has none is not asked again. `Continue(None)`: there is nobody
-    // to be given bytes now.
+    // Asks for memory. A protocol that has none is not asked again. `Continue(None)`: there is
+    // nobody to be given bytes now.
     pub(super) fn call_lend(
         &self,
         key: StreamKey<H>,

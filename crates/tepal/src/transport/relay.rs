@@ -1,8 +1,9 @@
 //! Two streams joined: bytes of the one leave by the other, without a protocol in between.
 //!
 //! What is read goes to the other side's kernel at once where that takes it, so that most bytes
-//! are never copied in this process; much of it stays in the kernel (see `splice`). When more than the other side's high mark waits there, this
-//! side is not read until it has drained to the low mark.
+//! are never copied in this process; much of it stays in the kernel (see `splice`). When more than
+//! the other side's high mark waits there, this side is not read until it has drained to the low
+//! mark.
 
 use std::io;
 use std::ops::ControlFlow;

@@ -2,12 +2,14 @@
 //!
 //! splice(2) moves pages from a socket to a pipe and from there to another socket; nothing passes
 //! through this process. For bulk that takes a half to a third of the time of a copy. For short
-//! messages it takes longer: two calls and a pipe where a copy takes two calls. So a direction begins
-//! by copying, goes over to splicing when a read has brought much, and back when one has not.
+//! messages it takes longer: two calls and a pipe where a copy takes two calls. So a direction
+//! begins by copying, goes over to splicing when a read has brought much, and back when one has
+//! not.
 //!
 //! A pipe is filled only while it and the other side's output are empty, so that its bytes are
-//! always the oldest that wait there, and then belongs to that side until it is empty again. Between
-//! uses the loop keeps some pipes. Where the kernel refuses a pair of descriptors, it is copied.
+//! always the oldest that wait there, and then belongs to that side until it is empty again.
+//! Between uses the loop keeps some pipes. Where the kernel refuses a pair of descriptors, it is
+//! copied.
 
 use std::io;
 
@@ -35,8 +37,8 @@ pub(super) const SPLICE_FROM: usize = 64 * 1024;
 const SPLICE_WORTH: usize = 16 * 1024;
 /// What is moved at once; the pipe's size limits it further.
 const SPLICE_LEN: usize = 1024 * 1024;
-/// A larger pipe moves more with each call, and holds more for a side that does not read: as much as
-/// one read. The kernel counts the pages of all of a user's pipes (64 MiB by default), so a loop
+/// A larger pipe moves more with each call, and holds more for a side that does not read: as much
+/// as one read. The kernel counts the pages of all of a user's pipes (64 MiB by default), so a loop
 /// asks for few.
 const LARGE_PIPE: usize = crate::engine::READ_LEN;
 const LARGE_PIPES: usize = 64;

@@ -241,8 +241,8 @@ impl<H: Host> Engine<H> {
         ids.unwrap_or_default()
     }
 
-    /// What the handshake of the topmost layer of a name found out, as long as the layer is there; of layers whose
-    /// handshake was their work (SOCKS, PROXY), as long as the stream is.
+    /// What the handshake of the topmost layer of a name found out, as long as the layer is there;
+    /// of layers whose handshake was their work (SOCKS, PROXY), as long as the stream is.
     pub fn stream_layer_info(&self, key: StreamKey<H>, layer: &str) -> Option<Info> {
         let mut objects = self.core().objects.borrow_mut();
         let infos = &stream(&mut objects, key)?.recipe.as_ref()?.infos;
