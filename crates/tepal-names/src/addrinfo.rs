@@ -124,13 +124,7 @@ impl AddrInfoPlan {
     ) -> Result<AddrInfoPlan, AddrInfoError> {
         let host = host.filter(|host| *host != "*");
         let service = service.filter(|service| *service != "*");
-        if host.is_none() && service.is_none() {
-            return Err(AddrInfoError::NoName);
-        }
-        if hints.flags.0 & !Flags::KNOWN != 0 || hints.flags.has(Flags::CANONNAME) && host.is_none()
-        {
-            return Err(AddrInfoError::BadFlags);
-        }
+        hints.flags.check(host, service)?;
         let ways = ways(service.filter(|service| !service.is_empty()), &hints, services)?;
         let target = match host {
             None => Target::Addresses { addresses: local_addresses(&hints), name: None },
@@ -221,6 +215,10 @@ fn ways(
     hints: &Hints,
     services: &Services,
 ) -> Result<Vec<Way>, AddrInfoError> {
+    let number = service.map(parse_port);
+    if number == Some(None) && hints.flags.has(Flags::NUMERICSERV) {
+        return Err(AddrInfoError::NoName);
+    }
     let is_any = hints.socket_type == SocketType::ANY && hints.protocol == 0;
     let first = if is_any {
         None
@@ -232,10 +230,6 @@ fn ways(
             AddrInfoError::SocketType
         })?)
     };
-    let number = service.map(parse_port);
-    if number == Some(None) && hints.flags.has(Flags::NUMERICSERV) {
-        return Err(AddrInfoError::NoName);
-    }
     if service.is_some() && first.is_some_and(|kind| kind.transport.is_none()) {
         return Err(AddrInfoError::Service);
     }

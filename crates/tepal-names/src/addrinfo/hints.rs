@@ -43,6 +43,22 @@ impl Flags {
         self.0 & other.0 == other.0
     }
 
+    /// What is wrong already with these flags and with whether a host and a service are named.
+    ///
+    /// # Errors
+    ///
+    /// [`AddrInfoError::NoName`] if neither is named, [`AddrInfoError::BadFlags`] for unknown flags
+    /// and for `AI_CANONNAME` without a host.
+    pub fn check(self, host: Option<&str>, service: Option<&str>) -> Result<(), AddrInfoError> {
+        if host.is_none() && service.is_none() {
+            return Err(AddrInfoError::NoName);
+        }
+        if self.0 & !Flags::KNOWN != 0 || self.has(Flags::CANONNAME) && host.is_none() {
+            return Err(AddrInfoError::BadFlags);
+        }
+        Ok(())
+    }
+
     /// What `AI_ADDRCONFIG` makes of a family, given which families of addresses other than
     /// `127.0.0.1` and `::1` the machine's interfaces have.
     ///

@@ -38,19 +38,18 @@ impl Loop {
         let py = slf.py();
         let state = slf.get().state(py)?;
         state.check_open()?;
+        let (given, flags) = (host, Flags(flags as u32));
         let (host, service) = (host_text(host)?, service_text(port)?);
         let family = match family {
             0 => Family::Unspecified,
             AF_INET => Family::V4,
             AF_INET6 => Family::V6,
-            _ => return Err(gaierror(py, &AddrInfoError::Family.into())),
+            _ => {
+                let wrong = flags.check(host.as_deref(), service.as_deref()).err();
+                return Err(gaierror(py, &wrong.unwrap_or(AddrInfoError::Family).into()));
+            }
         };
-        let hints = Hints {
-            flags: Flags(flags as u32),
-            family,
-            socket_type: SocketType(r#type),
-            protocol: proto,
-        };
+        let hints = Hints { flags, family, socket_type: SocketType(r#type), protocol: proto };
         let query = AddrInfoQuery {
             host: host.as_deref(),
             service: service.as_deref(),
@@ -61,7 +60,13 @@ impl Loop {
         let completion = || waiter(slf, &mut future);
         match state.engine.getaddrinfo(state.resolver.get(), &query, completion) {
             Asked::Now(Ok(found)) => addresses(py, &found).map(Bound::into_any),
-            Asked::Now(Err(error)) => Err(gaierror(py, &error)),
+            Asked::Now(Err(error)) => {
+                // A text that its codec refuses is no name at all to Python's socket module.
+                if given.is_instance_of::<PyString>() {
+                    given.call_method1(intern!(py, "encode"), (intern!(py, "idna"),))?;
+                }
+                Err(gaierror(py, &error))
+            }
             Asked::Later(lookup) => later(py, future, lookup.to_bits()),
         }
     }
