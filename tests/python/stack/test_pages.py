@@ -30,7 +30,9 @@ def test_a_program_of_the_documentation_runs_clean(text: str) -> None:
         timeout=60,
         check=False,
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    # What takes long on a busy machine is told in debug mode, and is no fault.
+    told = [line for line in done.stderr.splitlines() if not line.startswith("Executing ")]
+    assert (done.returncode, told) == (0, [])
 
 
 def test_there_are_programs() -> None:
