@@ -19,8 +19,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ._children import Child, watch_child
+from ._secured import pending_protocol, recipe_of, served
 from ._sockets import check_sendfile
-from ._stories import Telling, tells_no_more
+from ._stories import connecting, tells_no_more
 from ._tepal import Listener
 from ._tls import InboundHandshake, SSLTransport, start_tls
 from ._transports import StreamTransport, open_datagram, open_stream
@@ -65,7 +66,7 @@ class Endpoints(Base):
         self, exceptions: list[Any], addr_info: Any, local_addr_infos: Any = None
     ) -> socket.socket:
         try:
-            with Telling(addr_info[4]):
+            async with connecting(exceptions, addr_info[4]):
                 return await _Asyncio._connect_sock(self, exceptions, addr_info, local_addr_infos)
         finally:
             del exceptions  # Or each of them would hold itself, through its traceback and this frame.
@@ -103,6 +104,12 @@ class Endpoints(Base):
         ssl_shutdown_timeout: float | None = constants.SSL_SHUTDOWN_TIMEOUT,
         **keywords: Any,
     ) -> Any:
+        recipe = recipe_of(sslcontext)
+        if recipe is not None:
+            pending = pending_protocol(
+                self, protocol, recipe, server_hostname, server_side, ssl_handshake_timeout, ssl_shutdown_timeout
+            )
+            return self._make_socket_transport(rawsock, pending, waiter, extra=extra, server=server, **keywords)
         transport = SSLTransport(
             self,
             protocol,
@@ -133,7 +140,13 @@ class Endpoints(Base):
         if fd in self._listeners:
             return
         factory = protocol_factory
-        if sslcontext is not None:
+        options = getattr(server, "_listener_options", {})
+        recipe = recipe_of(sslcontext)
+        if recipe is not None:
+            factory, options = served(self, protocol_factory, recipe, ssl_handshake_timeout, ssl_shutdown_timeout)
+            # Native code refers weakly to what the server keeps.
+            server._listener_options = options
+        elif sslcontext is not None:
 
             def factory() -> asyncio.BaseProtocol:
                 return SSLTransport(
@@ -154,7 +167,7 @@ class Endpoints(Base):
             server,
             context,
             StreamTransport,
-            **getattr(server, "_listener_options", {}),
+            **options,
         )
 
     def _stop_serving(self, sock: socket.socket) -> None:

@@ -8,6 +8,7 @@ from asyncio import base_events
 from typing import TYPE_CHECKING, Any
 
 from ._resolver import Resolver, SystemResolver
+from ._stories import resolving
 
 if TYPE_CHECKING:
     from ._base import Base
@@ -110,9 +111,10 @@ class Names(Base):
         if known is not None:
             return [known]
         # By the public name, which a subclass may override.
-        found: list[AddressInfo] = await self.getaddrinfo(
-            host, port, family=family, type=type, proto=proto, flags=flags
-        )
+        async with resolving(host):
+            found: list[AddressInfo] = await self.getaddrinfo(
+                host, port, family=family, type=type, proto=proto, flags=flags
+            )
         if not found:
             raise OSError(f"getaddrinfo({host!r}) returned empty list")
         return found

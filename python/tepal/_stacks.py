@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ._connecting import address_in_digits, connect
 from ._names import Names, _socket_getaddrinfo
-from ._protocol import Protocol
+from ._pending import Pending
 from ._reaching import NO_TIMEOUTS, Backoff, Timeouts
 from ._resolver import Resolver, SystemResolver
-from ._stories import Story
-from ._transport_calls import accepting_failed, transport_callback_failed
+from ._stories import Story, limited
 from ._transports import StreamTransport, open_stream
 from ._values import Value, check_bool, check_int, check_seconds, check_word, kind_of
 
@@ -365,9 +364,9 @@ class Stacks(Base):
             check_word("addresses", addresses, ("linear", "race"))
             if keywords.get("happy_eyeballs_delay") is None and addresses == "race":
                 keywords["happy_eyeballs_delay"] = 0.25
-        pending = _Pending(self, protocol_factory, specs, host, limits)
-        with Story(host, port, bool(keywords.get("ssl"))):
-            async with asyncio.timeout(limits.total):
+        pending = Pending(self, protocol_factory, specs, host, limits)
+        with Story(host, port, bool(keywords.get("ssl")), limits):
+            async with limited("the connection", limits.total):
                 transport, _ = await super().create_connection(  # type: ignore[misc]
                     lambda: pending, host, port, **keywords
                 )
@@ -398,7 +397,7 @@ class Stacks(Base):
             raise ValueError("ssl and layers cannot be given together: put a tepal.TLS into layers")
         start = keywords.pop("start_serving", True)
         server = await super().create_server(  # type: ignore[misc]
-            lambda: _Pending(self, protocol_factory),
+            lambda: Pending(self, protocol_factory),
             host,
             port,
             start_serving=False,
@@ -413,14 +412,14 @@ class Stacks(Base):
         self, sock: socket.socket, protocol: Any, *args: Any, **kw: Any
     ) -> Any:
         transport = super()._make_socket_transport(sock, protocol, *args, **kw)  # type: ignore[misc]
-        if isinstance(protocol, _Pending):
+        if isinstance(protocol, Pending):
             limits = protocol.limits
             transport._set_spans(limits.handshake, limits.closing)
             if protocol.specs:
                 transport._specs = protocol.specs
                 host = protocol.host
                 transport._set_layers(
-                    protocol.specs, False, host if isinstance(host, str) else None
+                    protocol.specs, protocol.server_side, host if isinstance(host, str) else None
                 )
         return transport
 
@@ -460,43 +459,6 @@ class _Asker:
             arguments = (host, port, family, socket.SOCK_STREAM)
             return loop.run_in_executor(resolver.executor, socket.getaddrinfo, *arguments)
         return resolver.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
-
-
-class _Pending(Protocol):
-    """Stands in a protocol's place until its connection is established, as asyncio has it."""
-
-    def __init__(
-        self,
-        loop: Any,
-        factory: Factory,
-        specs: list[Any] | None = None,
-        host: Any = None,
-        limits: Timeouts = NO_TIMEOUTS,
-    ) -> None:
-        self.loop = loop
-        self.factory = factory
-        self.specs, self.host, self.limits = specs, host, limits
-        self.error: BaseException | None = None
-
-    def connection_established(self, transport: Any) -> None:
-        try:
-            protocol = self.factory()
-            transport.set_protocol(protocol)
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as error:
-            self.error = error
-            transport.abort()
-            if self.specs is None:
-                # Of a server: nobody waits for it.
-                accepting_failed(self.loop, error)
-            return
-        try:
-            protocol.connection_made(transport)
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as error:
-            transport_callback_failed(transport, "connection_made", error)
 
 
 def _timeouts(timeouts: object) -> Timeouts:

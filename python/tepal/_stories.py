@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import socket
 import time
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from contextvars import ContextVar, Token
 from typing import Any
 
-from ._reaching import Attempt, Phase, Problem
+from ._reaching import NO_TIMEOUTS, Attempt, Phase, Problem, Timeouts
 from ._tls_endings import copy_of
 
 _KINDS = {
@@ -33,11 +36,14 @@ _current: ContextVar[Story | None] = ContextVar("tepal_story", default=None)
 class Story:
     """Writes down what happens, and attaches it to the exception that leaves its block."""
 
-    def __init__(self, host: Any, port: Any, has_ssl: bool) -> None:
+    def __init__(self, host: Any, port: Any, has_ssl: bool, limits: Timeouts = NO_TIMEOUTS) -> None:
         self.host = host if isinstance(host, str) else None
         self.port = port if isinstance(port, int) else None
         self.has_ssl = has_ssl
         self.attempts: list[Attempt] = []
+        self.limits = limits
+        self.connects_until: float | None = None
+        self.trying: Any = None
 
     def __enter__(self) -> Story:
         self.began = time.monotonic()
@@ -59,7 +65,7 @@ class Story:
         elif connected or self.host is None:
             phase = Phase.HANDSHAKE
         else:
-            phase = Phase.RESOLVE if last is None else Phase.CONNECT
+            phase = Phase.RESOLVE if last is None and self.trying is None else Phase.CONNECT
         layer = getattr(error, "layer", None)
         if layer is None and self.has_ssl and phase is Phase.HANDSHAKE:
             layer = "tls"
@@ -70,7 +76,7 @@ class Story:
             layer=layer,
             host=self.host,
             port=self.port,
-            address=None if last is None else last.address,
+            address=self.trying if last is None else last.address,
             cause=copy_of(error) if isinstance(error, OSError) else None,
             attempts=tuple(self.attempts),
             elapsed=time.monotonic() - self.began,
@@ -94,6 +100,54 @@ class Story:
         return _KINDS.get(number, "failed") if number is not None else "failed"
 
 
+@asynccontextmanager
+async def limited(what: str, seconds: float | None) -> AsyncIterator[None]:
+    """Limits its block, with a `TimeoutError` that says what took too long."""
+    limit = asyncio.timeout(seconds)
+    try:
+        async with limit:
+            yield
+    except TimeoutError:
+        if limit.expired():
+            raise _late(what, seconds) from None
+        raise
+
+
+def resolving(host: object) -> AbstractAsyncContextManager[None]:
+    """Limits a look-up, if the connection that it is for has a limit."""
+    story = _current.get()
+    return limited(f"resolving {host}", None if story is None else story.limits.dns)
+
+
+@asynccontextmanager
+async def connecting(exceptions: list[Any], address: Any) -> AsyncIterator[None]:
+    """Writes down one address that is tried, and limits all of them together."""
+    story = _current.get()
+    with Telling(address):
+        seconds = None if story is None else story.limits.connecting
+        if story is None or seconds is None:
+            yield
+            return
+        loop = asyncio.get_running_loop()
+        if story.connects_until is None:
+            story.connects_until = loop.time() + seconds
+        limit = asyncio.timeout_at(story.connects_until)
+        try:
+            async with limit:
+                yield
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            error = _late("connecting", seconds)
+            # asyncio raises what it finds there.
+            exceptions.append([error])
+            raise error from None
+
+
+def _late(what: str, seconds: float | None) -> TimeoutError:
+    return TimeoutError(errno.ETIMEDOUT, f"{what} took longer than {seconds} seconds")
+
+
 class Telling:
     """Writes down one address that is tried."""
 
@@ -102,6 +156,9 @@ class Telling:
 
     def __enter__(self) -> None:
         self.began = time.monotonic()
+        story = _current.get()
+        if story is not None:
+            story.trying = self.address
 
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
         story = _current.get()

@@ -10,6 +10,8 @@ from typing import Any
 
 from ._errors import Closed
 from ._reaching import Phase, Problem
+from ._records import TLSInfo
+from ._secured import recipe_of, upgrade
 from ._tepal import SSLTransport as NativeSSL
 from ._tls_endings import Failure, failure_of, record_of, story_of
 from ._transports import _StreamInterface
@@ -56,10 +58,10 @@ class SSLTransport(NativeSSL):
     ) -> None:
         if ssl is None:
             raise RuntimeError("stdlib ssl module not available")
-        handshake = _positive(
+        handshake = positive(
             "ssl_handshake_timeout", ssl_handshake_timeout, constants.SSL_HANDSHAKE_TIMEOUT
         )
-        shutdown = _positive(
+        shutdown = positive(
             "ssl_shutdown_timeout", ssl_shutdown_timeout, constants.SSL_SHUTDOWN_TIMEOUT
         )
         context = sslcontext or _default_context(server_side, server_hostname)
@@ -105,6 +107,25 @@ class SSLTransport(NativeSSL):
             return ()
         below = getattr(self._below, "layers", ())
         return (*below, "tls") if isinstance(below, tuple) else ("tls",)
+
+    def layer_info(self, name: str, /) -> Any:
+        """What the handshake of the topmost layer of a name found out: "tls" gives a `TLSInfo`; or None."""
+        if name != "tls":
+            below = getattr(self._below, "layer_info", None)
+            return None if below is None else below(name)
+        found = self._extra.get("ssl_object")
+        if found is None:
+            return None
+        cipher, alpn = found.cipher(), found.selected_alpn_protocol()
+        certificate = found.getpeercert(True)
+        return TLSInfo(
+            version=found.version() or "",
+            cipher="" if cipher is None else cipher[0],
+            alpn=None if alpn is None else alpn.encode(),
+            resumed=bool(found.session_reused),
+            server_name=found.server_hostname,
+            peer_certificates=() if certificate is None else (certificate,),
+        )
 
     @property
     def phase(self) -> Phase:
@@ -260,7 +281,7 @@ class InboundHandshake:
             )
 
 
-def _positive(name: str, value: float | None, default: float) -> float:
+def positive(name: str, value: float | None, default: float) -> float:
     if value is None:
         return default
     if value <= 0:
@@ -282,14 +303,29 @@ async def start_tls(
     loop: Loop,
     transport: Any,
     protocol: asyncio.BaseProtocol,
-    sslcontext: ssl.SSLContext,
+    sslcontext: Any,
     *,
     server_side: bool = False,
     server_hostname: str | None = None,
     ssl_handshake_timeout: float | None = None,
     ssl_shutdown_timeout: float | None = None,
-) -> SSLTransport:
-    """Upgrade a transport to TLS; returns the transport that the protocol is to use from now on."""
+) -> Any:
+    """Upgrade a transport to TLS; returns the transport that the protocol is to use from now on.
+
+    With a `tepal.TLS` or `tepal.OpenSSL` that is the same one, with one more layer.
+    """
+    recipe = recipe_of(sslcontext)
+    if recipe is not None:
+        return await upgrade(
+            loop,
+            transport,
+            protocol,
+            recipe,
+            server_side=server_side,
+            server_hostname=server_hostname,
+            handshake=ssl_handshake_timeout,
+            closing=ssl_shutdown_timeout,
+        )
     if ssl is None:
         raise RuntimeError("Python ssl module is not available")
     if not isinstance(sslcontext, ssl.SSLContext):

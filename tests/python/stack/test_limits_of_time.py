@@ -151,3 +151,40 @@ def test_a_server_tells_the_quiet_of_an_accepted_connection_and_keeps_it(run: An
         await server.drain(1)
 
     run(main())
+
+
+@pytest.mark.parametrize("limit", ["dns", "connecting", "total"])
+def test_create_connection_limits_each_phase(run: Any, limit: str) -> None:
+    """As `connect` does, and with asyncio's kind of exception."""
+
+    async def main() -> None:
+        loop: Any = asyncio.get_running_loop()
+        # A listener whose queue is full answers no SYN.
+        with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
+            address = full.getsockname()
+            waiting = [socket.socket() for _ in range(3)]
+            for one in waiting:
+                one.setblocking(False)
+                one.connect_ex(address)
+            host = address[0]
+            if limit == "dns":
+
+                async def never(*_: Any, **__: Any) -> None:
+                    await loop.create_future()
+
+                loop.getaddrinfo, host = never, "name.test"
+            timeouts = tepal.Timeouts(**{"connecting": None, "dns": None, limit: 0.05})
+            try:
+                with pytest.raises(TimeoutError, match="took longer than 0.05 seconds") as told:
+                    await loop.create_connection(Recorder, host, address[1], timeouts=timeouts)
+            finally:
+                loop.__dict__.pop("getaddrinfo", None)
+                for one in waiting:
+                    one.close()
+        problem = told.value.problem  # type: ignore[attr-defined]
+        assert problem.kind == "timed_out" and problem.port == address[1]
+        assert problem.phase is (tepal.Phase.RESOLVE if limit == "dns" else tepal.Phase.CONNECT)
+        assert problem.address == (None if limit == "dns" else address)
+        del told
+
+    run(main())
