@@ -15,8 +15,9 @@ from ._stories import Story
 from ._tls_endings import copy_of
 from ._transports import StreamTransport
 
-# Keyword arguments that change nothing as long as they say nothing.
-_NEUTRAL = frozenset({"ssl", "family", "proto", "flags", "sock", "local_addr", "happy_eyeballs_delay", "interleave"})
+# Keyword arguments that change nothing as long as they are None, or 0.
+_NONE = frozenset({"ssl", "sock", "local_addr", "happy_eyeballs_delay", "interleave"})
+_ZERO = frozenset({"family", "proto", "flags"})
 
 # Methods on asyncio's way, which somebody may have put his own in the place of.
 _SEAMS = (
@@ -34,8 +35,9 @@ def address_in_digits(loop: Any, host: object, port: object, keywords: dict[str,
     """The family and the address, if that is all a connection needs; None: by asyncio's way."""
     if type(host) is not str or type(port) is not int or "%" in host:
         return None
-    if keywords and not (keywords.keys() <= _NEUTRAL and not any(keywords.values())):
-        return None
+    for name, value in keywords.items():
+        if not (value is None if name in _NONE else name in _ZERO and isinstance(value, int) and value == 0):
+            return None
     if type(loop) is not loop._own_class or not loop.__dict__.keys().isdisjoint(_SEAMS):
         return None
     # Tests replace the module where asyncio looks for it.

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from ._children import Child, watch_child
 from ._secured import pending_protocol, recipe_of, served
 from ._sockets import check_sendfile
-from ._stories import connecting, tells_no_more
+from ._stories import connected, connecting, tells_no_more
 from ._tepal import Listener
 from ._tls import InboundHandshake, SSLTransport, start_tls
 from ._transports import StreamTransport, open_datagram, open_stream
@@ -67,13 +67,15 @@ class Endpoints(Base):
     ) -> socket.socket:
         try:
             async with connecting(exceptions, addr_info[4]):
-                return await _Asyncio._connect_sock(self, exceptions, addr_info, local_addr_infos)
+                sock = await _Asyncio._connect_sock(self, exceptions, addr_info, local_addr_infos)
+                connected(sock)
+                return sock
         finally:
             del exceptions  # Or each of them would hold itself, through its traceback and this frame.
 
-    async def _create_connection_transport(self, *args: Any, **keywords: Any) -> Any:
-        tells_no_more()
-        return await _Asyncio._create_connection_transport(self, *args, **keywords)
+    async def _create_connection_transport(self, sock: socket.socket, *args: Any, **keywords: Any) -> Any:
+        tells_no_more(sock)
+        return await _Asyncio._create_connection_transport(self, sock, *args, **keywords)
 
     def _make_socket_transport(
         self,

@@ -112,6 +112,15 @@ class Server(base_events.Server):
                 transport.abort()
 
 
+async def _started(server: asyncio.Server) -> None:
+    """Starts it; whoever is cancelled meanwhile has no server that he could close."""
+    try:
+        await server.start_serving()
+    except BaseException:
+        server.close()
+        raise
+
+
 class Stacks(Base):
     """The part of `Loop` about stacks."""
 
@@ -322,7 +331,7 @@ class Stacks(Base):
             "closing": spans.closing,
             "quiet": spans._seconds() if spans._watch() else None,
         }
-        await made.start_serving()
+        await _started(made)
         server: Server = made
         return server
 
@@ -390,9 +399,13 @@ class Stacks(Base):
         """
         specs = _specs_of(layers)
         if not specs:
-            return await super().create_server(  # type: ignore[misc]
-                protocol_factory, host, port, **keywords
+            start = keywords.pop("start_serving", True)
+            server = await super().create_server(  # type: ignore[misc]
+                protocol_factory, host, port, start_serving=False, **keywords
             )
+            if start:
+                await _started(server)
+            return server
         if keywords.get("ssl"):
             raise ValueError("ssl and layers cannot be given together: put a tepal.TLS into layers")
         start = keywords.pop("start_serving", True)
@@ -405,7 +418,23 @@ class Stacks(Base):
         )
         server._listener_options = {"layers": specs}
         if start:
-            await server.start_serving()
+            await _started(server)
+        return server
+
+    async def create_unix_server(
+        self,
+        protocol_factory: Factory,
+        path: Any = None,
+        *,
+        start_serving: bool = True,
+        **keywords: Any,
+    ) -> Any:
+        """As `asyncio.loop.create_unix_server`."""
+        server = await super().create_unix_server(  # type: ignore[misc]
+            protocol_factory, path, start_serving=False, **keywords
+        )
+        if start_serving:
+            await _started(server)
         return server
 
     def _make_socket_transport(

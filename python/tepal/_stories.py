@@ -44,6 +44,8 @@ class Story:
         self.limits = limits
         self.connects_until: float | None = None
         self.trying: Any = None
+        # Those that lose a race, or win it when nobody waits any more, are nobody's.
+        self.connected: list[socket.socket] = []
 
     def __enter__(self) -> Story:
         self.began = time.monotonic()
@@ -52,9 +54,17 @@ class Story:
 
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
         _current.reset(self.token)
+        self.close_all_but(None)
         told = isinstance(error, (OSError, ExceptionGroup))
         if told and getattr(error, "problem", None) is None:
             error.problem = self.problem(error)  # type: ignore[union-attr]
+
+    def close_all_but(self, used: socket.socket | None) -> None:
+        """Close what was connected and is not used."""
+        while self.connected:
+            sock = self.connected.pop()
+            if sock is not used:
+                sock.close()
 
     def problem(self, error: Any) -> Problem:
         """What an exception is the end of."""
@@ -168,6 +178,16 @@ class Telling:
         story.attempts.append(Attempt(self.address, copy_of(error), elapsed))
 
 
-def tells_no_more() -> None:
+def connected(sock: socket.socket) -> None:
+    """A connection that was made, whether it will be used or not."""
+    story = _current.get()
+    if story is not None:
+        story.connected.append(sock)
+
+
+def tells_no_more(used: socket.socket) -> None:
     """The connection is there: its callbacks get a context without the story."""
+    story = _current.get()
+    if story is not None:
+        story.close_all_but(used)
     _current.set(None)
