@@ -74,8 +74,14 @@ class Endpoints(Base):
             del exceptions  # Or each of them would hold itself, through its traceback and this frame.
 
     async def _create_connection_transport(self, sock: socket.socket, *args: Any, **keywords: Any) -> Any:
-        tells_no_more(sock)
-        return await _Asyncio._create_connection_transport(self, sock, *args, **keywords)
+        is_ours = tells_no_more(sock)
+        try:
+            return await _Asyncio._create_connection_transport(self, sock, *args, **keywords)
+        except BaseException:
+            # No transport was made that would close it, for example for want of a descriptor.
+            if is_ours and not self._is_of_transport(sock.fileno()):
+                sock.close()
+            raise
 
     def _make_socket_transport(
         self,

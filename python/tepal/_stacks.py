@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import errno
 import ipaddress
 import os
 import socket
@@ -320,6 +321,9 @@ class Stacks(Base):
                 protocol_factory, host, port, backlog=backlog, reuse_port=reuse_port or None,
                 start_serving=False,
             )  # fmt: skip
+        if not made.sockets and not sock:
+            # Before 3.13 asyncio makes a server of nothing if no socket can be had.
+            raise OSError(errno.EADDRNOTAVAIL, f"could not bind on any address of {host!r}")
         made.__class__ = Server
         made._tepal_clients = weakref.WeakSet()
         made._listener_options = {

@@ -185,9 +185,11 @@ def connected(sock: socket.socket) -> None:
         story.connected.append(sock)
 
 
-def tells_no_more(used: socket.socket) -> None:
-    """The connection is there: its callbacks get a context without the story."""
+def tells_no_more(used: socket.socket) -> bool:
+    """The connection is there: its callbacks get a context without the story. Whether it is of it."""
     story = _current.get()
+    is_ours = story is not None and used in story.connected
     if story is not None:
         story.close_all_but(used)
     _current.set(None)
+    return is_ours

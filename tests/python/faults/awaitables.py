@@ -49,6 +49,8 @@ class Place(Scene):
     async def server(self, **keywords: Any) -> Any:
         server = await self.loop.create_server(Echo, "127.0.0.1", 0, **keywords)
         self.undo.append(server.close)
+        if not server.sockets:
+            raise OSError("a server of nothing, as asyncio makes it without descriptors")
         return server.sockets[0].getsockname()
 
     async def close_all(self) -> None:
@@ -160,7 +162,7 @@ async def create_connection_of_a_socket(place: Place) -> Any:
 
 
 async def connect_accepted_with_ssl(place: Place) -> Any:
-    ours, theirs = socket.socketpair()
+    ours, theirs = place.ours(), place.peer
     client = place.loop.create_task(
         place.loop.create_connection(
             asyncio.Protocol, sock=theirs, ssl=client_context(), server_hostname="server.test"
@@ -181,12 +183,13 @@ async def start_tls(place: Place) -> Any:
     ours = place.ours()
     theirs = place.peer
     peer, _ = await place.loop.create_connection(asyncio.Protocol, sock=theirs)
+    place.undo.append(peer.abort)
     upgraded = place.loop.create_task(
         place.loop.start_tls(peer, peer.get_protocol(), server_context(), server_side=True)
     )
     place.undo.append(lambda: asyncio.gather(upgraded, return_exceptions=True))
     transport, protocol = await place.loop.create_connection(asyncio.Protocol, sock=ours)
-    place.undo += [upgraded.cancel, transport.abort, peer.abort]
+    place.undo += [upgraded.cancel, transport.abort]
     return await place.loop.start_tls(transport, protocol, client_context(), server_hostname="server.test")
 
 
