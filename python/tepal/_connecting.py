@@ -87,7 +87,11 @@ async def connect(loop: Any, protocol_factory: Callable[[], Any], family: int, a
             transport._extra["peername"] = address
         transport._open(loop, sock, protocol, copy_context(), waiter)
     except BaseException:
-        sock.close()
+        # An interrupt may come when the transport has it already.
+        if loop._is_of_transport(sock.fileno()):
+            transport.abort()
+        else:
+            sock.close()
         raise
     try:
         await waiter

@@ -2,7 +2,9 @@
 
 use std::{fmt, io};
 
-use pyo3::exceptions::{PyException, PyKeyboardInterrupt, PyOSError, PyRuntimeError, PySystemExit};
+use pyo3::exceptions::{
+    PyBaseException, PyException, PyKeyboardInterrupt, PyOSError, PyRuntimeError, PySystemExit,
+};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -32,6 +34,15 @@ pub(crate) fn os_error(error: &io::Error) -> PyErr {
             _ => PyOSError::new_err(error.to_string()),
         },
     }
+}
+
+/// The exception of an error, made on the spot.
+///
+/// PyO3 lets go of the GIL for a moment when it makes one of an error that has none yet. At the very
+/// end, when the interpreter collects what is left, taking it again would be a panic.
+pub(crate) fn exception(py: Python<'_>, error: PyErr) -> Py<PyBaseException> {
+    error.restore(py);
+    PyErr::take(py).unwrap_or_else(crate::fastcall::panicked).into_value(py)
 }
 
 /// What asyncio lets out of `run_forever` at once.
@@ -64,7 +75,7 @@ pub(crate) fn closed_record<'py>(
     keywords.set_item("unsent", closed.unsent)?;
     keywords.set_item("unread", closed.unread)?;
     if let Some(error) = &closed.error {
-        keywords.set_item("error", os_error(error).into_value(py))?;
+        keywords.set_item("error", exception(py, os_error(error)))?;
     }
     if let Some(half) = closed.half {
         keywords.set_item("half", lower_name(&half))?;
@@ -103,7 +114,7 @@ pub(crate) fn problem_to_python<'py>(
     }
     let mut attempts = Vec::new();
     for attempt in &problem.attempts {
-        let error = attempt.error.as_ref().map(|error| os_error(error).into_value(py));
+        let error = attempt.error.as_ref().map(|error| exception(py, os_error(error)));
         let elapsed = attempt.elapsed.map(|elapsed| elapsed.as_secs_f64());
         attempts.push((address(&attempt.address)?, error, elapsed, attempt.layer));
     }
@@ -127,7 +138,7 @@ fn cause_to_python(py: Python<'_>, cause: &ProblemCause, raised: Option<&Ref>) -
         }
         _ => PyOSError::new_err("unknown"),
     };
-    error.into_value(py).into_any()
+    exception(py, error).into_any()
 }
 
 /// What `connection_lost` is told; `None` for an end that is clean; `raised` is what a layer raised. The one place where the ends of

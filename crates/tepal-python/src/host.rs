@@ -13,7 +13,7 @@ use tepal::{Address, Interest};
 use tepal_driver::Wait;
 
 use crate::datagram::PyDatagramProtocol;
-use crate::errors::leaves_run;
+use crate::errors::{exception, leaves_run};
 use crate::event_loop::{FdHandles, PyTimer, PyWatcher, WakePipe};
 use crate::handle::{HandleRef, Queued};
 use crate::layers::PyLayers;
@@ -169,7 +169,7 @@ impl PyHost {
             return self.leave_run(error);
         }
         let helpers = crate::imports::imports(py).helpers.bind(py);
-        let told = helpers.call_method1("callback_failed", (handle.bind(py), error.into_value(py)));
+        let told = helpers.call_method1("callback_failed", (handle.bind(py), exception(py, error)));
         self.flow(told.map(drop))
     }
 
@@ -299,7 +299,7 @@ impl Host for PyHost {
     fn report(&self, engine: &PyEngine, report: Report) {
         let py = attached();
         let helpers = crate::imports::imports(py).helpers.bind(py);
-        let error = crate::errors::os_error(&report.error).into_value(py);
+        let error = exception(py, crate::errors::os_error(&report.error));
         if let Err(error) = helpers.call_method1("trouble", (report.context, error)) {
             // Logging itself failed, and there is no caller to tell.
             PyHost::nobody_gets(engine, error, None);

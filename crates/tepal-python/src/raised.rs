@@ -13,6 +13,7 @@ use std::sync::Arc;
 use pyo3::prelude::*;
 use tepal::layers::Error;
 
+use crate::errors::exception;
 use crate::object::{Ref, UnderGil};
 
 /// The exception inside of a layer's error.
@@ -25,7 +26,7 @@ impl Raised {
     /// For [`Error::caused_by`].
     pub(crate) fn new(py: Python<'_>, error: PyErr) -> Arc<Raised> {
         let text = error.to_string();
-        let exception = Ref::new(error.into_value(py).into_bound(py).into_any());
+        let exception = Ref::new(exception(py, error).into_bound(py).into_any());
         Arc::new(Raised { exception: UnderGil::new(Cell::new(Some(exception))), text })
     }
 

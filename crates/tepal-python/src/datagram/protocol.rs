@@ -10,7 +10,7 @@ use tepal::{Address, Closed, DatagramKey};
 
 use super::peers::sender;
 use super::transport::{DatagramTransport, Inner};
-use crate::errors::{leaves_run, os_error};
+use crate::errors::{exception, leaves_run, os_error};
 use crate::host::{PyEngine, PyHost, attached};
 use crate::imports::imports;
 use crate::object::Ref;
@@ -86,7 +86,7 @@ impl PyDatagramProtocol {
             return leave(error);
         }
         let transports = imports(py).transports.bind(py);
-        let arguments = (self.transport(py), shown, error.into_value(py));
+        let arguments = (self.transport(py), shown, exception(py, error));
         match transports.call_method1(intern!(py, "transport_callback_failed"), arguments) {
             Ok(_) => Ok(()),
             Err(error) => leave(error),
@@ -139,7 +139,7 @@ impl DatagramProtocol<PyHost> for PyDatagramProtocol {
         error: io::Error,
     ) -> Verdict<()> {
         let py = attached();
-        let error = os_error(&error).into_value(py).into_bound(py).into_any();
+        let error = exception(py, os_error(&error)).into_bound(py).into_any();
         let name = intern!(py, "error_received");
         self.call(engine, py, name, error.as_borrowed(), "error_received")
     }
@@ -173,7 +173,7 @@ impl DatagramProtocol<PyHost> for PyDatagramProtocol {
         let failure = inner.links.borrow_mut().failure.take();
         let exc = match (failure, &closed.error) {
             (Some(failure), _) => failure.bind(py).to_owned(),
-            (None, Some(error)) => os_error(error).into_value(py).into_bound(py).into_any(),
+            (None, Some(error)) => exception(py, os_error(error)).into_bound(py).into_any(),
             (None, None) => py.None().into_bound(py),
         };
         let name = intern!(py, "connection_lost");

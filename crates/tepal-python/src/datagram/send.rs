@@ -10,7 +10,7 @@ use tepal::{Address, Crossing};
 
 use super::transport::DatagramTransport;
 use crate::address;
-use crate::errors::{leaves_run, os_error};
+use crate::errors::{exception, leaves_run, os_error};
 use crate::fastcall::{Arguments, add_method, guard, missing, unexpected};
 use crate::imports::imports;
 use crate::stream::Readable;
@@ -131,7 +131,7 @@ fn refused(
 ) -> PyResult<()> {
     let py = transport.py();
     let transports = imports(py).transports.bind(py);
-    let arguments = (transport, to, os_error(error).into_value(py));
+    let arguments = (transport, to, exception(py, os_error(error)));
     let why = transports.call_method1(intern!(py, "why_not_sent"), arguments)?;
     fail(transport, PyErr::from_value(why))
 }
@@ -183,7 +183,7 @@ fn fail(transport: Borrowed<'_, '_, DatagramTransport>, error: PyErr) -> PyResul
         return tell_error(transport, error);
     }
     let text = "Fatal write error on datagram transport";
-    transport.call_method1(intern!(py, "_fatal_error"), (error.into_value(py), text)).map(drop)
+    transport.call_method1(intern!(py, "_fatal_error"), (exception(py, error), text)).map(drop)
 }
 
 #[cold]
@@ -191,7 +191,7 @@ fn tell_error(transport: Borrowed<'_, '_, DatagramTransport>, error: PyErr) -> P
     let py = transport.py();
     match transport.get().get_protocol_bound(py) {
         Some(protocol) => {
-            protocol.call_method1(intern!(py, "error_received"), (error.into_value(py),)).map(drop)
+            protocol.call_method1(intern!(py, "error_received"), (exception(py, error),)).map(drop)
         }
         None => Ok(()),
     }

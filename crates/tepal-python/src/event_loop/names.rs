@@ -14,6 +14,7 @@ use tepal::names::{
 };
 
 use super::Loop;
+use crate::errors::exception;
 use crate::host::{Completion, PyEngine};
 use crate::imports::imports;
 use crate::object::Ref;
@@ -175,7 +176,7 @@ impl Completion for Waiter {
                 Outcome::AddrInfo(Ok(found)) => addresses(py, &found)?.into_any(),
                 Outcome::NameInfo(Ok(found)) => names(py, &found)?.into_any(),
                 Outcome::AddrInfo(Err(error)) | Outcome::NameInfo(Err(error)) => {
-                    let error = gaierror(py, &error).into_value(py);
+                    let error = exception(py, gaierror(py, &error));
                     return future.call_method1(intern!(py, "set_exception"), (error,)).map(drop);
                 }
                 _ => return Ok(()),

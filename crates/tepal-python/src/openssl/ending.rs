@@ -9,6 +9,7 @@ use pyo3::prelude::*;
 use super::flow::{FATAL, This, is_ssl_error};
 use super::session::Step;
 use super::transport::{Inner, SslTransport, State, Told};
+use crate::errors::exception;
 
 impl SslTransport {
     /// The transport below has no more; whether it is to stay open for now.
@@ -101,7 +102,7 @@ impl SslTransport {
             return SslTransport::arm_shutdown(slf);
         }
         inner.ends_by("closing_timed_out");
-        let error = PyTimeoutError::new_err("SSL shutdown timed out").into_value(py);
+        let error = exception(py, PyTimeoutError::new_err("SSL shutdown timed out"));
         match slf.get().below(py) {
             Some(below) => below.call_method1(intern!(py, "_force_close"), (error,)).map(drop),
             None => Ok(()),
@@ -205,7 +206,7 @@ impl SslTransport {
         if in_handshake && error.is_none() {
             // asyncio calls a handshake that was cut short a success.
             let text = "the connection was aborted during the TLS handshake";
-            let error = PyConnectionAbortedError::new_err(text).into_value(py);
+            let error = exception(py, PyConnectionAbortedError::new_err(text));
             SslTransport::tell_waiter(slf, Some(error.into_bound(py).into_any()))?;
         }
         if reset {
@@ -269,7 +270,7 @@ impl SslTransport {
         match (error, in_handshake) {
             (None, true) => {
                 let text = "the connection was closed during the TLS handshake";
-                let error = PyConnectionAbortedError::new_err(text).into_value(py);
+                let error = exception(py, PyConnectionAbortedError::new_err(text));
                 SslTransport::tell_waiter(slf, Some(error.into_bound(py).into_any()))
             }
             (error, _) => SslTransport::tell_waiter(slf, error),

@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use super::Classes;
 use super::session::Step;
 use super::transport::{SslTransport, State, Told};
-use crate::errors::leaves_run;
+use crate::errors::{exception, leaves_run};
 use crate::stream::Manner;
 
 pub(super) const FATAL: &str = "Fatal error on transport";
@@ -141,7 +141,7 @@ impl SslTransport {
         let inner = slf.get().inner.get(py);
         inner.ends_by("handshake_failed");
         inner.state.set(State::Idle);
-        let error = error.into_value(py).into_bound(py).into_any();
+        let error = exception(py, error).into_bound(py).into_any();
         slf.call_method1(intern!(py, "_handshake_failed"), (&error,))?;
         SslTransport::tell_waiter(slf, Some(error))
     }
@@ -177,7 +177,7 @@ impl SslTransport {
         let is_tls = is_ssl_error(py, &error);
         let kind = if is_tls { "layer_failed" } else { "protocol_failed" };
         slf.get().inner.get(py).ends_by(kind);
-        let error = error.into_value(py);
+        let error = exception(py, error);
         slf.call_method1(intern!(py, "_fatal_error"), (error, message)).map(drop)
     }
 }

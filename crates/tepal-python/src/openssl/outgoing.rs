@@ -8,7 +8,7 @@ use pyo3::{Borrowed, ffi, intern};
 use super::flow::FATAL_PROTOCOL;
 use super::session::{Step, recycle};
 use super::transport::{SslTransport, State};
-use crate::errors::leaves_run;
+use crate::errors::{exception, leaves_run};
 use crate::fastcall::{add_method, guard};
 use crate::object::Ref;
 use crate::stream::{Readable, StreamTransport, flush, send};
@@ -303,7 +303,7 @@ impl SslTransport {
             Ok(_) => Ok(()),
             Err(error) if leaves_run(py, &error) => Err(error),
             Err(error) => {
-                let told = (name, error.into_value(py));
+                let told = (name, exception(py, error));
                 slf.call_method1(intern!(py, "_pressure_failed"), told).map(drop)
             }
         }

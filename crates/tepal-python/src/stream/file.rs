@@ -9,7 +9,7 @@ use pyo3::{PyTraverseError, PyVisit, intern};
 use tepal::engine::{FileCut, Flow, Outcome};
 
 use super::transport::StreamTransport;
-use crate::errors::os_error;
+use crate::errors::{exception, os_error};
 use crate::host::{Completion, PyEngine};
 use crate::imports::imports;
 use crate::object::Ref;
@@ -75,7 +75,7 @@ impl Completion for FileEnd {
                     }
                     _ => os_error(error),
                 };
-                let arguments = (future, sent, error.into_value(py), unsupported);
+                let arguments = (future, sent, exception(py, error), unsupported);
                 transports.call_method1(intern!(py, "file_sent"), arguments)
             }
             _ => return Flow::Continue(()),

@@ -12,7 +12,7 @@ use super::protocol::PyStreamProtocol;
 use super::reach::{Spans, timeouts};
 use super::stack::spans;
 use super::transport::{Links, StreamTransport};
-use crate::errors::{leaves_run, os_error};
+use crate::errors::{exception, leaves_run, os_error};
 use crate::event_loop::Loop;
 use crate::host::{PyEngine, PyHost};
 use crate::imports::imports;
@@ -152,7 +152,7 @@ impl PyFactory {
                 return Failure::Run;
             }
             let helpers = imports(py).transports.bind(py);
-            let error = error.into_value(py);
+            let error = exception(py, error);
             let told = helpers
                 .call_method1(intern!(py, "accepting_failed"), (self.event_loop.bind(py), error));
             match told {
@@ -219,7 +219,7 @@ impl PyFactory {
             _ => return,
         };
         let helpers = imports(py).transports.bind(py);
-        let error = os_error(error).into_value(py);
+        let error = exception(py, os_error(error));
         let arguments = (self.event_loop.bind(py), error, exhausted);
         if let Err(error) = helpers.call_method1(intern!(py, "accept_failed"), arguments) {
             PyHost::nobody_gets(engine, error, None);

@@ -11,7 +11,7 @@ use tepal::engine::{Failure, StreamKey, Verdict};
 use super::calling::{call_method, in_context, watched};
 use super::hooks::Hook;
 use super::transport::{Inner, StreamTransport};
-use crate::errors::{exception_of, leaves_run};
+use crate::errors::{exception, exception_of, leaves_run};
 use crate::host::{PyEngine, PyHost, attached};
 use crate::imports::imports;
 use crate::object::Ref;
@@ -103,7 +103,7 @@ impl PyStreamProtocol {
             return Ok(result);
         }
         self.inner(py).closing.set(true);
-        let error = error.into_value(py);
+        let error = exception(py, error);
         let transport = self.transport(py);
         transport.get().set_failure(py, Some(error.bind(py).clone().into_any()));
         let helpers = imports(py).transports.bind(py);
@@ -125,7 +125,7 @@ impl PyStreamProtocol {
             return Ok(());
         }
         let helpers = imports(py).transports.bind(py);
-        let error = error.into_value(py);
+        let error = exception(py, error);
         let told = helpers.call_method1(
             intern!(py, "transport_callback_failed"),
             (self.transport(py), callback, error),
@@ -195,7 +195,7 @@ impl PyStreamProtocol {
                 error
             }
             Ok(None) => py.None().into_bound(py),
-            Err(error) => error.into_value(py).into_bound(py).into_any(),
+            Err(error) => exception(py, error).into_bound(py).into_any(),
         }
     }
 

@@ -14,7 +14,7 @@ use tepal::{Late, LayerId, Residual, Side, StreamOptions, Which};
 
 use super::reach::FOR_EVER;
 use super::transport::{StreamTransport, options};
-use crate::errors::{closed_record, error_of_layer, os_error};
+use crate::errors::{closed_record, error_of_layer, exception, os_error};
 use crate::event_loop::State;
 use crate::host::{Completion, PyEngine, PyHost};
 use crate::imports::imports;
@@ -41,7 +41,7 @@ impl Completion for FutureCompletion {
             Ok(value) => helpers
                 .call_method1(intern!(py, "finish_future"), (self.0.bind(py), value, py.None())),
             Err(error) => {
-                let error = error.into_value(py);
+                let error = exception(py, error);
                 helpers
                     .call_method1(intern!(py, "finish_future"), (self.0.bind(py), py.None(), error))
             }
