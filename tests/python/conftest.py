@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import os
 import subprocess
 import sys
 import threading
@@ -13,22 +12,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from ledgers import descriptors
 
 import tepal
 
 # A test that hangs is a failure: the stacks are printed and the run ends.
 LIMIT = 60
-
-
-def descriptors() -> set[tuple[int, str]]:
-    """The open descriptors with what they are."""
-    found = set()
-    for name in os.listdir("/proc/self/fd"):
-        try:
-            found.add((int(name), os.readlink(f"/proc/self/fd/{name}")))
-        except OSError:
-            pass  # The one that listed them.
-    return found
 
 
 @pytest.fixture

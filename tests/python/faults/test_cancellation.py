@@ -9,7 +9,7 @@ import warnings
 from typing import Any
 
 import pytest
-from conftest import descriptors
+from ledgers import descriptors
 
 import tepal
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from conftest import descriptors
+from ledgers import descriptors
 
 import tepal
 
