@@ -55,6 +55,7 @@ if TYPE_CHECKING:
         SocksServer,
         Tap,
     )
+    from ._simulation import Simulation
 
 __all__ = [
     "READ",
@@ -101,6 +102,7 @@ __all__ = [
     "ResidualRejected",
     "Resolver",
     "Server",
+    "Simulation",
     "Socks4",
     "Socks5",
     "SocksServer",
@@ -139,6 +141,7 @@ _LATER = {
     "ProxyHeader": "_layers",
     "RateGroup": "_layers",
     "RateLimit": "_layers",
+    "Simulation": "_simulation",
     "Socks4": "_layers",
     "Socks5": "_layers",
     "SocksServer": "_layers",

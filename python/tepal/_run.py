@@ -2,16 +2,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ._loop import Loop
 from ._resolver import Resolver, SystemResolver
+
+if TYPE_CHECKING:
+    from ._simulation import Simulation
 
 T = TypeVar("T")
 
 
 def new_event_loop(
-    *, resolver: Resolver | SystemResolver | None = None, driver: str | None = None
+    *,
+    resolver: Resolver | SystemResolver | None = None,
+    driver: str | Simulation | None = None,
 ) -> Loop:
     """Make a loop; to be given as `loop_factory` to `asyncio.Runner` and its like.
 
@@ -19,12 +24,18 @@ def new_event_loop(
         resolver: what resolves names for this loop; None is tepal's own, set up by the system's
             files.
         driver: "epoll" or "poll"; None takes what the environment's TEPAL_DRIVER names, or else
-            the platform's best.
+            the platform's best. "sim" or a `tepal.Simulation` makes a loop on a simulated kernel,
+            in virtual time.
 
     Raises:
         ValueError: the driver is unknown here.
         OSError: the kernel refused, for instance for want of descriptors.
     """
+    if driver is not None and (driver == "sim" or not isinstance(driver, str)):
+        # Few programs want it.
+        from ._simulation import SimulatedLoop, simulation_of
+
+        return SimulatedLoop(simulation_of(driver), resolver=resolver)
     return Loop(resolver=resolver, driver=driver)
 
 

@@ -9,6 +9,7 @@ mod resolvers;
 mod run;
 mod schedule;
 mod signals;
+mod simulated;
 mod tasks;
 mod timer;
 mod watcher;
@@ -29,6 +30,7 @@ pub(crate) use descriptors::FdHandles;
 pub(crate) use names::gaierror;
 pub(crate) use schedule::current_thread;
 pub(crate) use signals::WakePipe;
+pub(crate) use simulated::SimulatedSocket;
 pub(crate) use timer::PyTimer;
 pub(crate) use watcher::PyWatcher;
 
@@ -60,6 +62,7 @@ pub(crate) fn add_types(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Loop>()?;
     module.add_class::<PyTimer>()?;
     module.add_class::<PyWatcher>()?;
+    module.add_class::<SimulatedSocket>()?;
     module.add("READ", watcher::READ)?;
     module.add("WRITE", watcher::WRITE)?;
     add_fast_methods(module.py().get_type::<Loop>())
@@ -85,20 +88,26 @@ impl Loop {
         Loop { state: UnderGil::new(OnceCell::new()) }
     }
 
-    /// Opens the driver. A second call does nothing.
-    #[pyo3(signature = (driver = None))]
-    fn _open(&self, py: Python<'_>, driver: Option<&str>) -> PyResult<()> {
+    /// Opens the driver, or a simulated kernel. A second call does nothing.
+    #[pyo3(signature = (driver = None, simulation = None))]
+    fn _open(
+        &self,
+        py: Python<'_>,
+        driver: Option<&str>,
+        simulation: Option<simulated::Settings>,
+    ) -> PyResult<()> {
         let place = self.state.get(py);
         if place.get().is_some() {
             return Ok(());
         }
-        let driver = match driver {
-            Some(name) if !tepal_driver::driver_names().contains(&name) => {
+        let driver = match (driver, simulation) {
+            (_, Some(settings)) => simulated::driver(settings)?,
+            (Some(name), None) if !tepal_driver::driver_names().contains(&name) => {
                 let names = tepal_driver::driver_names().join(", ");
-                let text = format!("unknown driver {name:?}; this build has: {names}");
+                let text = format!("unknown driver {name:?}; this build has: {names}, sim");
                 return Err(PyValueError::new_err(text));
             }
-            name => tepal_driver::open_driver(name).map_err(|error| os_error(&error))?,
+            (name, None) => tepal_driver::open_driver(name).map_err(|error| os_error(&error))?,
         };
         let engine = PyEngine::new(PyHost::new(), driver);
         let remote = engine.remote();
@@ -114,7 +123,7 @@ impl Loop {
         Ok(())
     }
 
-    /// The driver below: "epoll" or "poll".
+    /// The driver below: "epoll", "poll" or "sim".
     #[getter]
     fn driver(&self, py: Python<'_>) -> PyResult<&'static str> {
         Ok(self.state(py)?.engine.driver_name())

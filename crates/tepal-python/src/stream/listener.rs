@@ -13,7 +13,7 @@ use super::reach::{Spans, timeouts};
 use super::stack::spans;
 use super::transport::{Links, StreamTransport};
 use crate::errors::{exception, leaves_run, os_error};
-use crate::event_loop::Loop;
+use crate::event_loop::{Loop, SimulatedSocket};
 use crate::host::{PyEngine, PyHost};
 use crate::imports::imports;
 use crate::layers::stack_of;
@@ -59,8 +59,17 @@ impl Listener {
         let py = event_loop.py();
         let state = event_loop.get().state(py)?;
         state.check_open()?;
-        let fd: i32 = sock.call_method0(intern!(py, "fileno"))?.extract()?;
         let engine = &state.engine;
+        let descriptor = match sock.cast::<SimulatedSocket>() {
+            Ok(simulated) => simulated
+                .get()
+                .descriptor(py)
+                .ok_or_else(|| PyRuntimeError::new_err("the socket is closed"))?,
+            Err(_) => {
+                let fd: i32 = sock.call_method0(intern!(py, "fileno"))?.extract()?;
+                engine.with_driver(|driver| driver.borrow(fd)).map_err(|error| os_error(&error))?
+            }
+        };
         let factory = PyFactory {
             event_loop: Ref::new(event_loop.clone().into_any()),
             factory: Ref::new(factory),
@@ -75,8 +84,6 @@ impl Listener {
                 timeouts: quiet.map(timeouts),
             },
         };
-        let descriptor =
-            engine.with_driver(|driver| driver.borrow(fd)).map_err(|error| os_error(&error))?;
         // Accepted connections inherit it, which saves them a call each. A Unix socket has none.
         let _ = engine.with_driver(|d| d.set_option(descriptor, &SocketOption::NoDelay(true)));
         let key = engine
