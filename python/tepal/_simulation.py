@@ -108,6 +108,10 @@ class SimulatedLoop(Loop):
     def _open(self, driver: str | None = None, simulation: Any = None) -> None:
         super()._open(driver, self._simulation._settings())
 
+    async def shutdown_default_executor(self, *_: Any) -> None:
+        """Waits for the executor's threads, without asyncio's limit: that would be virtual time."""
+        await super().shutdown_default_executor()
+
     # ---- connections
 
     async def create_connection(
