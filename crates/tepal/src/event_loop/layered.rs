@@ -24,8 +24,10 @@ impl Transport {
     }
 
     /// Puts a layer in, above the bytes already written: on top, or directly below the
-    /// topmost layer named. Returns the new layer's id. [`Protocol::layer_added`] follows, and
-    /// [`Protocol::layer_ready`] after its handshake; what is written now waits for that.
+    /// topmost layer named. Returns the new layer's id.
+    /// [`Protocol::layer_added`](crate::Protocol::layer_added) follows, and
+    /// [`Protocol::layer_ready`](crate::Protocol::layer_ready) after its handshake; what is
+    /// written now waits for that.
     ///
     /// What was received and not used is treated as `residual` says; inside `data_received` that
     /// call's count is applied first. What an earlier layer of the same `spec` value left behind
@@ -99,7 +101,8 @@ impl Transport {
         self.lp.engine().stream_command(self.key, layer, Box::new(command))
     }
 
-    /// Answers the client of a proxy layer, after [`Protocol::proxy_request`].
+    /// Answers the client of a proxy layer, after
+    /// [`Protocol::proxy_request`](crate::Protocol::proxy_request).
     ///
     /// # Errors
     ///
