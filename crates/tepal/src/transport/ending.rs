@@ -71,13 +71,14 @@ impl<H: Host> Engine<H> {
         }
         stream.closing = true;
         let layered = stream.layers.is_some();
+        let broken = stream.write_failed.is_some();
         let wait = match stream.phase {
             // Inbound and not told yet: what is written goes out once it is.
             Phase::Attached if stream.descriptor.is_some() => stream.has_output(),
             // Nothing was connected yet: there is nobody to send anything to.
             Phase::Attached | Phase::Resolving | Phase::Connecting | Phase::Waiting => false,
             Phase::Handshaking => true,
-            Phase::Established | Phase::Lost => layered || stream.has_output(),
+            Phase::Established | Phase::Lost => layered || stream.has_output() && !broken,
         };
         let timeout = stream.closing_timeout.get();
         if wait && !stream.dirty && (layered || !stream.blocked) {
@@ -139,6 +140,11 @@ impl<H: Host> Engine<H> {
         let Some(stream) = stream(&mut objects, key) else { return };
         if stream.phase == Phase::Lost {
             return;
+        }
+        if let Some(failed) = stream.write_failed.take()
+            && closed.kind != CloseKind::ProtocolFailed
+        {
+            closed = *failed;
         }
         if closed.kind == CloseKind::Local && stream.peer_eof {
             let by = stream.layers.as_ref().and_then(|layers| layers.eof_layer);

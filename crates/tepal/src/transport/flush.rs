@@ -270,14 +270,14 @@ impl<H: Host> Engine<H> {
         Flow::Continue(())
     }
 
-    // Sending has failed. What a layer's peer said before (a TLS alert) may still stand in the
-    // kernel, and tells more than the error does: it is read to its end first.
+    // Sending has failed. What the peer said before (an early answer, a TLS alert) may still stand
+    // in the kernel, and tells more than the error does: it is read to its end first.
     fn stream_write_failed(&self, key: StreamKey<H>, closed: Closed) {
         let mut objects = self.core().objects.borrow_mut();
         let Some(stream) = stream(&mut objects, key) else { return };
         let Some(layers) = &mut stream.layers else {
             drop(objects);
-            return self.stream_lose(key, closed);
+            return self.begin_read_out(key, closed);
         };
         stream.blocked = true;
         layers.write_failed.get_or_insert(Box::new(closed));

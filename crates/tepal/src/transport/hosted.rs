@@ -13,15 +13,29 @@ const DIRECT: usize = 16 * 1024;
 
 impl<H: Host> Engine<H> {
     /// Ends a connection because of a failure that the host knows; its protocol is told in a later
-    /// turn, of [`CloseKind::ProtocolFailed`]. What is buffered is dropped.
+    /// turn, of [`CloseKind::ProtocolFailed`]. What the kernel does not take now is dropped.
     pub fn stream_fail(&self, key: StreamKey<H>) {
+        self.flush_plain(key);
         self.stream_lose(key, Closed::new(CloseKind::ProtocolFailed));
     }
 
     /// Closes at once like [`stream_abort`](Engine::stream_abort), but without asking for a reset:
-    /// the peer sees the end of the stream, unless it had sent what was not read.
+    /// the peer sees the end of the stream, unless it had sent what was not read. What was written
+    /// in this turn is given to the kernel first, as if each write had gone there at once.
     pub fn stream_drop(&self, key: StreamKey<H>) {
+        self.flush_plain(key);
         self.stream_lose(key, Closed::new(CloseKind::Aborted));
+    }
+
+    // Writes of this turn wait for its end only to leave together; the end of the connection must
+    // not make that seen.
+    fn flush_plain(&self, key: StreamKey<H>) {
+        let due = stream(&mut self.core().objects.borrow_mut(), key)
+            .is_some_and(|stream| stream.dirty && stream.layers.is_none());
+        if due {
+            // A plain stream's flush tells nobody: what it finds is queued.
+            let _ = self.flush_stream(key);
+        }
     }
 
     /// Gives the kernel its chance after a write that rose above the high mark, before the writer

@@ -14,6 +14,7 @@ mod offer;
 mod protocol;
 mod reach;
 mod read;
+mod read_out;
 mod relay;
 mod splice;
 mod stream;

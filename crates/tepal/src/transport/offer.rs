@@ -23,7 +23,7 @@ impl<H: Host> Engine<H> {
                 (used, false) => (used, Flow::Continue(())),
             },
             Err(_) => {
-                self.stream_lose(key, Closed::new(CloseKind::ProtocolFailed));
+                self.stream_fail(key);
                 (0, flow_of(&verdict))
             }
         };

@@ -4,8 +4,8 @@ use std::ops::ControlFlow;
 
 use tepal_driver::{Half, Interest};
 
+use super::Closed;
 use super::stream::Stream;
-use super::{CloseKind, Closed};
 use crate::engine::{Engine, Host, Step, StreamKey, Verdict, flow_of, stream};
 
 impl<H: Host> Engine<H> {
@@ -59,7 +59,7 @@ impl<H: Host> Engine<H> {
         match verdict {
             Ok(value) => ControlFlow::Continue(Some(value)),
             Err(_) => {
-                self.stream_lose(key, Closed::new(CloseKind::ProtocolFailed));
+                self.stream_fail(key);
                 flow_of(&verdict)?;
                 ControlFlow::Continue(None)
             }

@@ -25,6 +25,7 @@ impl<H: Host> Stream<H> {
             && self.relay.is_none()
             && self.layers.is_none()
             && self.watch.is_none()
+            && self.write_failed.is_none()
             && self.unread.is_empty();
         let descriptor = self.descriptor.filter(|_| plain)?;
         Some((descriptor, self.protocol.take()?))
@@ -65,7 +66,6 @@ impl<H: Host> Engine<H> {
         key: StreamKey<H>,
         mut objects: RefMut<'_, Slab<Object<H>>>,
     ) -> Flow {
-        let core = self.core();
         let Some(stream) = stream(&mut objects, key) else { return Flow::Continue(()) };
         stream.read_queued = false;
         if let Some(plain) = stream.take_plain() {
@@ -75,6 +75,21 @@ impl<H: Host> Engine<H> {
             drop(objects);
             return self.drain(key);
         }
+        if stream.write_failed.is_some() {
+            drop(objects);
+            return self.read_out(key);
+        }
+        self.stream_read_on_long_way(key, objects)
+    }
+
+    /// What [`stream_read`](Self::stream_read) does where anything is out of the ordinary.
+    pub(super) fn stream_read_on_long_way(
+        &self,
+        key: StreamKey<H>,
+        mut objects: RefMut<'_, Slab<Object<H>>>,
+    ) -> Flow {
+        let core = self.core();
+        let Some(stream) = stream(&mut objects, key) else { return Flow::Continue(()) };
         if stream.layers.is_some() {
             return self.stream_read_layered(key, objects);
         }

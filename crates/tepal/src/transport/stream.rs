@@ -56,6 +56,8 @@ pub(crate) struct Stream<H: Host> {
     pub(super) dirty: bool,
     // The kernel takes nothing more; an event will tell.
     pub(super) blocked: bool,
+    // Sending has failed, and what the peer said before is still being read: see `read_out`.
+    pub(super) write_failed: Option<Box<Closed>>,
     pub(super) write_queued: bool,
     pub(super) end_output: EndOutput,
     pub(super) high: usize,
@@ -158,6 +160,7 @@ impl<H: Host> Stream<H> {
             relay: None,
             dirty: false,
             blocked: false,
+            write_failed: None,
             write_queued: false,
             end_output: EndOutput::No,
             high: HIGH_MARK,

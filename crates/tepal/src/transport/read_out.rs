@@ -1,0 +1,55 @@
+//! Reading on after sending has failed.
+//!
+//! A peer that answers early and closes (a server that refuses an upload) breaks the sending side
+//! while its answer stands unread in our kernel. The answer is read before the end is told. A
+//! protocol that has paused reading may have done so until its output drains, which never happens
+//! now: it is told at once.
+
+use super::Closed;
+use super::stream::Stream;
+use crate::engine::{Engine, Flow, Host, Step, StreamKey, stream};
+
+impl<H: Host> Stream<H> {
+    fn is_held(&self) -> bool {
+        self.relay.as_ref().is_some_and(|relay| relay.is_held())
+    }
+
+    // Whether the peer may have said something that can still be told.
+    fn has_more_to_tell(&self) -> bool {
+        let may_read = self.may_read() || (self.is_held() && !self.closing);
+        may_read && (self.offer || (self.readable && !self.peer_eof))
+    }
+}
+
+impl<H: Host> Engine<H> {
+    /// A plain stream cannot send any more.
+    pub(super) fn begin_read_out(&self, key: StreamKey<H>, closed: Closed) {
+        let mut objects = self.core().objects.borrow_mut();
+        let Some(stream) = stream(&mut objects, key) else { return };
+        stream.blocked = true;
+        // Only a read tells whether there is anything.
+        stream.readable = true;
+        if !stream.has_more_to_tell() {
+            drop(objects);
+            return self.stream_lose(key, closed);
+        }
+        stream.write_failed.get_or_insert(Box::new(closed));
+        if !std::mem::replace(&mut stream.read_queued, true) {
+            self.push_step(key, Step::Read);
+        }
+    }
+
+    /// One read, and the end after the last.
+    pub(super) fn read_out(&self, key: StreamKey<H>) -> Flow {
+        let flow = self.stream_read_on_long_way(key, self.core().objects.borrow_mut());
+        let mut objects = self.core().objects.borrow_mut();
+        let done = stream(&mut objects, key)
+            .filter(|stream| !stream.has_more_to_tell())
+            .and_then(|stream| stream.write_failed.take());
+        drop(objects);
+        if let Some(closed) = done {
+            self.stream_lose(key, *closed);
+        }
+        flow
+    }
+}

@@ -1,0 +1,173 @@
+//! Peers that answer and close while they are still being written to: the answer is read.
+
+mod common;
+
+use std::cell::RefCell;
+use std::io::Write;
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::rc::Rc;
+
+use common::{address, on_every_driver, run, with_faults_and_simulated};
+use tepal::{CloseKind, Closed, Half, Protocol, Transport};
+use tepal_driver::faults::Operation;
+
+const ANSWER: &[u8] = b"413 too large";
+
+#[derive(Default)]
+struct Seen {
+    received: Vec<u8>,
+    closed: Option<Closed>,
+}
+
+/// Uploads more than any kernel takes.
+struct Uploads {
+    seen: Rc<RefCell<Seen>>,
+    pauses: bool,
+}
+
+impl Protocol for Uploads {
+    fn connection_established(&mut self, transport: &Transport) {
+        if self.pauses {
+            transport.pause_reading();
+        }
+        transport.write_segment(vec![7; 30_000_000]);
+    }
+    fn data_received(&mut self, _: &Transport, data: &[u8]) -> usize {
+        self.seen.borrow_mut().received.extend_from_slice(data);
+        data.len()
+    }
+    fn connection_lost(&mut self, transport: &Transport, closed: &Closed) {
+        self.seen.borrow_mut().closed = Some(closed.clone());
+        transport.event_loop().stop();
+    }
+}
+
+/// Two ends of a connection, the second of them blocking and not ours.
+fn pairs() -> [(OwnedFd, Box<dyn Peer>); 2] {
+    let (ours, theirs) = UnixStream::pair().expect("a pair");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("listens");
+    let client = std::net::TcpStream::connect(listener.local_addr().expect("has an address"));
+    let (accepted, _) = listener.accept().expect("accepts");
+    let client = client.expect("connects");
+    [(ours.into(), Box::new(theirs)), (client.into(), Box::new(accepted))]
+}
+
+trait Peer: Write {}
+impl<T: Write> Peer for T {}
+
+#[test]
+fn an_answer_before_the_end_of_an_upload_is_read_though_sending_fails() {
+    on_every_driver(|event_loop| {
+        for (ours, mut theirs) in pairs() {
+            let seen = Rc::<RefCell<Seen>>::default();
+            let uploads = Uploads { seen: Rc::clone(&seen), pauses: false };
+            event_loop.attach(uploads, ours).expect("attaches");
+            event_loop.call_soon(|lp| {
+                // Behind the turn whose end has filled the kernel.
+                lp.clone().call_soon(move |_| {
+                    theirs.write_all(ANSWER).expect("the kernel takes it");
+                    drop(theirs);
+                });
+            });
+            run(event_loop);
+            let seen = seen.take();
+            let closed = seen.closed.expect("it has ended");
+            assert_eq!(seen.received, ANSWER, "{closed}");
+            assert!(matches!(closed.kind, CloseKind::BrokenPipe | CloseKind::Reset), "{closed}");
+            assert!(closed.unsent > 0, "{closed}");
+        }
+    });
+}
+
+#[test]
+fn one_that_reads_nothing_is_told_of_the_broken_output_at_once() {
+    on_every_driver(|event_loop| {
+        for (ours, mut theirs) in pairs() {
+            let seen = Rc::<RefCell<Seen>>::default();
+            let uploads = Uploads { seen: Rc::clone(&seen), pauses: true };
+            event_loop.attach(uploads, ours).expect("attaches");
+            event_loop.call_soon(|lp| {
+                lp.clone().call_soon(move |_| {
+                    theirs.write_all(ANSWER).expect("the kernel takes it");
+                    drop(theirs);
+                });
+            });
+            run(event_loop);
+            let seen = seen.take();
+            let closed = seen.closed.expect("it has ended");
+            assert!(matches!(closed.kind, CloseKind::BrokenPipe | CloseKind::Reset), "{closed}");
+            assert_eq!(seen.received, b"");
+        }
+    });
+}
+
+/// Answers without a question.
+struct Answers;
+
+impl Protocol for Answers {
+    fn connection_established(&mut self, transport: &Transport) {
+        transport.write(ANSWER);
+    }
+}
+
+/// Ends with what it is told to do as it hears the answer.
+struct Ends {
+    seen: Rc<RefCell<Seen>>,
+    how: fn(&Transport),
+}
+
+impl Protocol for Ends {
+    fn data_received(&mut self, transport: &Transport, data: &[u8]) -> usize {
+        let mut seen = self.seen.borrow_mut();
+        seen.received.extend_from_slice(data);
+        drop(seen);
+        // The first send of this side fails.
+        transport.write(b"more");
+        let (transport, how) = (transport.clone(), self.how);
+        transport.event_loop().clone().call_soon(move |_| how(&transport));
+        data.len()
+    }
+    fn connection_lost(&mut self, transport: &Transport, closed: &Closed) {
+        let mut seen = self.seen.borrow_mut();
+        assert!(seen.closed.is_none(), "told twice");
+        seen.closed = Some(closed.clone());
+        transport.event_loop().stop();
+    }
+}
+
+#[test]
+fn whatever_is_done_meanwhile_the_first_reason_stands() {
+    let acts: [fn(&Transport); 6] = [
+        |_| {},
+        |transport| transport.close(),
+        |transport| transport.abort(),
+        |transport| transport.pause_reading(),
+        |transport| {
+            let _ = transport.write_eof();
+        },
+        |transport| {
+            transport.write(&[7; 100_000]);
+        },
+    ];
+    for how in acts {
+        with_faults_and_simulated(|event_loop, faults| {
+            // The second send of all: the answer is the first.
+            faults.fail(Operation::Send, 2, libc::EPIPE);
+            let server = event_loop.listen(|_: &_| Answers, "127.0.0.1:0").expect("listens");
+            let seen = Rc::<RefCell<Seen>>::default();
+            event_loop.connect(Ends { seen: Rc::clone(&seen), how }, address(&server));
+            run(event_loop);
+            let seen = seen.take();
+            let closed = seen.closed.expect("it has ended");
+            assert_eq!((closed.kind, closed.half), (CloseKind::BrokenPipe, Some(Half::Write)));
+            assert!(closed.unsent >= 4, "{closed}");
+            assert_eq!(seen.received, ANSWER);
+            server.close();
+            server.abort_connections();
+            event_loop.call_soon(|lp| lp.stop());
+            run(event_loop);
+        });
+    }
+}
