@@ -3,8 +3,8 @@
 mod common;
 
 use std::cell::RefCell;
-use std::io::Write;
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
@@ -48,7 +48,7 @@ impl Protocol for Uploads {
 fn pairs() -> [(OwnedFd, Box<dyn Peer>); 2] {
     let (ours, theirs) = UnixStream::pair().expect("a pair");
     let listener = TcpListener::bind("127.0.0.1:0").expect("listens");
-    let client = std::net::TcpStream::connect(listener.local_addr().expect("has an address"));
+    let client = TcpStream::connect(listener.local_addr().expect("has an address"));
     let (accepted, _) = listener.accept().expect("accepts");
     let client = client.expect("connects");
     [(ours.into(), Box::new(theirs)), (client.into(), Box::new(accepted))]
@@ -170,4 +170,62 @@ fn whatever_is_done_meanwhile_the_first_reason_stands() {
             run(event_loop);
         });
     }
+}
+
+/// Joins what comes in to a connection of its own towards a server.
+struct Front(SocketAddr);
+
+struct Back(Transport);
+
+impl Protocol for Front {
+    fn connection_established(&mut self, transport: &Transport) {
+        transport.pause_reading();
+        transport.event_loop().connect(Back(transport.clone()), self.0);
+    }
+}
+
+impl Protocol for Back {
+    fn connection_established(&mut self, transport: &Transport) {
+        let joined = self.0.join(transport).expect("both are established");
+        let event_loop = transport.event_loop().clone();
+        transport.event_loop().spawn(async move {
+            // By a send that failed, or by the reset that the next read met.
+            joined.await.expect_err("the upload was cut off");
+            event_loop.stop();
+        });
+    }
+}
+
+#[test]
+fn a_relay_carries_an_early_answer_back() {
+    on_every_driver(|event_loop| {
+        let upper = TcpListener::bind("127.0.0.1:0").expect("listens");
+        let target = upper.local_addr().expect("has an address");
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = upper.accept().expect("accepts");
+            stream.read_exact(&mut [0; 1000]).expect("the upload begins");
+            stream.write_all(ANSWER).expect("the kernel takes it");
+        });
+        let front = event_loop.listen(move |_| Front(target), "127.0.0.1:0").expect("listens");
+        let place = address(&front);
+        let client = std::thread::spawn(move || {
+            let mut stream = TcpStream::connect(place).expect("connects");
+            let mut twin = stream.try_clone().expect("clones");
+            // It ends with the connection.
+            let writer = std::thread::spawn(move || while twin.write_all(&[7; 65536]).is_ok() {});
+            let mut answer = [0; ANSWER.len()];
+            stream.read_exact(&mut answer).expect("reads the answer");
+            // It may have been reset by now.
+            let _ = stream.shutdown(std::net::Shutdown::Both);
+            writer.join().expect("ends");
+            answer
+        });
+        run(event_loop);
+        server.join().expect("ends");
+        front.close();
+        front.abort_connections();
+        event_loop.call_soon(|lp| lp.stop());
+        run(event_loop);
+        assert_eq!(client.join().expect("ends"), ANSWER);
+    });
 }
