@@ -20,6 +20,13 @@ class _StreamInterface(transports._FlowControlMixin, asyncio.Transport):  # type
     """What `isinstance` sees. asyncio's classes have slots, which a native base cannot join."""
 
 
+def _closed_socket() -> socket.socket:
+    # What asyncio has left of its socket after the end. An ordinary one costs a descriptor.
+    sock = socket.socket.__new__(socket.socket)
+    sock._io_refs, sock._closed = 0, True  # type: ignore[attr-defined]
+    return sock
+
+
 class StreamTransport(Stacked, NativeStream):
     """A stream connection on tepal's loop. Made by the loop's methods, not by its users."""
 
@@ -42,7 +49,9 @@ class StreamTransport(Stacked, NativeStream):
         if name == "socket":
             sock = self._sock
             if sock is None:
-                return default
+                if not self._lost or self._pipe is not None:
+                    return default
+                sock = _closed_socket()
             extra[name] = value = trsock.TransportSocket(sock)
             return value
         if name == "peername":

@@ -328,15 +328,7 @@ impl StreamProtocol<PyHost> for PyStreamProtocol {
         let py = attached();
         let inner = self.inner(py);
         inner.closing.set(true);
-        let mut links = inner.links.borrow_mut();
-        links.closed = Some(Box::new(closed.clone()));
-        let view = if links.sock_is_view { links.sock.take() } else { None };
-        drop(links);
-        if let Some(view) = view
-            && let Err(error) = view.bind(py).call_method0(intern!(py, "detach"))
-        {
-            PyHost::nobody_gets(engine, error, Some(&view.bind(py)));
-        }
+        inner.links.borrow_mut().closed = Some(Box::new(closed.clone()));
         if let Some(descriptor) = engine.stream_descriptor(stream) {
             // For those who ask for it later.
             let local = engine.with_driver(|driver| driver.local_address(descriptor));
@@ -344,6 +336,7 @@ impl StreamProtocol<PyHost> for PyStreamProtocol {
         }
         let exc = self.exception(py, closed);
         let called = self.call(engine, py, intern!(py, "connection_lost"), Some(exc.as_borrowed()));
+        self.detach_view(engine, py);
         match called {
             Ok(_) => Ok(()),
             Err(error) => self.complain(engine, error, "connection_lost"),
@@ -358,7 +351,10 @@ impl StreamProtocol<PyHost> for PyStreamProtocol {
     ) -> Verdict<()> {
         let py = attached();
         let exc = self.exception(py, closed);
-        let failure = self.inner(py).links.borrow_mut().failure.take();
+        let mut links = self.inner(py).links.borrow_mut();
+        let failure = links.failure.take();
+        links.marks = Some(Box::new(engine.stream_write_marks(stream)));
+        drop(links);
         drop(failure);
         self.tell_waiter(engine, Some(&exc));
         self.inner(py).lost.set(true);

@@ -161,6 +161,18 @@ impl PyStreamProtocol {
         })
     }
 
+    /// The socket that somebody asked for loses the descriptor, which the engine closes now.
+    pub(super) fn detach_view(&self, engine: &PyEngine, py: Python<'_>) {
+        let mut links = self.inner(py).links.borrow_mut();
+        let view = if links.sock_is_view { links.sock.take() } else { None };
+        drop(links);
+        if let Some(view) = view
+            && let Err(error) = view.bind(py).call_method0(intern!(py, "detach"))
+        {
+            PyHost::nobody_gets(engine, error, Some(&view.bind(py)));
+        }
+    }
+
     pub(super) fn error_hook(&self, engine: &PyEngine, hook: Hook, closed: &Closed) -> Verdict<()> {
         let py = attached();
         if !self.inner(py).hooks.get().has(hook) {

@@ -69,6 +69,8 @@ pub(super) struct Links {
     /// What a layer raised that ended the connection.
     pub(super) raised: Option<Ref>,
     pub(super) closed: Option<Box<Closed>>,
+    /// Of the write buffer, low and high, from the end on.
+    pub(super) marks: Option<Box<(usize, usize)>>,
 }
 
 #[pymethods]
@@ -353,7 +355,11 @@ impl StreamTransport {
 
     /// The marks of the write buffer: (low, high).
     fn get_write_buffer_limits(&self, py: Python<'_>) -> (usize, usize) {
-        match (self.state(py), self.inner.get(py).key.get()) {
+        let inner = self.inner.get(py);
+        if let Some(marks) = &inner.links.borrow().marks {
+            return **marks;
+        }
+        match (self.state(py), inner.key.get()) {
             (Some(state), Some(key)) => state.engine.stream_write_marks(key),
             _ => (0, 0),
         }
@@ -369,6 +375,10 @@ impl StreamTransport {
         let py = slf.py();
         let (low, high) = write_limits(high, low, 64 * 1024)?;
         let this = slf.get();
+        if let Some(marks) = &mut this.inner.get(py).links.borrow_mut().marks {
+            **marks = (low, high);
+            return Ok(());
+        }
         if let (Some(state), Some(key)) = (this.state(py), this.inner.get(py).key.get()) {
             let crossing = state
                 .engine
