@@ -30,14 +30,16 @@ mod resolve;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
-use std::process::ExitCode;
 
 use arguments::Command;
 use exit::{Exit, Failure};
 
 /// Runs the command with these arguments, the program's name not among them, and returns its exit
 /// status. It reads standard input and writes to standard output and standard error.
-pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+///
+/// An interrupt is to have its default action when this is called: `connect` and `resolve` end by it,
+/// and `listen` handles it while it runs.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     // Each connection is a descriptor. Where the limit cannot be raised, fewer will do.
     let _ = tepal::raise_descriptor_limit();
     let outcome = match arguments::parse(arguments) {
@@ -54,7 +56,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             failure.exit
         }
     };
-    ExitCode::from(exit.code())
+    exit.code()
 }
 
 fn print(text: &str) -> Result<Exit, Failure> {

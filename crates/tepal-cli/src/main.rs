@@ -5,5 +5,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    tepal_cli::run(std::env::args_os().skip(1))
+    ExitCode::from(tepal_cli::run(std::env::args_os().skip(1)))
 }

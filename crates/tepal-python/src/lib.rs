@@ -18,6 +18,7 @@
 //! | `stream` | stream transports, servers and their protocols |
 //! | `openssl` | TLS with an `ssl.SSLContext` |
 //! | `datagram` | datagram transports |
+//! | `command` | the command `tepal`, for the script that an installation makes |
 //! | `address` | socket addresses in Python's form |
 //!
 //! # The rules of the border
@@ -34,6 +35,7 @@
 #![warn(missing_docs)]
 
 mod address;
+mod command;
 mod datagram;
 mod errors;
 mod event_loop;
@@ -64,5 +66,6 @@ fn _tepal(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(event_loop::add_fast_methods, module)?)?;
     stream::add_types(module)?;
     datagram::add_types(module)?;
+    module.add_function(wrap_pyfunction!(command::run_command, module)?)?;
     openssl::add_types(module)
 }
