@@ -172,6 +172,7 @@ def test_an_interrupt_at_any_moment_ends_the_program_well(program, seed):
 FORKED = """
 import asyncio, os, sys, tepal
 loop = tepal.new_event_loop()
+loop.slow_callback_duration = 60.0  # A child takes as long as the machine is busy.
 read, write = os.pipe()
 loop.add_reader(read, lambda: got.append(os.read(read, 1)))
 got = []
