@@ -4,6 +4,8 @@
 //! One test and not many: it counts the descriptors of the process.
 
 mod common;
+#[path = "common/matrix.rs"]
+mod matrix;
 #[path = "common/loop_scene.rs"]
 mod scene;
 
@@ -13,22 +15,12 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use common::{Echo, address, open_descriptors};
+use matrix::{Ticket, listed};
 use scene::{set_up, set_up_real};
 use tepal::{
     Address, DatagramTransport, EventLoop, Handle, Interest, Loop, Process, SocketOption, Target,
     Timer, TimerHandle, Transport, Watcher,
 };
-
-/// An enum, and a list of all that is in it.
-macro_rules! listed {
-    ($name:ident, $all:ident { $($variant:ident,)* }) => {
-        #[derive(Clone, Copy, PartialEq, Debug)]
-        enum $name {
-            $($variant,)*
-        }
-        const $all: [$name; [$($name::$variant),*].len()] = [$($name::$variant),*];
-    };
-}
 
 // Where something is done.
 listed! { Call, CALLS {
@@ -118,22 +110,6 @@ listed! { Act, ACTS {
 } }
 
 const SIGNAL: tepal::Signal = libc::SIGUSR2;
-
-/// Counts what holds it, from its making to its dropping.
-struct Ticket(Rc<Cell<i32>>);
-
-impl Ticket {
-    fn new(live: &Rc<Cell<i32>>) -> Ticket {
-        live.set(live.get() + 1);
-        Ticket(Rc::clone(live))
-    }
-}
-
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
-    }
-}
 
 /// One case, and what its callbacks can reach.
 struct World {

@@ -1,0 +1,33 @@
+//! What the generated matrices of acts in callbacks share.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+/// An enum, and a list of all that is in it.
+macro_rules! listed {
+    ($name:ident, $all:ident { $($variant:ident,)* }) => {
+        #[derive(Clone, Copy, PartialEq, Debug)]
+        pub(crate) enum $name {
+            $($variant,)*
+        }
+        pub(crate) const $all: [$name; [$($name::$variant),*].len()] = [$($name::$variant),*];
+    };
+}
+
+pub(crate) use listed;
+
+/// Counts what holds it, from its making to its dropping.
+pub(crate) struct Ticket(pub(crate) Rc<Cell<i32>>);
+
+impl Ticket {
+    pub(crate) fn new(live: &Rc<Cell<i32>>) -> Ticket {
+        live.set(live.get() + 1);
+        Ticket(Rc::clone(live))
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
