@@ -24,6 +24,14 @@ pub enum Address {
 }
 
 /// The name of a Unix socket.
+///
+/// ```
+/// use tepal_driver::{Address, UnixAddress};
+///
+/// let file = Address::unix("/run/example.socket");
+/// let hidden = Address::Unix(UnixAddress::Abstract((*b"example").into()));
+/// assert_ne!(file, hidden);
+/// ```
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum UnixAddress {
     /// No name, as on the connecting side.

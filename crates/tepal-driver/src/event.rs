@@ -12,6 +12,13 @@ pub struct Event {
 }
 
 /// What a descriptor is ready for.
+///
+/// ```
+/// use tepal_driver::Readiness;
+///
+/// let told = Readiness::READABLE | Readiness::READ_CLOSED;
+/// assert!(told.intersects(Readiness::READABLE) && !told.intersects(Readiness::WRITABLE));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Readiness(u8);
 

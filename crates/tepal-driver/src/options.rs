@@ -3,6 +3,14 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 /// A direction of a connection, or both.
+///
+/// ```
+/// use tepal_driver::Half;
+///
+/// // What a failed send means for a connection whose reads go on.
+/// let half = Half::Write;
+/// assert_ne!(half, Half::Both);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Half {
     /// What the peer sends.

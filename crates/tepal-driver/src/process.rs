@@ -47,6 +47,20 @@ pub struct Command {
 }
 
 /// What a child gets as one of its standard streams.
+///
+/// ```
+/// use tepal_driver::{Command, Stdio};
+///
+/// // What it says, complaints included, comes through one pipe; it is asked nothing.
+/// let command = Command {
+///     program: "make".into(),
+///     stdin: Stdio::Null,
+///     stdout: Stdio::Piped,
+///     stderr: Stdio::ToStdout,
+///     ..Command::default()
+/// };
+/// # let _ = command;
+/// ```
 #[derive(Debug, Default)]
 pub enum Stdio {
     /// The parent's.
@@ -80,6 +94,14 @@ pub struct Child {
 }
 
 /// How a child ended.
+///
+/// ```
+/// use tepal_driver::ExitStatus;
+///
+/// assert!(ExitStatus::Code(0).success());
+/// assert_eq!(ExitStatus::Signal(15).returncode(), -15);
+/// assert_eq!(ExitStatus::Code(3).to_string(), "exit code 3");
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum ExitStatus {
     /// It exited with this code.

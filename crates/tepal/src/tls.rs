@@ -92,6 +92,20 @@ pub fn certificate_from_files(
 
 /// A key log file, to which each connection appends what Wireshark needs to decrypt it. Whoever
 /// reads it reads the connections.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// use std::sync::Arc;
+/// use tepal::tls;
+///
+/// # let path = std::env::temp_dir().join(format!("tepal-keys-{}", std::process::id()));
+/// let log = Arc::new(tls::KeyLogFile::open(&path)?);
+/// # std::fs::remove_file(&path)?;
+/// let settings = tepal::Tls::builder().key_log(log);
+/// # let _ = settings;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct KeyLogFile(Mutex<File>);
 

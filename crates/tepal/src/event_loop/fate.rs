@@ -24,6 +24,23 @@ pub(super) struct Fate {
 }
 
 /// The future of [`Transport::established`].
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// let event_loop = tepal::EventLoop::new()?;
+/// use tepal::Protocol;
+///
+/// struct Quiet;
+/// impl Protocol for Quiet {}
+///
+/// let server = event_loop.listen(|_: &tepal::Address| Quiet, "127.0.0.1:0")?;
+/// let at = server.local_addresses()[0].as_ip().expect("an IP address");
+/// let transport = event_loop.connect(Quiet, at);
+/// let outcome = event_loop.run_until_complete(transport.established())?;
+/// assert!(outcome.is_ok() && transport.is_established());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Established(Transport);
 

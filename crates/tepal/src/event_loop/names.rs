@@ -22,6 +22,21 @@ use crate::names::{
 /// servers, own search list, no hosts file), by [`Loop::system_resolver`] or
 /// [`Loop::foreign_resolver`] (something else altogether), and given to [`Loop::set_resolver`] or
 /// to a [`Target`](crate::Target).
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// use tepal::{EventLoop, Target, names::Settings};
+///
+/// let event_loop = EventLoop::new()?;
+/// let mut settings = Settings::default();
+/// settings.hosts = false; // servers only
+/// let resolver = event_loop.resolver(settings);
+/// let target = Target::host("www.example", 80).resolver(&resolver);
+/// event_loop.set_resolver(Some(&resolver)); // for whatever names no other
+/// # let _ = target;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Resolver(Rc<Owned>);
 
@@ -31,6 +46,19 @@ struct Owned {
 }
 
 /// The future of a question about names. Dropping it gives the question up.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// use std::time::Duration;
+///
+/// let event_loop = tepal::EventLoop::new()?;
+/// let lookup = event_loop.resolve("127.1", 80); // a literal: no server is asked
+/// let limited = event_loop.timeout(Duration::from_secs(5), lookup);
+/// let found = event_loop.run_until_complete(limited)?.expect("in time").expect("an address");
+/// assert_eq!(found, ["127.0.0.1:80".parse().unwrap()]);
+/// # Ok(())
+/// # }
+/// ```
 pub struct Resolving<T> {
     state: State<T>,
     take: fn(Outcome) -> Result<T, ResolveError>,
@@ -44,6 +72,30 @@ enum State<T> {
 /// A resolver of the caller's: another library's, a test's, the C library's.
 ///
 /// It is given to [`Loop::foreign_resolver`]. IP literals never reach it.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// use tepal::names::{AddrInfo, AddrInfoError, AddrInfoQuery, ResolveError};
+/// use tepal::{EventLoop, Loop, Reply, Resolve};
+///
+/// /// Knows nobody.
+/// struct Offline;
+///
+/// impl Resolve for Offline {
+///     fn getaddrinfo(&self, _: &Loop, query: &AddrInfoQuery<'_>, reply: Reply<Vec<AddrInfo>>) {
+///         let text = format!("{:?} is not asked for: no network", query.host);
+///         reply.send(Err(ResolveError::foreign(AddrInfoError::Again, text)));
+///     }
+/// }
+///
+/// let event_loop = EventLoop::new()?;
+/// let offline = event_loop.foreign_resolver(Offline);
+/// event_loop.set_resolver(Some(&offline));
+/// let outcome = event_loop.run_until_complete(event_loop.resolve("www.example", 80))?;
+/// assert!(outcome.expect_err("nobody is known").is_temporary());
+/// # Ok(())
+/// # }
+/// ```
 pub trait Resolve: 'static {
     /// Asks for the addresses of a host, in the order in which they are to be tried. The answer
     /// goes to `reply`, now or later; when that is dropped unused, the question fails.
@@ -63,6 +115,30 @@ pub trait Resolve: 'static {
 }
 
 /// Where the answer to a question goes.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// use tepal::names::{AddrInfo, AddrInfoError, AddrInfoQuery, ResolveError};
+/// use tepal::{EventLoop, Loop, Reply, Resolve};
+///
+/// /// Knows nobody.
+/// struct Offline;
+///
+/// impl Resolve for Offline {
+///     fn getaddrinfo(&self, _: &Loop, query: &AddrInfoQuery<'_>, reply: Reply<Vec<AddrInfo>>) {
+///         let text = format!("{:?} is not asked for: no network", query.host);
+///         reply.send(Err(ResolveError::foreign(AddrInfoError::Again, text)));
+///     }
+/// }
+///
+/// let event_loop = EventLoop::new()?;
+/// let offline = event_loop.foreign_resolver(Offline);
+/// event_loop.set_resolver(Some(&offline));
+/// let outcome = event_loop.run_until_complete(event_loop.resolve("www.example", 80))?;
+/// assert!(outcome.expect_err("nobody is known").is_temporary());
+/// # Ok(())
+/// # }
+/// ```
 pub struct Reply<T> {
     lp: Loop,
     key: Option<LookupKey<RustHost>>,

@@ -5,6 +5,19 @@ use std::sync::Arc;
 use super::{AddrInfoError, LookupError};
 
 /// A question about names that got no answer.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// use tepal::names::AddrInfoError;
+///
+/// let event_loop = tepal::EventLoop::new()?;
+/// let lookup = event_loop.resolve("no such.name", 80);
+/// let error = event_loop.run_until_complete(lookup)?.expect_err("a space in a name");
+/// assert_eq!(error.code, AddrInfoError::NoName);
+/// assert!(!error.is_temporary()); // it will not be better later
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct ResolveError {
     /// The code that getaddrinfo has for it. For programs.

@@ -40,6 +40,18 @@ use native::Native;
 use tables::Tables;
 
 /// A question of getaddrinfo.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// use tepal::names::AddrInfoQuery;
+///
+/// let event_loop = tepal::EventLoop::new()?;
+/// let query = AddrInfoQuery { host: Some("::1"), service: Some("http"), ..Default::default() };
+/// let found = event_loop.run_until_complete(event_loop.getaddrinfo(&query))?.expect("a literal");
+/// assert!(found.iter().all(|info| info.address == "[::1]:80".parse().unwrap()));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Default, Debug)]
 pub struct AddrInfoQuery<'a> {
     /// A name or a literal; `None`: this machine, or with

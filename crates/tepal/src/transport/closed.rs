@@ -59,6 +59,33 @@ pub struct Closed {
 }
 
 /// What ended a connection.
+///
+/// ```
+/// use tepal::{CloseKind, Closed, EventLoop, Protocol, Transport};
+///
+/// struct Upload;
+///
+/// impl Protocol for Upload {
+///     fn connection_lost(&mut self, transport: &Transport, closed: &Closed) {
+///         match closed.kind {
+///             CloseKind::PeerEof => println!("the peer has all of it"),
+///             CloseKind::Reset => println!("{} bytes short", closed.unsent),
+///             other => println!("something else: {other:?}"),
+///         }
+///         # assert_eq!(closed.kind, CloseKind::PeerEof);
+///         transport.event_loop().stop();
+///     }
+/// }
+///
+/// # fn main() -> std::io::Result<()> {
+/// let event_loop = EventLoop::new()?;
+/// let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+/// event_loop.attach(Upload, ours.into())?;
+/// drop(theirs);
+/// event_loop.run_forever()?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum CloseKind {

@@ -5,6 +5,11 @@ use super::stream::Stream;
 use crate::engine::{Engine, Host, StreamKey, stream};
 
 /// How a stream behaves, where its users have not said.
+///
+/// ```
+/// let options = tepal::StreamOptions::default();
+/// assert_eq!(options.closing_timeout, Some(std::time::Duration::from_secs(5)));
+/// ```
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct StreamOptions {

@@ -13,6 +13,36 @@ use crate::transport::stream::{EndOutput, Phase, Stream};
 use crate::transport::{CloseKind, Closed};
 
 /// Where a new attempt begins.
+///
+/// ```
+/// use tepal::{Closed, EventLoop, Protocol, Restart, Transport, Unsent};
+///
+/// /// Comes again once, with what has not left.
+/// struct Again(bool);
+///
+/// impl Protocol for Again {
+///     fn connection_established(&mut self, transport: &Transport) {
+///         transport.close();
+///     }
+///     fn connection_lost(&mut self, transport: &Transport, _: &Closed) {
+///         match std::mem::take(&mut self.0) {
+///             true => drop(transport.reconnect_with(None, Restart::Connect, Unsent::Keep)),
+///             false => transport.event_loop().stop(),
+///         }
+///     }
+/// }
+/// # struct Quiet;
+/// # impl Protocol for Quiet {}
+///
+/// # fn main() -> std::io::Result<()> {
+/// let event_loop = EventLoop::new()?;
+/// let server = event_loop.listen(|_: &tepal::Address| Quiet, "127.0.0.1:0")?;
+/// let at = server.local_addresses()[0].as_ip().expect("an IP address");
+/// event_loop.connect(Again(true), at);
+/// event_loop.run_forever()?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub enum Restart {
     /// With the name: a peer that has moved is found.
@@ -25,6 +55,36 @@ pub enum Restart {
 /// What becomes of bytes that were written to an established connection and have not left.
 ///
 /// Bytes written *before* a connection is established always wait for it, through all attempts.
+///
+/// ```
+/// use tepal::{Closed, EventLoop, Protocol, Restart, Transport, Unsent};
+///
+/// /// Comes again once, with what has not left.
+/// struct Again(bool);
+///
+/// impl Protocol for Again {
+///     fn connection_established(&mut self, transport: &Transport) {
+///         transport.close();
+///     }
+///     fn connection_lost(&mut self, transport: &Transport, _: &Closed) {
+///         match std::mem::take(&mut self.0) {
+///             true => drop(transport.reconnect_with(None, Restart::Connect, Unsent::Keep)),
+///             false => transport.event_loop().stop(),
+///         }
+///     }
+/// }
+/// # struct Quiet;
+/// # impl Protocol for Quiet {}
+///
+/// # fn main() -> std::io::Result<()> {
+/// let event_loop = EventLoop::new()?;
+/// let server = event_loop.listen(|_: &tepal::Address| Quiet, "127.0.0.1:0")?;
+/// let at = server.local_addresses()[0].as_ip().expect("an IP address");
+/// event_loop.connect(Again(true), at);
+/// event_loop.run_forever()?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub enum Unsent {
     /// They are dropped, and [`Closed::unsent`] counts them: a peer that has lost its state could

@@ -14,6 +14,16 @@ use crate::transport::stream::Phase;
 use crate::transport::{CloseKind, Closed};
 
 /// In which way the addresses of a peer are tried.
+///
+/// ```
+/// use std::time::Duration;
+/// use tepal::{Addresses, Target};
+///
+/// // The second address is tried if the first has not answered within 50 ms.
+/// let target = Target::host("www.example", 80);
+/// let target = target.addresses(Addresses::RaceAfter(Duration::from_millis(50)));
+/// # let _ = target;
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 #[non_exhaustive]
 pub enum Addresses {

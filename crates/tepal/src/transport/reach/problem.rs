@@ -9,6 +9,23 @@ use tepal_driver::Address;
 use crate::names::{AddrInfoError, ResolveCause, ResolveError};
 
 /// Where a connection stands.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// let event_loop = tepal::EventLoop::new()?;
+/// use tepal::Protocol;
+///
+/// struct Quiet;
+/// impl Protocol for Quiet {}
+///
+/// let (ours, _theirs) = std::os::unix::net::UnixStream::pair()?;
+/// let transport = event_loop.attach(Quiet, ours.into())?;
+/// let outcome = event_loop.run_until_complete(transport.established())?;
+/// assert!(outcome.is_ok());
+/// assert_eq!(transport.phase().as_str(), "established");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum Phase {
@@ -29,6 +46,27 @@ pub enum Phase {
 }
 
 /// Why a peer was not reached, or was lost: enough to act on, and to try again.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// let event_loop = tepal::EventLoop::new()?;
+/// use tepal::{Phase, ProblemKind};
+///
+/// // A port where nobody listens any more.
+/// let free = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+/// struct Quiet;
+/// impl tepal::Protocol for Quiet {}
+///
+/// let transport = event_loop.connect(Quiet, free);
+/// let outcome = event_loop.run_until_complete(transport.established())?;
+/// let error = outcome.expect_err("nobody listens");
+/// let problem = error.problem().expect("each failure has one");
+/// assert_eq!((problem.phase, problem.kind), (Phase::Connect, ProblemKind::Refused));
+/// assert_eq!((problem.port, problem.attempt), (Some(free.port()), 1));
+/// println!("{problem}"); // for people
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Problem {
@@ -60,6 +98,26 @@ pub struct Problem {
 }
 
 /// What kept a peer from being reached.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// let event_loop = tepal::EventLoop::new()?;
+/// use tepal::ProblemKind;
+///
+/// // A port where nobody listens any more.
+/// let free = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+/// struct Quiet;
+/// impl tepal::Protocol for Quiet {}
+///
+/// let transport = event_loop.connect(Quiet, free);
+/// let outcome = event_loop.run_until_complete(transport.established())?;
+/// let error = outcome.expect_err("nobody listens");
+/// let problem = error.problem().expect("each failure has one");
+/// let again = matches!(problem.kind, ProblemKind::Refused | ProblemKind::TimedOut);
+/// assert!(again);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum ProblemKind {
@@ -86,6 +144,26 @@ pub enum ProblemKind {
 }
 
 /// What lies behind a problem.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// let event_loop = tepal::EventLoop::new()?;
+/// use tepal::ProblemCause;
+///
+/// // A port where nobody listens any more.
+/// let free = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+/// struct Quiet;
+/// impl tepal::Protocol for Quiet {}
+///
+/// let transport = event_loop.connect(Quiet, free);
+/// let outcome = event_loop.run_until_complete(transport.established())?;
+/// let error = outcome.expect_err("nobody listens");
+/// let problem = error.problem().expect("each failure has one");
+/// let Some(ProblemCause::Io(error)) = &problem.cause else { panic!("the kernel refused") };
+/// assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum ProblemCause {
@@ -98,6 +176,28 @@ pub enum ProblemCause {
 }
 
 /// One address, and what came of it.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// let event_loop = tepal::EventLoop::new()?;
+/// use tepal::AttemptReport;
+///
+/// // A port where nobody listens any more.
+/// let free = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+/// struct Quiet;
+/// impl tepal::Protocol for Quiet {}
+///
+/// let transport = event_loop.connect(Quiet, free);
+/// let outcome = event_loop.run_until_complete(transport.established())?;
+/// let error = outcome.expect_err("nobody listens");
+/// let problem = error.problem().expect("each failure has one");
+/// for AttemptReport { address, error, elapsed, .. } in &problem.attempts {
+///     println!("{address:?}: {error:?} after {elapsed:?}");
+/// }
+/// # assert_eq!(problem.attempts.len(), 1);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct AttemptReport {

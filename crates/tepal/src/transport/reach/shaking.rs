@@ -27,6 +27,14 @@ use crate::transport::stream::{Phase, Stream};
 ///
 /// An error that another address would give again ends the attempt at once: settings of ours that
 /// cannot work, and credentials that were refused (which a peer might count).
+///
+/// ```
+/// use tepal::{Handshakes, Target};
+///
+/// // As asyncio has it: a certificate that is refused is the end, for all addresses.
+/// let target = Target::host("www.example", 443).handshakes(Handshakes::Once);
+/// # let _ = target;
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 #[non_exhaustive]
 pub enum Handshakes {
