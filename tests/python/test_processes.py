@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -91,10 +92,10 @@ def test_at_fork_hooks_do_not_run(loop: Any, run: Any) -> None:
     assert not calls
 
 
-def test_a_missing_program_leaves_nothing_behind(loop: Any, run: Any) -> None:
+def test_a_missing_program_leaves_nothing_behind(loop: Any, run: Any, tmp_path: Path) -> None:
     async def main() -> None:
         with pytest.raises(FileNotFoundError):
-            await asyncio.create_subprocess_exec("/nowhere/at/all", stdout=-1, stdin=-1)
+            await asyncio.create_subprocess_exec(tmp_path / "no", stdout=-1, stdin=-1)
 
     run(main())
 
