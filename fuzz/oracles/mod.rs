@@ -10,6 +10,7 @@ pub mod operations;
 pub mod proxies;
 pub mod queue;
 pub mod records;
+pub mod short;
 
 use std::fmt::Write;
 
@@ -44,6 +45,7 @@ pub const ORACLES: &[Oracle] = &[
     Oracle { name: "client_hello", check: hello::client_hello, seeds: hello::HELLOS },
     Oracle { name: "tls_records", check: records::tls_records, seeds: records::EDITS },
     Oracle { name: "layer_ops", check: operations::layer_ops, seeds: operations::LISTS },
+    Oracle { name: "short_ways", check: short::short_ways, seeds: short::LISTS },
     Oracle { name: "byte_queue", check: queue::byte_queue, seeds: queue::LISTS },
 ];
 

@@ -97,5 +97,6 @@ oracles! {
     client_hello: 5000,
     tls_records: 150,
     layer_ops: 300,
+    short_ways: 900,
     byte_queue: 10_000,
 }
