@@ -1,35 +1,15 @@
 //! nginx: TLS on both sides, and the PROXY protocol before HTTP and before TLS.
 
 use std::io::{Read, Write};
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use rustix::process::Signal;
 use tepal_layers::{ErrorKind, How, Late, ProxyHeader, Stack};
 
 use crate::certificates::{client, path, server};
-use crate::programs::{Folder, Program, all_present, command};
+use crate::programs::{Folder, all_present};
+use crate::servers::nginx;
 use crate::wire::{Listener, Wire, connect_plain};
-
-/// One process with one server block, which is told its port.
-fn nginx(folder: &Folder, block: impl Fn(u16) -> String) -> (Program, SocketAddr) {
-    Program::serve(|port| {
-        let own = folder.path().display();
-        let conf = format!(
-            "daemon off; master_process off; pid {own}/pid; error_log stderr;\nevents {{}}\nhttp {{\n\
-             access_log off; client_body_temp_path {own}/a; proxy_temp_path {own}/b;\n\
-             fastcgi_temp_path {own}/c; uwsgi_temp_path {own}/d; scgi_temp_path {own}/e;\n\
-             ssl_certificate {}; ssl_certificate_key {};\nserver {{\n{}\n}}\n}}\n",
-            path("server.pem"),
-            path("server.key"),
-            block(port)
-        );
-        let conf = folder.write("nginx.conf", conf);
-        let mut command = command("nginx");
-        command.args(["-e", "stderr", "-p", &folder.file(""), "-c", &conf]);
-        command
-    })
-}
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 const GET_AND_CLOSE: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";

@@ -9,7 +9,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
 /// No peer needs longer for anything, even on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
@@ -205,9 +205,15 @@ impl Program {
         stdin.flush().unwrap();
     }
 
+    /// Sends a signal. One that is stopped stands when this returns, with all its threads: until
+    /// then another of them might still answer.
     pub(crate) fn signal(&self, signal: Signal) {
         let pid = Pid::from_child(&self.child);
         kill_process(pid, signal).unwrap();
+        if signal == Signal::STOP {
+            let waited = waitpid(Some(pid), WaitOptions::UNTRACED).unwrap();
+            assert!(waited.is_some_and(|(_, status)| status.stopped()), "{} ended", self.name);
+        }
     }
 
     /// Waits for its end.

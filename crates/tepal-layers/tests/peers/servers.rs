@@ -182,3 +182,23 @@ pub(crate) fn smtplib(port: u16) -> Program {
     command.args(["-c", MAILER, &port.to_string(), &path("ca.pem")]);
     Program::start(&mut command)
 }
+
+/// nginx: one process with one server block, which is told its port.
+pub(crate) fn nginx(folder: &Folder, block: impl Fn(u16) -> String) -> (Program, SocketAddr) {
+    Program::serve(|port| {
+        let own = folder.path().display();
+        let conf = format!(
+            "daemon off; master_process off; pid {own}/pid; error_log stderr;\nevents {{}}\nhttp {{\n\
+             access_log off; client_body_temp_path {own}/a; proxy_temp_path {own}/b;\n\
+             fastcgi_temp_path {own}/c; uwsgi_temp_path {own}/d; scgi_temp_path {own}/e;\n\
+             ssl_certificate {}; ssl_certificate_key {};\nserver {{\n{}\n}}\n}}\n",
+            path("server.pem"),
+            path("server.key"),
+            block(port)
+        );
+        let conf = folder.write("nginx.conf", conf);
+        let mut command = command("nginx");
+        command.args(["-e", "stderr", "-p", &folder.file(""), "-c", &conf]);
+        command
+    })
+}

@@ -2,56 +2,24 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::time::Duration;
 
-use rustix::process::Signal;
-use tepal::{CloseKind, Late, Stack, Transport};
+use tepal::{Stack, Transport};
 
 use crate::certificates::{client, path, server};
 use crate::common::on_every_driver;
-use crate::layered::{Call, Seen};
+use crate::ends::{Peer, check, end};
+use crate::layered::Call;
 use crate::programs::{Program, all_present, command, repeats};
 use crate::{as_client, as_server};
 
 const VERSIONS: [(&str, &str); 2] =
     [("NORMAL:-VERS-ALL:+VERS-TLS1.2", "TLSv1.2"), ("NORMAL:-VERS-ALL:+VERS-TLS1.3", "TLSv1.3")];
 
-type Peer = Rc<RefCell<Option<Program>>>;
-
-/// When it has answered, something is done about the end.
 fn ends(ending: &str, transport: &Transport, call: &Call<'_>, peer: &Peer) -> Option<usize> {
-    let Call::Data(b"hello\n") = call else { return None };
-    let mut peer = peer.borrow_mut();
-    let program = peer.as_mut().expect("it has said something");
-    match ending {
-        // The end of its input is its user's.
-        "leaves" => program.stdin = None,
-        "hears" => transport.close(),
-        "stands" => {
-            program.signal(Signal::STOP);
-            let short = Duration::from_millis(50);
-            let _operation = transport.pop_layer(None, short, Late::Close).expect("it stands");
-        }
-        _ => program.signal(Signal::KILL),
+    if let Call::Data(b"hello\n") = call {
+        end(ending, transport, peer);
     }
     None
-}
-
-/// What an ending is told as. The kernel of one that is gone resets the connection if it has left
-/// something of ours unread.
-fn check(ending: &str, version: &str, seen: &Seen, case: &str) {
-    let kind = match seen.kind() {
-        CloseKind::Reset if ending == "gone" => CloseKind::TlsTruncated,
-        kind => kind,
-    };
-    let expected = match ending {
-        "leaves" => CloseKind::PeerClosedLayer,
-        "hears" => CloseKind::Local,
-        "stands" => CloseKind::ClosingTimedOut,
-        _ => CloseKind::TlsTruncated,
-    };
-    assert_eq!((kind, seen.tls().version), (expected, version), "{case}: {:?}", seen.closed);
-    assert_eq!(seen.bytes, b"hello\n", "{case}");
 }
 
 #[test]
@@ -81,6 +49,7 @@ fn a_server_of_gnutls_ends_in_every_way() {
                 });
                 let case = format!("{ending} {version} on {}", event_loop.driver_name());
                 check(ending, version, &seen, &case);
+                assert_eq!(seen.bytes, b"hello\n", "{case}");
             }
         });
     }
@@ -112,6 +81,7 @@ fn a_client_of_gnutls_ends_in_every_way() {
                     });
                 let case = format!("{ending} {version} on {}", event_loop.driver_name());
                 check(ending, version, &seen, &case);
+                assert_eq!(seen.bytes, b"hello\n", "{case}");
             }
         });
     }

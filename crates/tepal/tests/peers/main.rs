@@ -21,10 +21,13 @@ mod programs;
 mod servers;
 
 mod closing;
+mod ends;
 mod gnutls;
 mod mail;
+mod nginx;
 mod proxies;
 mod starttls;
+mod stunnel;
 mod tunnels;
 
 use std::cell::{Cell, RefCell};
