@@ -8,6 +8,7 @@
 mod bulk;
 mod cpu;
 mod echo;
+mod layers;
 mod load;
 mod micro;
 mod options;
@@ -38,6 +39,8 @@ usage: tepal-bench COMMAND [OPTIONS]
                --mib 1024  --pairs 11  --relays bare-copy,bare-splice,tokio,socat,tepal
   micro      costs inside the loop: callbacks, timers, memory of an idle connection
                --rounds 7
+  layers     costs of layers without a loop: passive ones, lines, a growing frame
+               --rounds 15
   all        echo, tls and relay, with their defaults and with the options of echo and relay
 
   --write FILE   also puts each table between its markers in FILE
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         "tls" => Options::parse(words, tls::OPTIONS).and_then(|o| tls::run(&o)),
         "relay" => Options::parse(words, relay::OPTIONS).and_then(|o| relay::run(&o)),
         "micro" => Options::parse(words, micro::OPTIONS).and_then(|o| micro::run(&o)),
+        "layers" => Options::parse(words, layers::OPTIONS).and_then(|o| layers::run(&o)),
         "all" => Options::parse(words, &[echo::OPTIONS, relay::OPTIONS].concat())
             .and_then(|o| echo::run(&o).and_then(|()| tls::run(&o)).and_then(|()| relay::run(&o))),
         "serve" => servers::serve(&words.next().unwrap_or_default()),

@@ -36,6 +36,16 @@ fn every_tls_server_is_measured() {
 }
 
 #[test]
+fn the_costs_of_layers_are_measured() {
+    let text = table("layers --rounds 1 --scale 1000");
+    for row in
+        ["| a rate limit with room ", "| SOCKS5 after ", "lines read", "of 17 KiB that comes"]
+    {
+        assert!(text.contains(row), "{row} in {text}");
+    }
+}
+
+#[test]
 fn every_own_relay_is_measured() {
     let text = table("relay --mib 4 --pairs 1 --relays bare-copy,bare-splice,tokio");
     for relay in ["| bare-copy ", "| bare-splice ", "| tokio "] {

@@ -1,4 +1,5 @@
-//! What a layer costs, in CPU time of this thread: `cargo bench -p tepal-layers`.
+//! What TLS as a layer costs more than bare rustls, in CPU time of this thread: `cargo bench -p tepal-layers`.
+//! (`make bench BENCH_ARGS=layers` measures the other layers.)
 //!
 //! Rivals run in the same process, interleaved, and the median of the rounds is shown, so that a
 //! machine that drifts drifts for both. With `--test` everything runs once, briefly.
@@ -12,8 +13,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tepal_base::Instant;
 use tepal_layers::{
-    Certificate, Chain, Event, Host, Idle, LengthPrefixed, Lines, Place, RateLimit, Roots, Side,
-    Stack, Tls, Turn, Workspace,
+    Certificate, Chain, Event, Host, Place, Roots, Side, Stack, Tls, Turn, Workspace,
 };
 
 const CA: &[u8] = include_bytes!("../tests/data/ca.pem");
@@ -23,9 +23,6 @@ const KEY: &[u8] = include_bytes!("../tests/data/server.key");
 fn main() {
     let brief = std::env::args().any(|arg| arg == "--test");
     let rounds = if brief { 1 } else { 15 };
-    passive(rounds, if brief { 1000 } else { 200_000 });
-    lines(rounds, if brief { 1 << 16 } else { 1 << 24 });
-    growing(if brief { 1 << 20 } else { 16 << 20 });
     for (len, count) in [(1024, 20_000), (64 << 10, 1000)] {
         echo(rounds, len, if brief { 10 } else { count });
     }
@@ -80,104 +77,6 @@ fn flush(chain: &mut Chain, turn: Turn<'_>, out: &mut Vec<u8>) {
     out.clear();
     chain.output().pieces().for_each(|piece| out.extend_from_slice(piece));
     chain.sent(out.len(), turn);
-}
-
-fn passive(rounds: usize, count: usize) {
-    let rate = || RateLimit::new().read(1 << 40).write(1 << 40);
-    let idle = || Idle::new(std::time::Duration::from_secs(60));
-    let stacks = [
-        ("no layer", Stack::new()),
-        ("rate", Stack::new().with(rate())),
-        ("idle", Stack::new().with(idle())),
-        ("rate, idle, rate", Stack::new().with(rate()).with(idle()).with(rate())),
-    ];
-    let mut times = vec![Vec::new(); stacks.len()];
-    for _ in 0..rounds {
-        for ((_, stack), times) in stacks.iter().zip(&mut times) {
-            let workspace = Workspace::default();
-            let turn = Turn::new(Instant::from_nanos(1), &workspace);
-            let mut chain = chain(stack, turn);
-            let (mut buffer, mut out) = ([7; 1024], Vec::new());
-            times.push(timed(|| {
-                for _ in 0..count {
-                    let mut len = 0;
-                    chain.receive(turn, &mut buffer);
-                    drain(&mut chain, turn, |data| len += data.len());
-                    let reply = [8; 1024];
-                    chain.write(&reply[..len], turn).expect("an open chain");
-                    drain(&mut chain, turn, |_| {});
-                    flush(&mut chain, turn, &mut out);
-                }
-            }));
-        }
-    }
-    let times: Vec<f64> = times.into_iter().map(|all| median(all) / count as f64).collect();
-    for ((name, _), time) in stacks.iter().zip(&times) {
-        let layers = name.split(", ").count() as f64;
-        let more = (time - times[0]) / 2.0 / layers;
-        println!("1 KiB in and out, {name}: {time:.0} ns; {more:.0} ns per message and layer");
-    }
-}
-
-fn lines(rounds: usize, bytes: usize) {
-    let line = [&[b'x'; 63][..], b"\n"].concat();
-    let batch = line.repeat(1024);
-    let stack = Stack::new().with(Lines::new(1024));
-    let mut reads = Vec::new();
-    let mut writes = Vec::new();
-    for _ in 0..rounds {
-        let workspace = Workspace::default();
-        let turn = Turn::new(Instant::from_nanos(1), &workspace);
-        let mut chain = chain(&stack, turn);
-        let mut count = 0;
-        let mut buffer = batch.clone();
-        reads.push(timed(|| {
-            for _ in 0..bytes / batch.len() {
-                chain.receive(turn, &mut buffer);
-                drain(&mut chain, turn, |data| count += usize::from(data.len() == 63));
-            }
-        }));
-        assert_eq!(count, bytes / batch.len() * 1024);
-        let mut out = Vec::new();
-        writes.push(timed(|| {
-            for _ in 0..bytes / batch.len() {
-                for _ in 0..1024 {
-                    chain.write(&line[..63], turn).expect("an open chain");
-                }
-                drain(&mut chain, turn, |_| {});
-                flush(&mut chain, turn, &mut out);
-            }
-        }));
-    }
-    let rate = |times| (bytes / 64) as f64 / median(times) * 1e3;
-    println!("64-byte lines read: {:.1} million per CPU second", rate(reads));
-    println!("64-byte lines written: {:.1} million per CPU second", rate(writes));
-}
-
-fn growing(bytes: usize) {
-    let mut per_byte = Vec::new();
-    for len in [bytes / 16, bytes] {
-        let stack = Stack::new().with(LengthPrefixed::new(len));
-        let workspace = Workspace::default();
-        let turn = Turn::new(Instant::from_nanos(1), &workspace);
-        let mut chain = chain(&stack, turn);
-        let mut got = 0;
-        let spent = timed(|| {
-            chain.receive(turn, &mut (len as u32).to_be_bytes());
-            for _ in 0..len / 1024 {
-                chain.receive(turn, &mut [7; 1024]);
-                drain(&mut chain, turn, |data| got += data.len());
-            }
-        });
-        assert_eq!(got, len);
-        per_byte.push(spent / len as f64);
-    }
-    let (small, large) = (per_byte[0], per_byte[1]);
-    println!(
-        "a frame in 1 KiB pieces: {small:.3} ns/byte at {} KiB, {large:.3} at {} KiB",
-        bytes >> 14,
-        bytes >> 10
-    );
 }
 
 fn configs() -> (Arc<rustls::ClientConfig>, Arc<rustls::ServerConfig>) {
