@@ -18,6 +18,7 @@
 //! * [`Disturbance`] makes the kernel as unfriendly as POSIX allows: short reads and writes,
 //!   spurious events, late pieces.
 //! * [`Ledger`] tells what is still open or in flight, for the end of a test.
+//! * With the feature `kit`, the module `kit` has what tests of a program on `tepal` want.
 //!
 //! ```
 //! use std::time::Duration;
@@ -53,6 +54,8 @@ mod ends;
 mod errno;
 mod files;
 mod kernel;
+#[cfg(feature = "kit")]
+pub mod kit;
 mod ledger;
 mod operations;
 mod options;
