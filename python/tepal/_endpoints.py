@@ -257,6 +257,7 @@ class Endpoints(Base):
         left = max(size - offset, 0)
         left = left if not count else min(count, left)
         if not left:
+            os.lseek(fd, offset, os.SEEK_SET)
             return 0
         reads = transp.is_reading()
         transp.pause_reading()
@@ -275,8 +276,7 @@ class Endpoints(Base):
             del future
             if reads:
                 transp.resume_reading()
-            if sent:
-                os.lseek(fd, offset + sent, os.SEEK_SET)
+            os.lseek(fd, offset + sent, os.SEEK_SET)
         return sent
 
     async def _sendfile_fallback(

@@ -269,6 +269,38 @@ def test_callbacks_run_in_the_context_of_the_connection(loop: Any, run: Any) -> 
     assert seen == ["outer", "outer"]
 
 
+@pytest.mark.parametrize("through", ["create_server", "listen"])
+def test_a_connection_does_not_see_what_another_has_set_in_its_context(loop: Any, run: Any, through: str) -> None:
+    variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="none")
+    seen = []
+
+    class Sets(Recorder):
+        def __init__(self) -> None:
+            super().__init__(loop)
+            seen.append(variable.get())
+            variable.set("init")
+
+        def connection_made(self, transport: Any) -> None:
+            seen.append(variable.get())
+            variable.set("made")
+
+        def connection_lost(self, exc: BaseException | None) -> None:
+            seen.append(variable.get())
+
+    async def main() -> None:
+        variable.set("server")
+        server = await getattr(loop, through)(Sets, "127.0.0.1", 0)
+        variable.set("later")
+        for turn in range(2):
+            socket.create_connection(server.sockets[0].getsockname()).close()
+            await until(lambda turn=turn: len(seen) == 3 * turn + 3)
+        server.close()
+        await server.wait_closed()
+
+    run(main())
+    assert seen == ["server", "init", "made"] * 2
+
+
 def test_lent_memory_is_free_again_when_the_protocol_hears_of_it(loop: Any, run: Any) -> None:
     class Lends(asyncio.BufferedProtocol):
         def __init__(self) -> None:
@@ -516,6 +548,24 @@ def test_a_file_is_sent_behind_what_was_written(loop: Any, run: Any, tmp_path: A
             assert await sending == 200_000
             assert file.tell() == 200_010
         assert received == b"-" + content[10:200_010]
+        transport.close()
+        theirs.close()
+        await protocol.lost
+
+    run(main())
+
+
+@pytest.mark.parametrize("fallback", [False, True])
+def test_sending_nothing_of_a_file_leaves_it_at_the_offset(loop: Any, run: Any, tmp_path: Any, fallback: bool) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"content")
+
+    async def main() -> None:
+        transport, protocol, theirs = await connected(loop)
+        with path.open("rb") as file:
+            file.seek(2)
+            assert await loop.sendfile(transport, file, 7, fallback=fallback) == 0
+            assert file.tell() == 7
         transport.close()
         theirs.close()
         await protocol.lost

@@ -51,6 +51,12 @@ pub(crate) fn in_context<R>(
     result
 }
 
+/// A copy of a context, as `Context.copy` makes it.
+pub(crate) fn copy_context(py: Python<'_>, context: &Ref) -> PyResult<Ref> {
+    // SAFETY: `context` is a Context, as above; the result is owned or null with an exception set.
+    unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_Copy(context.as_ptr())) }.map(Ref::new)
+}
+
 /// Calls a method with no argument or one.
 #[inline]
 pub(crate) fn call_method<'py>(

@@ -7,7 +7,7 @@ use tepal::engine::{AcceptFault, Failure, ListenerKey, StreamKey, Verdict};
 use tepal::{Address, Side, Stack, StreamOptions, Timeouts};
 use tepal_driver::SocketOption;
 
-use super::calling::in_context;
+use super::calling::{copy_context, in_context};
 use super::protocol::PyStreamProtocol;
 use super::reach::{Spans, timeouts};
 use super::stack::spans;
@@ -129,6 +129,7 @@ pub(crate) struct PyFactory {
     event_loop: Ref,
     factory: Ref,
     server: Option<Ref>,
+    // Of the server: each connection gets a copy, so that none sees what another one has set.
     context: Ref,
     class: Ref,
     setup: Setup,
@@ -179,7 +180,8 @@ impl PyFactory {
         stream: StreamKey<PyHost>,
         peer: &Address,
     ) -> PyResult<PyStreamProtocol> {
-        let protocol = in_context(py, &self.context, || self.factory.bind(py).call0())?;
+        let context = copy_context(py, &self.context)?;
+        let protocol = in_context(py, &context, || self.factory.bind(py).call0())?;
         let transport = StreamTransport::make(py, &self.class.bind(py))?;
         let inner = transport.get().inner.get(py);
         inner.stacked.set(self.setup.stacked);
@@ -189,7 +191,7 @@ impl PyFactory {
         let links = Links {
             event_loop: Some(self.event_loop.clone_ref(py)),
             protocol: Some(Ref::new(protocol)),
-            context: Some(self.context.clone_ref(py)),
+            context: Some(context),
             server: self.server.as_ref().map(|server| server.clone_ref(py)),
             ..Links::default()
         };
