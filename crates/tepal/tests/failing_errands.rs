@@ -1,8 +1,9 @@
-//! A session of everything that is neither a TCP connection nor a datagram: files, joins, pipes,
-//! Unix sockets, watchers, signals and children. Whichever call of the driver fails, the session
-//! ends in time, without a panic, and leaves no descriptor and no child behind.
+//! Errands of every kind that is neither a TCP connection nor a datagram: files, joins, pipes, Unix
+//! sockets, watchers, signals and children. Whichever call of the driver fails in one of them, it
+//! ends in time, without a panic, the next one on the same loop succeeds, and no descriptor and no
+//! child is left behind.
 //!
-//! One test and not many: it counts the descriptors and the children of the process.
+//! They count the descriptors and the children of the process, so they take turns.
 
 mod common;
 
@@ -15,6 +16,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use common::{Echo, open_descriptors};
@@ -158,10 +160,39 @@ async fn child(lp: &Loop) -> io::Result<()> {
     Ok(())
 }
 
-/// Runs all errands, one after the other; what was wrong. Errors are answers here.
-fn errands(event_loop: &EventLoop, path: &Path) -> (Vec<String>, Vec<io::Result<()>>) {
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Errand {
+    File,
+    Join,
+    Pipe,
+    Unix,
+    Watch,
+    Signal,
+    Child,
+}
+
+impl Errand {
+    async fn run(self, lp: &Loop, path: &Path) -> io::Result<()> {
+        match self {
+            Errand::File => file(lp).await,
+            Errand::Join => join(lp).await,
+            Errand::Pipe => pipe(lp).await,
+            Errand::Unix => unix(lp, path).await,
+            Errand::Watch => watch(lp).await,
+            Errand::Signal => signal(lp).await,
+            Errand::Child => child(lp).await,
+        }
+    }
+}
+
+/// Runs one errand on a loop; its result, and what was wrong. An error is an answer here.
+fn run(
+    event_loop: &EventLoop,
+    errand: Errand,
+    path: &Path,
+) -> (Option<io::Result<()>>, Vec<String>) {
     let problems: Rc<RefCell<Vec<String>>> = Rc::default();
-    let results = Rc::new(RefCell::new(Vec::new()));
+    let result = Rc::new(RefCell::new(None));
     let note = Rc::clone(&problems);
     event_loop.set_panic_hook(move |panic| {
         let text = panic.downcast_ref::<&str>().copied().unwrap_or("a panic");
@@ -169,24 +200,10 @@ fn errands(event_loop: &EventLoop, path: &Path) -> (Vec<String>, Vec<io::Result<
         ControlFlow::Continue(())
     });
     event_loop.set_trouble_hook(|_, _| ());
-    let over = Rc::new(Cell::new(false));
-    let (lp, path) = ((**event_loop).clone(), path.to_owned());
-    let (flag, list) = (Rc::clone(&over), Rc::clone(&results));
+    let (lp, path, place) = ((**event_loop).clone(), path.to_owned(), Rc::clone(&result));
     event_loop.spawn(async move {
-        for errand in 0.. {
-            let result = match errand {
-                0 => file(&lp).await,
-                1 => join(&lp).await,
-                2 => pipe(&lp).await,
-                3 => unix(&lp, &path).await,
-                4 => watch(&lp).await,
-                5 => signal(&lp).await,
-                6 => child(&lp).await,
-                _ => break,
-            };
-            list.borrow_mut().push(result);
-        }
-        flag.set(true);
+        let done = errand.run(&lp, &path).await;
+        *place.borrow_mut() = Some(done);
         lp.stop();
     });
     let late = Rc::new(Cell::new(false));
@@ -195,16 +212,15 @@ fn errands(event_loop: &EventLoop, path: &Path) -> (Vec<String>, Vec<io::Result<
         flag.set(true);
         lp.stop();
     });
-    while !over.get() && !late.get() && problems.borrow().is_empty() {
+    while result.borrow().is_none() && !late.get() && problems.borrow().is_empty() {
         // A wait that fails ends the run, and the loop can run again.
         let _ = event_loop.run_forever();
     }
     limit.cancel();
     if late.get() {
-        let done = results.borrow().len();
-        problems.borrow_mut().push(format!("errand {done} did not end"));
+        problems.borrow_mut().push(format!("{errand:?} did not end"));
     }
-    (problems.take(), results.take())
+    (result.take(), problems.take())
 }
 
 /// Whether this process has a child, running or not reaped.
@@ -230,22 +246,25 @@ fn left_behind(driver: &str) -> (usize, bool) {
     (open_descriptors(), has_child())
 }
 
-#[test]
-fn whichever_call_fails_the_session_ends_and_leaves_nothing() {
-    let errors = [
-        libc::EMFILE,
-        libc::ENFILE,
-        libc::ENOMEM,
-        libc::ENOBUFS,
-        libc::ECONNRESET,
-        libc::EPIPE,
-        libc::ETIMEDOUT,
-        libc::EINVAL,
-        libc::EAGAIN,
-        libc::EIO,
-        libc::EACCES,
-    ];
-    let path = std::env::temp_dir().join(format!("tepal-errands-{}", std::process::id()));
+const ERRORS: [i32; 11] = [
+    libc::EMFILE,
+    libc::ENFILE,
+    libc::ENOMEM,
+    libc::ENOBUFS,
+    libc::ECONNRESET,
+    libc::EPIPE,
+    libc::ETIMEDOUT,
+    libc::EINVAL,
+    libc::EAGAIN,
+    libc::EIO,
+    libc::EACCES,
+];
+
+/// Each call of an errand fails by two of the errors, other ones from call to call.
+fn every_failure(errand: Errand) {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let path = std::env::temp_dir().join(format!("tepal-{errand:?}-{}", std::process::id()));
     let mut problems = Vec::new();
     for driver in tepal_driver::driver_names() {
         let open = || {
@@ -255,23 +274,27 @@ fn whichever_call_fails_the_session_ends_and_leaves_nothing() {
             (EventLoop::with_driver(Box::new(driver)), faults)
         };
         let (event_loop, faults) = open();
-        let (found, results) = errands(&event_loop, &path);
-        assert!(found.is_empty() && results.iter().all(Result::is_ok), "{found:?} {results:?}");
+        let (result, found) = run(&event_loop, errand, &path);
+        assert!(found.is_empty() && matches!(result, Some(Ok(()))), "{found:?} {result:?}");
         let calls = faults.calls();
         drop(event_loop);
-        // Two of the errors for each call, other ones from call to call.
-        let errno = |nth: u64, n: u64| errors[(nth + 5 * n) as usize % errors.len()];
         for (nth, n) in (1..=calls).flat_map(|nth| (0..2).map(move |n| (nth, n))) {
-            let errno = errno(nth, n);
+            let errno = ERRORS[(nth + 5 * n) as usize % ERRORS.len()];
             let before = open_descriptors();
             let (event_loop, faults) = open();
             faults.fail_any(nth, errno);
-            let (found, _) = errands(&event_loop, &path);
+            let (_, mut found) = run(&event_loop, errand, &path);
             faults.clear();
+            // Whatever failed, the loop is as good as before.
+            let (result, more) = run(&event_loop, Errand::Pipe, &path);
+            found.extend(more);
             drop(event_loop);
             let mut problem = |text: String| {
                 problems.push(format!("{driver}, call {nth} of {calls}, error {errno}: {text}"));
             };
+            if !matches!(result, Some(Ok(()))) {
+                problem(format!("the next one: {result:?}"));
+            }
             found.into_iter().for_each(&mut problem);
             let (after, child) = left_behind(driver);
             if after != before || child {
@@ -282,4 +305,39 @@ fn whichever_call_fails_the_session_ends_and_leaves_nothing() {
     // The listener may have failed before it took the file away.
     let _ = std::fs::remove_file(&path);
     assert!(problems.is_empty(), "\n{}", problems.join("\n"));
+}
+
+#[test]
+fn whichever_call_fails_sending_a_file_ends() {
+    every_failure(Errand::File);
+}
+
+#[test]
+fn whichever_call_fails_a_join_ends() {
+    every_failure(Errand::Join);
+}
+
+#[test]
+fn whichever_call_fails_reading_a_pipe_ends() {
+    every_failure(Errand::Pipe);
+}
+
+#[test]
+fn whichever_call_fails_a_unix_socket_ends() {
+    every_failure(Errand::Unix);
+}
+
+#[test]
+fn whichever_call_fails_a_watcher_ends() {
+    every_failure(Errand::Watch);
+}
+
+#[test]
+fn whichever_call_fails_listening_for_a_signal_ends() {
+    every_failure(Errand::Signal);
+}
+
+#[test]
+fn whichever_call_fails_a_child_ends() {
+    every_failure(Errand::Child);
 }
