@@ -40,7 +40,7 @@
 //! ```
 //!
 //! Everything runs in the thread that calls it. What the simulation cannot do (processes, real
-//! descriptors, several loops in one test) is told in the documentation of the [crate](crate).
+//! descriptors, several loops in one test) is told in the documentation of the [crate].
 
 mod player;
 mod script;
