@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
+import sys
 import time
 from asyncio import base_events, trsock
 from asyncio.log import logger
@@ -27,6 +30,12 @@ _SEAMS = (
     "_make_socket_transport",
     "sock_connect",
 )
+
+# What a connect that takes time says; an interrupted one goes on by itself.
+_GOES_ON = (errno.EINPROGRESS, errno.EALREADY, errno.EINTR)
+
+# Connections within a host: Linux makes them inside connect(2), and a second call tells how it went.
+_FINISHES_AT_ONCE = sys.platform == "linux"
 
 _STREAM = socket.SOCK_STREAM | getattr(socket, "SOCK_NONBLOCK", 0)
 
@@ -62,7 +71,17 @@ async def connect(loop: Any, protocol_factory: Callable[[], Any], family: int, a
     try:
         sock = socket.socket(family, _STREAM, socket.IPPROTO_TCP)
         sock.setblocking(False)
-        await _established(loop, sock, address)
+        number = sock.connect_ex(address)
+        if number != 0 and number not in _GOES_ON:
+            raise OSError(number, os.strerror(number))
+        if number != 0 and _FINISHES_AT_ONCE and address[0].startswith(("127.", "::1")):
+            # The connection is made by now, or refused, and the loop would only hear in the next turn.
+            number = sock.connect_ex(address)
+        if number in _GOES_ON:
+            await loop._when_ready(sock.fileno(), True)
+            number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if number not in (0, errno.EISCONN):
+            raise OSError(number, f"Connect call failed {address}")
     except OSError as error:
         if sock is not None:
             sock.close()
@@ -102,16 +121,3 @@ async def connect(loop: Any, protocol_factory: Callable[[], Any], family: int, a
         host, port = address[:2]
         logger.debug("%r connected to %s:%r: (%r, %r)", sock, host, port, transport, protocol)
     return transport, protocol
-
-
-async def _established(loop: Any, sock: socket.socket, address: Any) -> None:
-    try:
-        sock.connect(address)
-        return
-    except (BlockingIOError, InterruptedError):
-        # An interrupted connect goes on by itself.
-        pass
-    await loop._when_ready(sock.fileno(), True)
-    number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-    if number != 0:
-        raise OSError(number, f"Connect call failed {address}")

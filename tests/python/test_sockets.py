@@ -277,3 +277,21 @@ def test_a_replaced_method_on_the_way_to_a_connection_is_called(loop: Any, run: 
         assert asked == [("127.0.0.1", 9)]
 
     run(main())
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "0.0.0.0", "255.255.255.255"])
+def test_a_connection_that_fails_says_it_in_asyncios_words(loop: Any, host: str) -> None:
+    """At once for an address to which nothing is sent, and within connect(2) on this host."""
+
+    async def failure(on: Any, port: int) -> tuple[Any, ...]:
+        with pytest.raises(OSError) as caught:
+            await asyncio.wait_for(on.create_connection(asyncio.Protocol, host, port), 10)
+        return type(caught.value), caught.value.errno, str(caught.value)
+
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as free:
+        # Bound, and not listening: nobody else gets the port meanwhile.
+        free.bind(("::1" if ":" in host else "127.0.0.1", 0))
+        port = free.getsockname()[1]
+        with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+            expected = runner.run(failure(runner.get_loop(), port))
+        assert loop.run_until_complete(failure(loop, port)) == expected
