@@ -36,7 +36,7 @@ class Row:
     kind: str
     connections: int = 64
     size: int = 1024
-    only: str = ""
+    only: tuple[str, ...] = ()  # The loops that it is measured on; all if none is named.
 
 
 ROWS = [
@@ -45,7 +45,7 @@ ROWS = [
     Row("streams", "streams, 64 x 1 KiB", "us", "streams"),
     Row("tls", "TLS echo (SSLContext), 64 x 1 KiB", "us", "tls"),
     Row("tls-64k", "TLS echo (SSLContext), 16 x 64 KiB", "us", "tls", 16, 65536),
-    Row("tls-native", "TLS echo (tepal.TLS), 64 x 1 KiB", "us", "tls-native", only="tepal"),
+    Row("tls-native", "TLS echo (tepal.TLS; uvloop: SSLContext), 64 x 1 KiB", "us", "tls-native", only=("uvloop", "tepal")),
     Row("udp", "UDP echo, 64 x 512 B", "us", "udp", 64, 512),
     Row("aiohttp", "aiohttp, hello, 32 connections", "us", "http", 32),
     Row("uvicorn-h11", "uvicorn with h11, hello, 32 connections", "us", "http", 32),
@@ -95,6 +95,9 @@ class Bench:
         self.server_core, self.load_core = cores[0], cores[min(1, len(cores) - 1)]
         self.beside: dict[str, subprocess.Popen[str]] = {}
         self.echo_address = ""
+        # Modules are compiled once, as where they were installed, however this program was started.
+        self.environment = {**os.environ, "PYTHONPYCACHEPREFIX": f"{directory}/compiled"}
+        self.environment.pop("PYTHONDONTWRITEBYTECODE", None)
 
     def close(self) -> None:
         """Ends what samples have started beside themselves."""
@@ -132,30 +135,34 @@ class Bench:
                 raise Absent("redis-server has ended")
         return path
 
+    def alone(self, words: list[str]) -> float:
+        """What a program of this directory prints that needs no load."""
+        done = subprocess.run(
+            [self.python, str(HERE / words[0]), *words[1:]], capture_output=True, text=True, env=self.environment,
+            preexec_fn=pinned(self.server_core), timeout=120,
+        )
+        if done.returncode:
+            raise Absent(done.stderr.strip().splitlines()[-1:])
+        return float(done.stdout)
+
     def sample(self, row: Row, loop: str) -> float:
         """Nanoseconds of CPU for one operation, or bytes."""
-        if row.only and row.only != loop:
+        if row.only and loop not in row.only:
             raise Absent
         if row.kind == "micro":
-            words = [self.python, str(HERE / "micro.py"), loop, row.name]
-            done = subprocess.run(words, capture_output=True, text=True, preexec_fn=pinned(self.server_core), timeout=120)
-            if done.returncode:
-                raise Absent(done.stderr.strip().splitlines()[-1:])
-            return float(done.stdout)
+            return self.alone(["micro.py", loop, row.name])
         if row.kind == "redis":
-            words = [self.python, str(HERE / "applications.py"), loop, row.name, self.redis()]
-            done = subprocess.run(words, capture_output=True, text=True, preexec_fn=pinned(self.server_core), timeout=120)
-            if done.returncode:
-                raise Absent(done.stderr.strip().splitlines()[-1:])
-            return float(done.stdout)
+            return self.alone(["applications.py", loop, row.name, self.redis()])
         if row.kind in ("http", "websockets", "proxy"):
             words = [self.python, str(HERE / "applications.py"), loop, row.name]
             if row.kind == "proxy":
                 words += self.echo().rsplit(":", 1)
         else:
-            words = [self.python, str(HERE / "serve.py"), loop, row.kind, self.directory]
+            kind = "tls" if row.kind == "tls-native" and loop != "tepal" else row.kind
+            words = [self.python, str(HERE / "serve.py"), loop, kind, self.directory]
         server = subprocess.Popen(
-            words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=pinned(self.server_core)
+            words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=self.environment,
+            preexec_fn=pinned(self.server_core),
         )
         try:
             assert server.stdout is not None and server.stderr is not None
@@ -230,6 +237,11 @@ def main() -> None:
         for row in rows:
             samples: dict[str, list[float]] = {name: [] for name in names}
             gone: dict[str, str] = {}
+            if row.name == "import":
+                # What it has to compile is compiled by a first one, which does not count.
+                for name in names:
+                    with contextlib.suppress(Absent):
+                        bench.sample(row, name)
             for turn in range(options.pairs):
                 for place in range(len(names)):
                     name = names[(place + turn) % len(names)]
