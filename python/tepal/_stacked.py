@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 from typing import TYPE_CHECKING, Any, Literal
 
 from ._errors import Closed, connect_error, exception_of
@@ -123,6 +122,8 @@ class Stacked(Base):
         if address is None:
             self._answer(layer, None, refusal)
         else:
+            import ipaddress  # Here, since it takes a millisecond.
+
             host, port, *_ = address
             self._answer(layer, (ipaddress.ip_address(host), port), 0)
 

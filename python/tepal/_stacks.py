@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import errno
-import ipaddress
 import os
 import socket
 import weakref
@@ -472,6 +471,8 @@ class _Asker:
         task.add_done_callback(self.tasks.discard)
 
     async def _answer(self, lookup: int, host: str, port: int, family: int) -> None:
+        import ipaddress  # Here, since it takes a millisecond.
+
         loop = self.loop()
         found: list[tuple[Any, int, int]] = []
         code, text = 0, ""
@@ -505,6 +506,8 @@ def _timeouts(timeouts: object) -> Timeouts:
 def _local_address(local: Any) -> tuple[Any, int, int]:
     if not isinstance(local, tuple) or not 2 <= len(local) <= 4:
         raise TypeError(f"local must be (address, port), not {local!r}")
+    import ipaddress  # Here, since it takes a millisecond.
+
     host, port = local[0], check_int("local's port", local[1], 0, 65535)
     try:
         address = ipaddress.ip_address(host)
