@@ -307,9 +307,9 @@ fn operate(bench: &mut Bench, code: u8, number: u8, record: &[u8]) {
             // One event, of which not all is used.
             if let Some(tepal_layers::Event::Data) = bench.chain.poll_event(turn) {
                 let data = bench.chain.data();
-                let frame = data.len() < bench.chain.read_len() && bench.apart;
-                let count = if frame { 0 } else { data.len().min(number.into()) };
-                let count = if bench.apart && count < data.len() { 0 } else { count };
+                let count = data.len().min(number.into());
+                // A frame is used whole or not at all.
+                let count = if bench.chain.is_frame() && count < data.len() { 0 } else { count };
                 bench.seen.push(Seen::Data(data[..count].to_vec()));
                 bench.chain.took(count, turn);
             }

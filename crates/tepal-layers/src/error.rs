@@ -36,7 +36,7 @@ pub enum ErrorKind {
     FrameMalformed,
     /// The input buffer is full and the protocol takes nothing out of it.
     InputStalled,
-    /// A protocol's count of used bytes is out of range, or cuts a frame.
+    /// A protocol's count of used bytes is out of range, or it or the memory lent cuts a frame.
     WrongCount,
     /// Bytes had been received that the push of a layer was told to reject.
     ResidualRejected,

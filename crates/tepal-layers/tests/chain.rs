@@ -411,7 +411,6 @@ fn a_proxy_header_and_what_follows_in_one_segment_reach_their_layers() {
     }
     let spec: Arc<dyn LayerSpec> = Arc::new(Lines::new(100));
     bench.chain.push(&spec, None, Residual::Feed, &mut Keepsakes::default(), turn).unwrap();
-    bench.apart = true;
     bench.settle();
     bench.receive(b"ld\n");
     assert_eq!(bench.frames(), [b"hello", b"world"]);

@@ -96,7 +96,6 @@ fn bytes_glued_behind_close_notify_reach_the_next_layer() {
     .unwrap();
     next.settle();
     glued.extend(next.sent());
-    pair.server.apart = true;
     let turn = Turn::new(pair.server.now, &pair.server.workspace);
     pair.server.chain.receive(turn, &mut glued);
     let removed = match pair.server.chain.poll_event(turn) {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use common::script::{Step, serve};
 use common::{on_every_driver, on_every_driver_and_simulated, run};
-use tepal::{Buffer, Closed, EventLoop, Protocol, RateLimit, Side, Stack, Transport};
+use tepal::{Buffer, Closed, EventLoop, Lines, Protocol, RateLimit, Side, Stack, Transport};
 
 #[test]
 fn lent_memory_is_read_into_and_comes_back() {
@@ -108,6 +108,52 @@ fn story(act: impl Fn(&Transport, &Rc<RefCell<Vec<String>>>) + Clone + 'static) 
     stories.dedup();
     assert_eq!(stories.len(), 1, "{stories:?}");
     stories.remove(0)
+}
+
+#[test]
+fn a_frame_fills_lent_memory_that_is_as_large_and_none_that_is_smaller() {
+    /// Lends this much, whatever is asked for.
+    struct LendsLittle {
+        len: usize,
+        log: Rc<RefCell<Vec<String>>>,
+    }
+    impl Protocol for LendsLittle {
+        fn get_buffer(&mut self, _: &Transport, size_hint: usize) -> Option<Buffer> {
+            self.log.borrow_mut().push(format!("asked for {size_hint}"));
+            Some(Buffer::zeroed(self.len))
+        }
+        fn buffer_updated(&mut self, _: &Transport, buffer: Buffer, count: usize) {
+            let text = String::from_utf8_lossy(&buffer[..count]).into_owned();
+            self.log.borrow_mut().push(format!("filled {text:?}"));
+        }
+        fn connection_lost(&mut self, transport: &Transport, closed: &Closed) {
+            self.log.borrow_mut().push(format!("{:?}: {closed}", closed.kind));
+            transport.event_loop().stop();
+        }
+    }
+    on_every_driver(|event_loop: &EventLoop| {
+        for (len, end) in [(6, "PeerEof"), (5, "WrongCount")] {
+            let (ours, theirs) = UnixStream::pair().expect("a pair");
+            std::io::Write::write_all(&mut &theirs, b"first\nsecond\n").expect("writes");
+            drop(theirs);
+            let log = Rc::default();
+            let lender = LendsLittle { len, log: Rc::clone(&log) };
+            let stack = Stack::new().with(Lines::new(64));
+            event_loop.attach_with(lender, ours.into(), stack, Side::Server).expect("open");
+            run(event_loop);
+            let mut told = log.take();
+            let last = told.pop().expect("an end");
+            assert!(last.starts_with(end), "{last}");
+            let whole = ["asked for 5", "filled \"first\"", "asked for 6", "filled \"second\""];
+            if len == 6 {
+                assert_eq!(told, whole);
+            } else {
+                assert_eq!(told[..3], whole[..3]);
+                assert_eq!(told[3..], ["filled \"\""], "no part of a frame is told");
+                assert!(last.contains("lent 5 bytes for a frame of 6"), "{last}");
+            }
+        }
+    });
 }
 
 #[test]

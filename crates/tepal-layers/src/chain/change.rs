@@ -218,7 +218,7 @@ impl Chain {
                     for link in self.links.iter_mut().skip(index) {
                         link.inbound.clear(turn.workspace);
                     }
-                    self.fail_top(Error::remote(ErrorKind::ResidualRejected, message), turn);
+                    self.fail(Error::remote(ErrorKind::ResidualRejected, message), turn);
                     return false;
                 }
             }
@@ -288,7 +288,7 @@ impl Chain {
         for layer in layers {
             match self.make_floor(turn.workspace.layer_id(), layer) {
                 Ok(floor) => floors.push(floor),
-                Err(error) => return self.fail(index, error),
+                Err(error) => return self.fail_layer(index, error),
             }
         }
         self.remove(index, How::Finished, turn);

@@ -155,7 +155,7 @@ impl Chain {
             Ok(Status::Open) => self.settle(index, turn),
             Ok(Status::Done(how)) => self.remove(index, how, turn),
             Ok(Status::Become(layers)) => self.replace(index, layers, turn),
-            Err(error) => self.fail(index, error),
+            Err(error) => self.fail_layer(index, error),
         }
         appended + taken
     }
@@ -240,7 +240,7 @@ impl Chain {
     }
 
     /// The layer is dead: what it has pushed up still arrives, then its error does.
-    pub(super) fn fail(&mut self, index: usize, error: Error) {
+    pub(super) fn fail_layer(&mut self, index: usize, error: Error) {
         let floor = &mut self.floors[index];
         floor.dead = true;
         floor.deadline = None;
@@ -252,10 +252,9 @@ impl Chain {
         self.mask_dirty();
     }
 
-    /// The whole chain fails, for a reason that no layer gave.
-    ///
-    /// What the protocol has not taken until now it will not be shown again.
-    pub(super) fn fail_top(&mut self, error: Error, turn: Turn<'_>) {
+    /// Fails the whole chain, for a reason that no layer gave: [`Event::Failed`](crate::Event::Failed)
+    /// follows. What the protocol has not taken until now it will not be shown again.
+    pub fn fail(&mut self, error: Error, turn: Turn<'_>) {
         self.failed.get_or_insert_with(|| error.clone());
         let top = self.links.len() - 1;
         let inbound = &mut self.links[top].inbound;
@@ -269,7 +268,7 @@ impl Chain {
         let floor = &self.floors[index];
         if !floor.ready {
             let message = "the handshake did not end in time";
-            self.fail(index, Error::remote(ErrorKind::HandshakeTimeout, message));
+            self.fail_layer(index, Error::remote(ErrorKind::HandshakeTimeout, message));
             return false;
         }
         if floor.late == super::Late::Keep {
@@ -277,7 +276,7 @@ impl Chain {
             return true;
         }
         let message = "the peer did not answer the close in time";
-        self.fail(index, Error::remote(ErrorKind::CloseTimeout, message));
+        self.fail_layer(index, Error::remote(ErrorKind::CloseTimeout, message));
         false
     }
 

@@ -78,7 +78,7 @@ impl Chain {
             self.dirty |= 1 << (index + 1);
         }
         if let Err(error) = result {
-            self.fail(index, error);
+            self.fail_layer(index, error);
         }
         true
     }

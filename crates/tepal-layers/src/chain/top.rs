@@ -31,6 +31,13 @@ impl Chain {
         self.links.last().map(|link| link.inbound.visible()).unwrap_or_default()
     }
 
+    /// Whether [`data`](Chain::data) is one frame, to be taken whole or not at all.
+    #[inline]
+    pub fn is_frame(&self) -> bool {
+        let inbound = self.links.last().map(|link| &link.inbound);
+        matches!(inbound.and_then(|inbound| inbound.next_mark()), Some(InMark::Frame))
+    }
+
     /// Tells how many bytes of [`data`](Chain::data) the protocol has used.
     ///
     /// The rest stays, heads the next data, and is offered again at once if the count is above
@@ -47,7 +54,7 @@ impl Chain {
                 true => format!("the protocol used {count} bytes of a frame of {visible}"),
                 false => format!("the protocol used {count} bytes of {visible}"),
             };
-            return self.fail_top(Error::local(ErrorKind::WrongCount, message), turn);
+            return self.fail(Error::local(ErrorKind::WrongCount, message), turn);
         }
         inbound.consume(count);
         if is_frame {
@@ -74,7 +81,7 @@ impl Chain {
 
     pub(super) fn fail_stalled(&mut self, turn: Turn<'_>) {
         let message = "the input buffer is full and the protocol takes nothing out of it";
-        self.fail_top(Error::local(ErrorKind::InputStalled, message), turn);
+        self.fail(Error::local(ErrorKind::InputStalled, message), turn);
     }
 
     /// Tells the protocol nothing below `count` bytes, except at the end. 0 and 1 mean any.

@@ -43,8 +43,8 @@ pub struct Bench {
     pub keepsakes: Keepsakes,
     /// The time.
     pub now: Instant,
-    /// Data is kept apart by event instead of being joined.
-    pub apart: bool,
+    // What was seen last was no frame, so bytes behind it belong to it.
+    open: bool,
 }
 
 impl Bench {
@@ -69,7 +69,7 @@ impl Bench {
         let turn = Turn::new(now, &workspace);
         let chain = Chain::with(stack, place, limits, &mut keepsakes, turn)?;
         let (seen, wire) = (Vec::new(), Vec::new());
-        Ok(Bench { chain, seen, wire, workspace, keepsakes, now, apart: stack_frames(stack) })
+        Ok(Bench { chain, seen, wire, workspace, keepsakes, now, open: false })
     }
 
     /// Feeds bytes from the wire and takes all events.
@@ -122,9 +122,10 @@ impl Bench {
         let seen = match event {
             Event::Data => {
                 let data = self.chain.data().to_vec();
+                let joins = std::mem::replace(&mut self.open, !self.chain.is_frame());
                 self.chain.took(data.len(), Turn::new(self.now, &self.workspace));
                 match self.seen.last_mut() {
-                    Some(Seen::Data(before)) if !self.apart => {
+                    Some(Seen::Data(before)) if joins && self.open => {
                         before.extend(data);
                         return;
                     }
@@ -202,8 +203,4 @@ impl Bench {
     pub fn saw(&self, seen: &Seen) -> bool {
         self.seen.contains(seen)
     }
-}
-
-fn stack_frames(stack: &Stack) -> bool {
-    stack.names().any(|name| ["lines", "delimiter", "length", "netstrings"].contains(&name))
 }

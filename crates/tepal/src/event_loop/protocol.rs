@@ -60,8 +60,10 @@ pub trait Protocol: 'static {
     }
 
     /// Lends the memory that the next bytes are read into, instead of `data_received`. `size_hint`
-    /// is what the loop would take. `None` (the default): this protocol lends none; all bytes come
-    /// to `data_received`, and it is not asked again.
+    /// is what the loop would take: above a framing layer the length of the frame, which has to fit
+    /// whole, or the connection ends ([`WrongCount`](crate::CloseKind::WrongCount)). `None` (the
+    /// default): this protocol lends none; all bytes come to `data_received`, and it is not asked
+    /// again.
     fn get_buffer(&mut self, transport: &Transport, size_hint: usize) -> Option<Buffer> {
         let _ = (transport, size_hint);
         None

@@ -139,7 +139,8 @@ pub enum CloseKind {
     Reconnecting,
     /// A callback of the protocol panicked or raised.
     ProtocolFailed,
-    /// The protocol claimed to have used more bytes than it was given.
+    /// The protocol claimed to have used more bytes than it was given or a part of a frame, or lent
+    /// memory that is too small for a frame.
     WrongCount,
     /// The input buffer was at its limit, and the protocol used none of it.
     InputStalled,

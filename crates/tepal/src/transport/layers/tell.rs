@@ -145,6 +145,11 @@ impl<H: Host> Engine<H> {
             ControlFlow::Continue(Some(None)) => None,
             ControlFlow::Continue(Some(Some(mut buffer))) => {
                 let count = len.min(buffer.len());
+                if count < len && chain.is_frame() {
+                    let text = format!("the protocol lent {count} bytes for a frame of {len}");
+                    chain.fail(Error::local(ErrorKind::WrongCount, text), turn);
+                    return Some(self.give_back(key, buffer, true, 0));
+                }
                 buffer[..count].copy_from_slice(&chain.data()[..count]);
                 // Before the call: what it asks for comes behind these bytes.
                 chain.took(count, turn);
