@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from ._errors import Closed
+from ._listed import Listed
 from ._reaching import Phase, Problem
 from ._records import TLSInfo
 from ._secured import recipe_of, upgrade
@@ -28,7 +29,7 @@ class _SSLInterface(_StreamInterface):
     """What `isinstance` sees."""
 
 
-class SSLTransport(NativeSSL):
+class SSLTransport(Listed, NativeSSL):
     """A TLS connection over another transport, whose protocol it is. Made by the loop's methods."""
 
     _start_tls_compatible = True

@@ -11,6 +11,7 @@ import warnings
 from asyncio import constants, transports, trsock
 from typing import Any
 
+from ._listed import Listed
 from ._stacked import Stacked
 from ._tepal import DatagramTransport as NativeDatagram
 from ._tepal import StreamTransport as NativeStream
@@ -27,7 +28,7 @@ def _closed_socket() -> socket.socket:
     return sock
 
 
-class StreamTransport(Stacked, NativeStream):
+class StreamTransport(Listed, Stacked, NativeStream):
     """A stream connection on tepal's loop. Made by the loop's methods, not by its users."""
 
     _start_tls_compatible = True
@@ -98,7 +99,7 @@ class _DatagramInterface(transports._FlowControlMixin, asyncio.DatagramTransport
     """What `isinstance` sees."""
 
 
-class DatagramTransport(NativeDatagram):
+class DatagramTransport(Listed, NativeDatagram):
     """A datagram endpoint on tepal's loop. Made by `create_datagram_endpoint`."""
 
     _protocol_paused = False

@@ -25,6 +25,7 @@ def test_every_public_name_is_there_and_listed() -> None:
     for name in tepal.__all__:
         assert getattr(tepal, name) is not None
         assert name in dir(tepal)
+    assert not [name for name in dir(tepal) if name not in tepal.__all__ and not name.startswith("__")]
     with pytest.raises(AttributeError, match="has no attribute 'nothing_of_the_kind'"):
         tepal.nothing_of_the_kind  # type: ignore[attr-defined]
 

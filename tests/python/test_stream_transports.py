@@ -413,6 +413,9 @@ def test_transports_are_asyncios_by_type_and_take_attributes(loop: Any, run: Any
         assert isinstance(transport, asyncio.Transport)
         assert isinstance(transport, asyncio.ReadTransport)
         assert not isinstance(transport, asyncio.DatagramTransport)
+        # Completion in a shell goes by this.
+        transport.note = None
+        assert {"write", "push_layer", "reconnect", "phase", "note"} <= set(dir(transport))
         written = []
         transport.write = written.append
         transport.write(b"seen")
