@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import multiprocessing.spawn
 import os
 import runpy
 import sys
@@ -26,7 +27,8 @@ options:
   -h, --help     show this text and exit
 
 A program that picks a loop of its own (uvloop, for instance) keeps it; that is told on standard
-error. Processes that the program starts are ordinary ones.
+error. Processes that multiprocessing spawns for the program get this loop too, as the workers of
+uvicorn do; others that it starts are ordinary ones.
 """
 
 
@@ -169,3 +171,15 @@ def install(driver: str | None = None) -> None:
 
     for module in (asyncio, events):
         module._set_running_loop = watch_running_loop  # type: ignore[attr-defined]
+
+    command_line = multiprocessing.spawn.get_command_line
+
+    def spawned_command_line(**keywords: Any) -> list[str]:
+        """That of a spawned process is `python [option...] -c code mark`, which goes through here."""
+        words = command_line(**keywords)
+        if "-c" in words:
+            chosen = [] if driver is None else [f"--driver={driver}"]
+            words[words.index("-c") : 0] = ["-m", "tepal", *chosen]
+        return words
+
+    multiprocessing.spawn.get_command_line = spawned_command_line

@@ -48,6 +48,24 @@ def test_a_module_is_run_with_its_name_and_status(tmp_path: Path) -> None:
     assert (done.stdout, done.returncode) == ("__main__ ['-v']\n", 7), done.stderr
 
 
+def test_processes_that_multiprocessing_spawns_get_this_loop_and_the_driver(tmp_path: Path) -> None:
+    program = tmp_path / "app.py"
+    program.write_text(
+        "import asyncio, multiprocessing, sys\n"
+        "async def main():\n"
+        "    loop = asyncio.get_running_loop()\n"
+        "    print(type(loop).__module__, loop.driver, __name__, sys.argv[1:], flush=True)\n"
+        "def work():\n"
+        "    asyncio.run(main())\n"
+        "if __name__ == '__main__':\n"
+        "    child = multiprocessing.get_context('spawn').Process(target=work)\n"
+        "    child.start(); child.join(); sys.exit(child.exitcode)\n"
+    )
+    done = run("--driver=poll", str(program), "x", cwd=tmp_path)
+    assert done.stdout == "tepal._loop poll __mp_main__ ['x']\n", done.stderr
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_a_program_that_picks_another_loop_is_told_so_and_runs(tmp_path: Path) -> None:
     code = (
         "import asyncio.base_events, selectors\n"
