@@ -59,7 +59,7 @@ def prepare(name: str, suite: dict[str, Any], python: str, place: Path) -> tuple
         root.mkdir(parents=True)
         call([python, "-m", "venv", str(root / "venv")], 120, check=True)
         pip = [str(inside), "-m", "pip", "--quiet", "--disable-pip-version-check"]
-        download = [*pip, "download", "--no-deps", "--no-binary", ":all:", "--dest", str(root)]
+        download = [*pip, "download", "--no-deps", "--no-binary", name, "--dest", str(root)]
         done = call([*download, f"{name}=={version}"], 300)
         archives = list(root.glob("*.tar.gz"))
         if not archives:
@@ -99,7 +99,7 @@ def results(python: str, source: Path, suite: dict[str, Any], on_tepal: bool, li
     """The outcome of each test."""
     with tempfile.TemporaryDirectory() as directory:
         report = Path(directory, "report.xml")
-        words = [*with_names(), python, "-m", "pytest", "-q", f"--junitxml={report}"]
+        words = [*with_names(), python, *suite.get("python", []), "-m", "pytest", "-q", f"--junitxml={report}"]
         words += ["-p", "no:cacheprovider", "--timeout=60", *suite.get("arguments", [])]
         words += [f"--deselect={it}" for it in suite.get("deselect", [])]
         environment = dict(os.environ)

@@ -1,4 +1,4 @@
-"""Runs CPython's own asyncio tests on a loop that is given from outside.
+"""Runs CPython's own tests of asyncio, and of what else needs a loop, on a loop that is given from outside.
 
     python tests/python/stdlib/run.py --python PYTHON --loop tepal:new_event_loop [MODULE ...]
 
@@ -27,6 +27,14 @@ PARTS = {
     "test_sslproto": 2, "test_futures": 2, "test_locks": 2, "test_streams": 2, "test_taskgroups": 2,
     "test_sendfile": 3, "test_sock_lowlevel": 2, "test_unix_events": 2, "test_base_events": 2,
 }
+# Tests of what runs on a loop, outside of test_asyncio; the last is where Python 3.11 has it.
+OTHERS = (
+    "test.test_asyncgen",
+    "test.test_contextlib_async",
+    "test.test_coroutines",
+    "test.test_unittest.test_async_case",
+    "unittest.test.test_async_case",
+)
 
 
 def exclusions(version: str) -> list[tuple[str, str]]:
@@ -45,13 +53,18 @@ def exclusions(version: str) -> list[tuple[str, str]]:
 
 
 def modules_of(python: str) -> tuple[str, list[str]]:
-    """The version of an interpreter, and the modules of its test_asyncio; none if it has no tests."""
+    """The version of an interpreter, and the modules of its test_asyncio, by their short names, and
+    OTHERS; none if it has no tests."""
     code = (
         "import sys; print('%d.%d' % sys.version_info[:2])\n"
         "try: import test.test_asyncio as t\n"
         "except ImportError: sys.exit()\n"
-        "import pathlib\n"
-        "for p in sorted(pathlib.Path(t.__file__).parent.glob('test_*.py')): print(p.stem)"
+        "import importlib.util, pathlib\n"
+        "for p in sorted(pathlib.Path(t.__file__).parent.glob('test_*.py')): print(p.stem)\n"
+        f"for name in {OTHERS}:\n"
+        "    try: found = importlib.util.find_spec(name)\n"
+        "    except ImportError: continue\n"
+        "    if found: print(name)"
     )
     lines = subprocess.run([python, "-c", code], check=True, capture_output=True, text=True).stdout.split()
     return lines[0], lines[1:]
@@ -64,9 +77,9 @@ def run_part(python: str, module: str, shard: str, options: argparse.Namespace, 
     words += [f"--leave-out={pattern}" for pattern in out]
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(words, capture_output=True, text=True, env=environment, stdin=subprocess.DEVNULL)
-    records = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    records = [{"module": module, **json.loads(line)} for line in done.stdout.splitlines() if line.startswith("{")]
     if done.returncode:
-        records.append({"test": module, "status": "crashed", "detail": done.stderr, "used": True, "seconds": 0})
+        records.append({"module": module, "test": module, "status": "crashed", "detail": done.stderr, "used": True, "seconds": 0})
     return records
 
 
@@ -113,7 +126,7 @@ def main() -> int:
     for record in records:
         if record["status"] == "passed" and not record["used"]:
             record["status"] = "elsewhere"
-        counts[record["test"].split(".")[0]][record["status"]] += 1
+        counts[record["module"]][record["status"]] += 1
     if options.json:
         Path(options.json).write_text(json.dumps(records, indent=0))
     bad = [r for r in records if r["status"] in ("failed", "late", "crashed")]

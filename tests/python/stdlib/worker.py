@@ -134,7 +134,7 @@ def main() -> None:
     part, parts = map(int, options.shard.split("/"))
 
     stand_in = loops.replace(loops.find(options.loop))
-    name = f"test.test_asyncio.{options.module}"
+    name = options.module if "." in options.module else f"test.test_asyncio.{options.module}"
     try:
         module = importlib.import_module(name)
     except unittest.SkipTest as skip:
