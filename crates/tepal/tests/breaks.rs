@@ -1,4 +1,4 @@
-//! A panic that ends the run: what else was due is done by the next run.
+//! Panics that end the run, whose other work is done by the next one, and the hook that decides.
 
 mod common;
 
@@ -154,4 +154,28 @@ fn what_was_written_before_it_is_sent() {
         stream.read_exact(&mut back).expect("was sent");
         assert_eq!(&back, b"heard");
     });
+}
+
+#[test]
+fn a_hook_that_sets_another_gives_way_to_it() {
+    let event_loop = Rc::new(EventLoop::new().expect("a loop"));
+    let calls = Rc::new(RefCell::new(Vec::new()));
+    let (first, second) = (Rc::clone(&calls), Rc::clone(&calls));
+    let weak = Rc::downgrade(&event_loop);
+    let mut next = Some(move |_: Box<dyn std::any::Any + Send>| {
+        second.borrow_mut().push("second");
+        ControlFlow::Continue(())
+    });
+    event_loop.set_panic_hook(move |_| {
+        first.borrow_mut().push("first");
+        let hook = next.take().expect("called once");
+        weak.upgrade().expect("it runs").set_panic_hook(hook);
+        ControlFlow::Continue(())
+    });
+    for _ in 0..3 {
+        event_loop.call_soon(|_| panic());
+    }
+    event_loop.call_soon(|lp| lp.stop());
+    run(&event_loop);
+    assert_eq!(*calls.borrow(), ["first", "second", "second"]);
 }

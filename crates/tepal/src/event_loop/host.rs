@@ -28,8 +28,9 @@ use crate::{Address, StreamOptions};
 /// The Rust host. Public in name only: it stands in the types of keys.
 pub struct RustHost {
     pub(super) id: u64,
-    panics: RefCell<PanicHook>,
-    troubles: RefCell<TroubleHook>,
+    // Each is None while it runs, since it may set another.
+    panics: RefCell<Option<PanicHook>>,
+    troubles: RefCell<Option<TroubleHook>>,
     // The wakers of spawned futures that are not done: with the loop they go too, even where a
     // future and its waker hold each other.
     pub(super) tasks: RefCell<Slab<Option<Waker>>>,
@@ -67,8 +68,10 @@ impl RustHost {
         RustHost {
             id,
             // The process's panic hook has printed it by now.
-            panics: RefCell::new(Box::new(|_| Flow::Continue(()))),
-            troubles: RefCell::new(Box::new(|what, error| eprintln!("tepal: {what}: {error}"))),
+            panics: RefCell::new(Some(Box::new(|_| Flow::Continue(())))),
+            troubles: RefCell::new(Some(Box::new(|what, error| {
+                eprintln!("tepal: {what}: {error}");
+            }))),
             tasks: RefCell::new(Slab::new()),
             servers: RefCell::new(HashMap::new()),
             default_resolver: RefCell::new(None),
@@ -76,20 +79,20 @@ impl RustHost {
     }
 
     pub(super) fn set_panic_hook(&self, hook: PanicHook) {
-        let old = self.panics.replace(hook);
+        let old = self.panics.replace(Some(hook));
         drop(old);
     }
 
     pub(super) fn set_trouble_hook(&self, hook: TroubleHook) {
-        let old = self.troubles.replace(hook);
+        let old = self.troubles.replace(Some(hook));
         drop(old);
     }
 
     fn panicked(&self, payload: Box<dyn Any + Send>) -> Flow {
-        // The hook is moved out while it runs, since it may set another.
-        let mut hook = self.panics.replace(Box::new(|_| Flow::Continue(())));
+        let hook = self.panics.take();
+        let Some(mut hook) = hook else { return Flow::Continue(()) };
         let flow = hook(payload);
-        let _ = self.panics.replace(hook);
+        put_back(&self.panics, hook);
         flow
     }
 
@@ -108,6 +111,17 @@ impl RustHost {
             Err(Failure::Run) => Flow::Break(()),
         }
     }
+}
+
+/// Puts a hook back where it was, unless another has been set meanwhile.
+fn put_back<T>(place: &RefCell<Option<T>>, hook: T) {
+    let mut place = place.borrow_mut();
+    if place.is_none() {
+        *place = Some(hook);
+        return;
+    }
+    drop(place);
+    drop(hook);
 }
 
 impl fmt::Debug for RustHost {
@@ -181,8 +195,9 @@ impl Host for RustHost {
     }
 
     fn report(&self, _engine: &RustEngine, report: Report) {
-        let mut hook = self.troubles.replace(Box::new(|_, _| ()));
+        let hook = self.troubles.take();
+        let Some(mut hook) = hook else { return };
         let _ = self.guard(|| hook(report.context, &report.error));
-        let _ = self.troubles.replace(hook);
+        put_back(&self.troubles, hook);
     }
 }
