@@ -6,6 +6,7 @@ use std::cell::RefCell;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::rc::Rc;
+use std::time::Duration;
 
 use common::{address, on_every_driver, run, with_faults};
 use tepal::{Closed, Command, ExitStatus, Process, ProcessProtocol, Protocol, Stdio, Transport};
@@ -245,5 +246,21 @@ fn a_missing_program_is_an_error_of_the_call() {
         let command = Command { program: "/no/such/program".into(), ..Command::default() };
         let error = event_loop.subprocess(Listens(Rc::default()), command).expect_err("missing");
         assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
+    });
+}
+
+#[test]
+fn who_waits_for_a_child_hears_of_its_end_although_its_protocol_panics() {
+    on_every_driver(|event_loop| {
+        struct Panics;
+        impl ProcessProtocol for Panics {
+            fn process_exited(&mut self, _: &Process, _: ExitStatus) {
+                std::panic::resume_unwind(Box::new("on purpose"));
+            }
+        }
+        let process = event_loop.subprocess(Panics, shell("exit 3")).expect("starts");
+        let ended = event_loop.timeout(Duration::from_secs(20), process.wait());
+        let status = event_loop.run_until_complete(ended).expect("the loop goes on");
+        assert_eq!(status, Ok(ExitStatus::Code(3)));
     });
 }

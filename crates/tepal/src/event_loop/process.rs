@@ -242,9 +242,10 @@ impl Process {
     fn exited(&self, status: ExitStatus) {
         self.0.status.set(Some(status));
         self.0.child.set(None);
-        self.call(|protocol, process| protocol.process_exited(process, status));
+        // Before the callback, which may panic. Who waits goes on in the next turn, behind it.
         let waiters = self.0.waiters.take();
         waiters.into_iter().for_each(|finish| finish(status));
+        self.call(|protocol, process| protocol.process_exited(process, status));
         self.end_if_done();
     }
 
