@@ -92,7 +92,8 @@ impl<H: Host> Engine<H> {
     ///
     /// # Errors
     ///
-    /// The kernel's: the program is missing, no descriptors are left. Nothing stays behind then.
+    /// The kernel's: the program is missing, no descriptors are left. Then there is no child, or one
+    /// that has been killed and is reaped in a later turn, when it has died.
     pub fn spawn(
         &self,
         command: &mut Command,

@@ -56,8 +56,8 @@ impl<H: Host> Engine<H> {
     ///
     /// # Errors
     ///
-    /// `EBADF` if the watcher is gone or its descriptor closed, `EPERM` if the descriptor is a
-    /// file, which cannot be watched.
+    /// `EBADF` if the descriptor was closed, `EPERM` if it is a file, which cannot be watched;
+    /// [`io::ErrorKind::Other`] if the watcher was removed.
     pub fn watch_set(&self, key: WatchKey<H>, interest: Interest) -> io::Result<()> {
         let core = self.core();
         let mut objects = core.objects.borrow_mut();
