@@ -75,7 +75,7 @@ fn what_has_ended_leaves_no_memory_behind() {
                 let server = lp.listen(|_| Nothing, "127.0.0.1:0").expect("listens");
                 let transport = lp.connect(Nothing, address(&server));
                 transport.write(b"some bytes");
-                lp.call_soon(|lp| drop(lp.call_soon(|lp| lp.stop())));
+                lp.call_soon(|lp| _ = lp.call_soon(|lp| lp.stop()));
                 lp.run_forever().expect("runs");
                 transport.abort();
                 server.close();

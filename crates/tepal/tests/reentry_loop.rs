@@ -162,7 +162,7 @@ impl World {
             Act::Spawn => drop(lp.spawn(async move { drop(ticket) })),
             Act::StopByRemote => lp.remote().stop().expect("it is open"),
             Act::CallByRemote => {
-                lp.remote().call_soon_threadsafe(|lp| drop(lp.call_soon(|_| ()))).expect("open");
+                lp.remote().call_soon_threadsafe(|lp| _ = lp.call_soon(|_| ())).expect("open");
             }
             Act::StopTimer => drop(self.timer.borrow().as_ref().map(Timer::stop)),
             Act::RearmTimer => drop(self.timer.borrow().as_ref().map(Timer::again)),

@@ -172,7 +172,8 @@ impl<H: Host> Engine<H> {
                 return Flow::Continue(());
             };
             self.run_work(work)?;
-            if core.interrupted.take() {
+            if core.interrupted.get() {
+                core.interrupted.set(false);
                 return Flow::Break(());
             }
             between();

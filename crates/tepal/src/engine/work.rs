@@ -7,6 +7,10 @@ use super::{Host, ObjectKey, Outcome};
 use crate::names::ResolverKey;
 
 /// What waits in the ready queue.
+///
+/// Its tag is a word, so that a job lies at words behind it. Behind a byte it would be moved in
+/// pieces that straddle its words, and whoever reads one of those next waits for all of them.
+#[repr(u64)]
 pub(crate) enum Work<H: Host> {
     Job(H::Job),
     Timer(timers::TimerKey<TimerWork<H>>),

@@ -1,6 +1,7 @@
 use std::cell::Cell;
 use std::fmt;
 use std::io;
+use std::marker::PhantomData;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -26,8 +27,11 @@ pub use crate::engine::Trigger;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Handle {
-    lp: WeakLoop,
+    // By its number and not by a pointer: few handles are used, and all are dropped.
+    lp: u64,
     id: JobId,
+    // For the loop's thread only.
+    of: PhantomData<*const Loop>,
 }
 
 /// A callback scheduled by [`Loop::call_later`] or [`Loop::call_at`]. As a [`Handle`], it may be
@@ -123,18 +127,18 @@ pub struct Remote(engine::Remote<RustHost>);
 
 impl Handle {
     pub(super) fn new(lp: &Loop, id: JobId) -> Handle {
-        Handle { lp: lp.downgrade(), id }
+        Handle { lp: lp.engine().host().id, id, of: PhantomData }
     }
 
     /// Takes the callback back. Whether it had not run yet.
     pub fn cancel(&self) -> bool {
-        let job = self.lp.get().and_then(|lp| lp.engine().cancel_soon(self.id));
+        let job = Loop::on_this_thread(self.lp).and_then(|lp| lp.engine().cancel_soon(self.id));
         job.is_some()
     }
 
     /// Whether the callback still waits.
     pub fn is_pending(&self) -> bool {
-        self.lp.get().is_some_and(|lp| lp.engine().is_queued(self.id))
+        Loop::on_this_thread(self.lp).is_some_and(|lp| lp.engine().is_queued(self.id))
     }
 }
 
