@@ -6,6 +6,8 @@ mod common;
 mod layer_case;
 #[path = "common/layered.rs"]
 mod layered;
+#[path = "common/listed.rs"]
+mod listed;
 
 use std::time::Duration;
 

@@ -5,14 +5,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::layered::{Call, Log, Pair, Script, Seen};
 use tepal::layers::LinesMode;
 use tepal::{EventLoop, Late, LayerSpec, Lines, Phase, RateLimit, Residual, Stack, Transport};
 
+use super::layered::{Call, Log, Pair, Script, Seen};
+use super::listed::listed;
+
 const SECOND: Duration = Duration::from_secs(1);
 
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub(crate) enum At {
+listed! { At, ATS {
     Made,
     Established,
     Data,
@@ -25,15 +26,9 @@ pub(crate) enum At {
     Removed,
     Idle,
     Lost,
-}
+} }
 
-pub(crate) const ATS: [At; 12] = {
-    use At::*;
-    [Made, Established, Data, Eof, Pause, Resume, Out, Ready, Added, Removed, Idle, Lost]
-};
-
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub(crate) enum Act {
+listed! { Act, ACTS {
     Write,
     WriteMuch,
     WriteThenClose,
@@ -63,42 +58,7 @@ pub(crate) enum Act {
     PopThenReconnect,
     Stop,
     Panic,
-}
-
-pub(crate) const ACTS: [Act; 29] = {
-    use Act::*;
-    [
-        Write,
-        WriteMuch,
-        WriteThenClose,
-        WriteEof,
-        Close,
-        Abort,
-        PauseForAWhile,
-        SetProtocol,
-        SetReadLow,
-        Push,
-        PushBelow,
-        PushTwice,
-        PushThenWrite,
-        PushThenClose,
-        PushThenAbort,
-        PushFrames,
-        Pop,
-        PopNamed,
-        PopLate,
-        PopThenWrite,
-        PopThenClose,
-        PopThenPush,
-        PushThenPop,
-        Command,
-        Reconnect,
-        PushThenReconnect,
-        PopThenReconnect,
-        Stop,
-        Panic,
-    ]
-};
+} }
 
 fn at(call: &Call<'_>) -> Option<At> {
     Some(match call {

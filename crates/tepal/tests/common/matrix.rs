@@ -1,20 +1,12 @@
 //! What the generated matrices of acts in callbacks share.
 
+#[path = "listed.rs"]
+mod listed;
+
 use std::cell::Cell;
 use std::rc::Rc;
 
-/// An enum, and a list of all that is in it.
-macro_rules! listed {
-    ($name:ident, $all:ident { $($variant:ident,)* }) => {
-        #[derive(Clone, Copy, PartialEq, Debug)]
-        pub(crate) enum $name {
-            $($variant,)*
-        }
-        pub(crate) const $all: [$name; [$($name::$variant),*].len()] = [$($name::$variant),*];
-    };
-}
-
-pub(crate) use listed;
+pub(crate) use listed::listed;
 
 /// Counts what holds it, from its making to its dropping.
 pub(crate) struct Ticket(pub(crate) Rc<Cell<i32>>);
