@@ -48,9 +48,15 @@ class Endpoints(Base):
             child.close()
         self._listeners.clear()
 
+    # What programs read of asyncio's loop nonetheless.
+
     @property
     def _debug(self) -> bool:
         return self.get_debug()
+
+    @property
+    def _closed(self) -> bool:
+        return self.is_closed()
 
     # ---- streams
 

@@ -40,6 +40,11 @@ class StreamTransport(Listed, Stacked, NativeStream):
     # `isinstance` asks for it after the type itself.
     __class__ = property(lambda self: _StreamInterface)  # type: ignore[assignment]
 
+    @property
+    def _paused(self) -> bool:
+        # What programs read of asyncio's transport nonetheless.
+        return not (self.is_reading() or self.is_closing())
+
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """Facts about the connection: "socket", "sockname", "peername", and what layers add."""
         extra = self._extra

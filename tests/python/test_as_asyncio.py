@@ -211,6 +211,26 @@ def test_the_calls_of_a_loop_take_their_arguments_by_name(any_loop: asyncio.Abst
     assert called == ["once"] * 4
 
 
+def test_what_programs_read_beside_asyncios_interface_is_there(any_loop: asyncio.AbstractEventLoop) -> None:
+    ours, theirs = socket.socketpair()
+    making = any_loop.create_connection(asyncio.Protocol, sock=ours)
+    transport: Any
+    transport, _ = any_loop.run_until_complete(making)
+    any_loop.run_until_complete(asyncio.sleep(0))
+    seen = [transport._paused]
+    transport.pause_reading()
+    seen.append(transport._paused)
+    transport.resume_reading()
+    seen.append(transport._paused)
+    transport.close()
+    theirs.close()
+    any_loop.run_until_complete(asyncio.sleep(0))
+    loop: Any = any_loop
+    seen.append(loop._closed)
+    any_loop.close()
+    assert [*seen, loop._closed] == [False, True, False, False, True]
+
+
 def test_an_open_transport_at_the_close_of_a_loop_is_told_in_asyncios_words() -> None:
     loop = tepal.new_event_loop()
     ours, theirs = socket.socketpair()

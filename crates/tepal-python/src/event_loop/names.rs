@@ -267,8 +267,9 @@ fn socket_address(object: &Bound<'_, PyAny>) -> PyResult<SocketAddr> {
     let host: String = tuple.get_item(0)?.extract().map_err(|_| illegal())?;
     let port: i64 = tuple.get_item(1)?.extract().map_err(|_| illegal())?;
     let port = (port & 0xffff) as u16;
+    // As the socket module reads them: the lowest 32 bits.
     let number = |index| match tuple.get_item(index) {
-        Ok(item) => item.extract::<u32>(),
+        Ok(item) => lowest_bits(&item),
         Err(_) => Ok(0),
     };
     let (flowinfo, scope) = (number(2)?, number(3)?);
@@ -282,6 +283,15 @@ fn socket_address(object: &Bound<'_, PyAny>) -> PyResult<SocketAddr> {
         Ok(IpAddr::V4(ip)) => Ok(SocketAddr::new(ip.into(), port)),
         Ok(IpAddr::V6(ip)) => Ok(SocketAddrV6::new(ip, port, flowinfo, scope).into()),
         Err(_) => Err(gaierror(object.py(), &AddrInfoError::NoName.into())),
+    }
+}
+
+fn lowest_bits(item: &Bound<'_, PyAny>) -> PyResult<u32> {
+    // SAFETY: a live object. The error value is told from a number by the error that is set.
+    let number = unsafe { pyo3::ffi::PyLong_AsUnsignedLongMask(item.as_ptr()) };
+    match PyErr::take(item.py()) {
+        Some(error) => Err(error),
+        None => Ok(number as u32),
     }
 }
 
