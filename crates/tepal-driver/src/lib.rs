@@ -8,6 +8,7 @@
 
 #![warn(missing_docs)]
 
+mod access;
 mod address;
 mod cutoff;
 mod driver;
@@ -30,6 +31,7 @@ mod sockaddr;
 mod sys;
 mod system_names;
 
+pub use access::Access;
 pub use address::{Address, UnixAddress};
 pub use cutoff::Cutoff;
 pub use driver::{

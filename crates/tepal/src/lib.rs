@@ -57,5 +57,5 @@ pub use tepal_layers::{
 };
 pub use transport::{
     Addresses, AttemptReport, Backoff, CloseKind, Closed, Crossing, DatagramKey, Handshakes, Phase,
-    Problem, ProblemCause, ProblemKind, Restart, StreamOptions, Timeouts, Unsent,
+    Problem, ProblemCause, ProblemKind, Reads, Restart, StreamOptions, Timeouts, Unsent,
 };

@@ -90,6 +90,40 @@ fn a_hang_up_of_the_terminal_ends_the_transport() {
 }
 
 #[test]
+fn a_terminal_that_is_open_for_writing_only_is_not_read() {
+    on_every_driver(|event_loop| {
+        let (program, mut user) = terminal();
+        let path = format!("/proc/self/fd/{}", program.as_raw_fd());
+        let program_out = File::options().write(true).open(path).expect("opens");
+        user.write_all(b"typed for somebody else\n").expect("writes");
+        let (recorder, log) = Recorder::new();
+        let transport = event_loop.attach(recorder, program_out.into()).expect("attaches");
+        event_loop.call_soon(move |event_loop| {
+            // The first turn tells of the connection, the second would read.
+            fn later(event_loop: &tepal::Loop, transport: Transport, turns: u32) {
+                if turns == 0 {
+                    transport.write(b"still here");
+                    return transport.close();
+                }
+                event_loop.call_soon(move |event_loop| later(event_loop, transport, turns - 1));
+            }
+            later(event_loop, transport, 4);
+        });
+        run(event_loop);
+        assert_eq!(log.borrow().events, ["made", "established", "out", "lost"]);
+        let mut screen = Vec::new();
+        while !screen.ends_with(b"still here") {
+            let mut byte = [0];
+            user.read_exact(&mut byte).expect("reads");
+            screen.push(byte[0]);
+        }
+        let mut line = [0; 64];
+        let count = File::from(program).read(&mut line).expect("reads");
+        assert_eq!(&line[..count], b"typed for somebody else\n");
+    });
+}
+
+#[test]
 fn a_lent_descriptor_that_is_not_open_is_refused() {
     on_every_driver(|event_loop| {
         let (recorder, _) = Recorder::new();

@@ -2,10 +2,10 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 
-use tepal_driver::{Address, Command, Kind};
+use tepal_driver::{Access, Address, Command, Kind};
 use tepal_layers::{Side, Stack};
 
 use super::fate::ClosedCell;
@@ -14,7 +14,7 @@ use super::{
     Connecting, DatagramProtocol, DatagramTransport, Listen, Loop, Process, ProcessProtocol,
     Protocol, Server, Target, Transport,
 };
-use crate::StreamOptions;
+use crate::{Reads, StreamOptions};
 
 impl Loop {
     /// Connects to `target`; the protocol is attached first. Its `connection_made` comes in the
@@ -61,16 +61,19 @@ impl Loop {
         Server::start(self, factory, listen.into())
     }
 
-    /// Makes a stream transport of a connected descriptor: a socket, a pipe's end, a terminal.
+    /// Makes a stream transport of a connected descriptor: a socket, a pipe's end, a terminal. One
+    /// that is open for writing only is never read, and the write end of a pipe ends when nobody
+    /// reads the other end any more ([`Reads`](crate::Reads)).
     ///
     /// # Errors
     ///
     /// The kernel's.
     pub fn attach(&self, protocol: impl Protocol, fd: OwnedFd) -> io::Result<Transport> {
+        let options = options_of(fd.as_raw_fd());
         let descriptor = self.0.with_driver(|driver| driver.adopt(fd))?;
         let closed = ClosedCell::default();
         let protocol = Bound::new(Box::new(protocol), closed.clone());
-        let key = self.0.stream(descriptor, protocol, StreamOptions::default());
+        let key = self.0.stream(descriptor, protocol, options);
         Ok(Transport::new(self.clone(), key, closed))
     }
 
@@ -100,10 +103,11 @@ impl Loop {
     ///
     /// `EBADF` if it is not open.
     pub fn attach_borrowed(&self, protocol: impl Protocol, fd: RawFd) -> io::Result<Transport> {
+        let options = options_of(fd);
         let descriptor = self.0.with_driver(|driver| driver.borrow(fd))?;
         let closed = ClosedCell::default();
         let protocol = Bound::new(Box::new(protocol), closed.clone());
-        let key = self.0.stream(descriptor, protocol, StreamOptions::default());
+        let key = self.0.stream(descriptor, protocol, options);
         Ok(Transport::new(self.clone(), key, closed))
     }
 
@@ -146,4 +150,14 @@ impl Loop {
     ) -> io::Result<Process> {
         Process::start(self, Box::new(protocol), &mut command)
     }
+}
+
+// What is open for writing only must not be read.
+fn options_of(fd: RawFd) -> StreamOptions {
+    let reads = match Access::of(fd) {
+        Access::PipeInput => Reads::Gone,
+        Access::WriteOnly => Reads::Nothing,
+        Access::Other => Reads::Bytes,
+    };
+    StreamOptions { reads, ..StreamOptions::default() }
 }

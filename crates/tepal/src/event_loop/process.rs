@@ -9,7 +9,7 @@ use super::fate::ClosedCell;
 use super::host::{Bound, RustHost};
 use super::{Loop, Pending, Protocol, Transport};
 use crate::engine::{ChildKey, Outcome};
-use crate::{Closed, StreamOptions};
+use crate::{Closed, Reads, StreamOptions};
 
 /// What to do with a child process's output and its end. Every method has a default.
 ///
@@ -142,21 +142,27 @@ impl Process {
         lp.call_soon(move |_| {
             made.call(|protocol, process| protocol.connection_made(process));
         });
-        let pipes = [(0, child.stdin), (1, child.stdout), (2, child.stderr), (0, child.terminal)];
-        for (fd, pipe) in pipes {
+        let pipes = [
+            (0, child.stdin, Reads::Gone),
+            (1, child.stdout, Reads::Bytes),
+            (2, child.stderr, Reads::Bytes),
+            (0, child.terminal, Reads::Bytes),
+        ];
+        for (fd, pipe, reads) in pipes {
             if let Some(descriptor) = pipe {
-                process.add_pipe(fd, descriptor);
+                process.add_pipe(fd, descriptor, reads);
             }
         }
         Ok(process)
     }
 
-    fn add_pipe(&self, fd: i32, descriptor: Descriptor) {
+    fn add_pipe(&self, fd: i32, descriptor: Descriptor, reads: Reads) {
         let pipe = Pipe { process: Rc::downgrade(&self.0), keep: Some(self.clone()), fd };
         let closed = ClosedCell::default();
         let protocol = Bound::new(Box::new(pipe), closed.clone());
         let engine = self.0.lp.engine();
-        let key = engine.stream(descriptor, protocol, StreamOptions::default());
+        let options = StreamOptions { reads, ..StreamOptions::default() };
+        let key = engine.stream(descriptor, protocol, options);
         let transport = Transport::new(self.0.lp.clone(), key, closed);
         self.0.pipes.borrow_mut().push((fd, transport));
         self.0.open.set(self.0.open.get() + 1);

@@ -93,7 +93,8 @@ pub enum CloseKind {
     Local,
     /// We aborted it.
     Aborted,
-    /// The peer ended its direction (FIN), and then we closed.
+    /// The peer ended its direction (FIN), and then we closed; or, of a stream that only writes,
+    /// the reader left when everything had been given to the kernel.
     PeerEof,
     /// The peer ended its direction inside a layer (TLS: close_notify), and then we closed.
     PeerClosedLayer,

@@ -3,13 +3,14 @@
 use std::io;
 use std::time::Duration;
 
-use tepal_driver::SocketOption;
+use tepal_driver::{Half, SocketOption};
 
 use tepal_layers::{Error as LayerError, ErrorKind, Turn};
 
 use super::layers::Request;
 use super::reach::At;
 use super::stream::{Phase, Stream};
+use super::stream_options::Reads;
 use super::{CloseKind, Closed};
 use crate::engine::{Engine, Flow, Host, Object, Step, StreamKey, StreamProtocol, flow_of, stream};
 
@@ -95,6 +96,25 @@ impl<H: Host> Engine<H> {
             (true, Some(timeout)) => self.arm_stream(key, timeout),
             (true, None) => {}
         }
+    }
+
+    /// There is something to read on a stream that does not read.
+    pub(super) fn stream_reader_gone(&self, key: StreamKey<H>) {
+        let mut objects = self.core().objects.borrow_mut();
+        let Some(stream) = stream(&mut objects, key) else { return };
+        let told = std::mem::replace(&mut stream.readable, false);
+        if !told || stream.reads == Reads::Nothing || stream.is_ending() {
+            return;
+        }
+        let unsent = stream.has_output();
+        drop(objects);
+        self.stream_lose(
+            key,
+            match unsent {
+                true => Closed::failed(Half::Write, io::ErrorKind::BrokenPipe.into()),
+                false => Closed::new(CloseKind::PeerEof),
+            },
+        );
     }
 
     /// Bytes have left while closing: the time-out starts anew.

@@ -32,5 +32,5 @@ pub use reach::{
 pub(crate) use reach::{local_for, local_of};
 pub(crate) use splice::Pipe;
 pub(crate) use stream::Stream;
-pub use stream_options::StreamOptions;
+pub use stream_options::{Reads, StreamOptions};
 pub use write::Crossing;

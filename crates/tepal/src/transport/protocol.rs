@@ -6,6 +6,7 @@ use tepal_driver::{Half, Interest};
 
 use super::Closed;
 use super::stream::Stream;
+use super::stream_options::Reads;
 use crate::engine::{Engine, Host, Step, StreamKey, Verdict, flow_of, stream};
 
 impl<H: Host> Engine<H> {
@@ -20,8 +21,11 @@ impl<H: Host> Engine<H> {
         };
         stream.protocol = Some(protocol);
         if let Some(descriptor) = stream.descriptor {
-            let registered =
-                core.driver.borrow_mut().register(descriptor, key.to_bits(), Interest::READ);
+            let interest = match stream.reads {
+                Reads::Nothing => Interest::NONE,
+                Reads::Bytes | Reads::Gone => Interest::READ,
+            };
+            let registered = core.driver.borrow_mut().register(descriptor, key.to_bits(), interest);
             if let Err(error) = registered {
                 drop(objects);
                 self.push_step(key, Step::Made);

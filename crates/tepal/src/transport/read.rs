@@ -9,6 +9,7 @@ use tepal_driver::{Descriptor, Half};
 
 use super::Closed;
 use super::stream::{Phase, Stream};
+use super::stream_options::Reads;
 use crate::engine::{
     Consumed, Core, Engine, Flow, Host, Object, Step, StreamKey, StreamProtocol, stream,
 };
@@ -20,6 +21,7 @@ impl<H: Host> Stream<H> {
     fn take_plain(&mut self) -> Option<(Descriptor, H::Protocol)> {
         let plain = self.phase == Phase::Established
             && self.readable
+            && self.reads == Reads::Bytes
             && !(self.paused | self.closing | self.peer_eof | self.offer | self.may_lend)
             && self.read_low == 1
             && self.relay.is_none()
@@ -74,6 +76,11 @@ impl<H: Host> Engine<H> {
         if stream.lingering {
             drop(objects);
             return self.drain(key);
+        }
+        if stream.reads != Reads::Bytes {
+            drop(objects);
+            self.stream_reader_gone(key);
+            return Flow::Continue(());
         }
         if stream.write_failed.is_some() {
             drop(objects);

@@ -7,6 +7,7 @@
 
 use super::Closed;
 use super::stream::Stream;
+use super::stream_options::Reads;
 use crate::engine::{Engine, Flow, Host, Step, StreamKey, stream};
 
 impl<H: Host> Stream<H> {
@@ -17,7 +18,7 @@ impl<H: Host> Stream<H> {
     // Whether the peer may have said something that can still be told.
     fn has_more_to_tell(&self) -> bool {
         let may_read = self.may_read() || (self.is_held() && !self.closing);
-        may_read && (self.offer || (self.readable && !self.peer_eof))
+        self.reads == Reads::Bytes && may_read && (self.offer || (self.readable && !self.peer_eof))
     }
 }
 

@@ -9,7 +9,7 @@ use super::layers::{Feed, Layers, Recipe};
 use super::limit::Limit;
 use super::reach::{Reaching, Timeouts, Watch};
 use super::relay::Relay;
-use super::stream_options::StreamOptions;
+use super::stream_options::{Reads, StreamOptions};
 use crate::engine::{
     Engine, Flow, Held, Host, ListenerKey, Object, Step, StreamKey, TimerKey, stream,
 };
@@ -36,6 +36,7 @@ pub(crate) struct Stream<H: Host> {
     // connection_made has been told.
     pub(super) made: bool,
     // ---- reading
+    pub(super) reads: Reads,
     pub(super) paused: bool,
     // The kernel may have something to pull.
     pub(crate) readable: bool,
@@ -146,6 +147,7 @@ impl<H: Host> Stream<H> {
             protocol: None,
             phase: Phase::Attached,
             made: false,
+            reads: Reads::Bytes,
             paused: false,
             readable: false,
             read_queued: false,

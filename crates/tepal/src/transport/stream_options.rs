@@ -24,6 +24,32 @@ pub struct StreamOptions {
     /// How long a close waits for the peer's answer to a layer's goodbye once all bytes have left,
     /// where `closing_timeout` sets no limit.
     pub shutdown_timeout: Duration,
+    /// What is done with the direction toward us. It counts when the stream is made.
+    pub reads: Reads,
+}
+
+/// What a stream does with the direction toward us.
+///
+/// ```
+/// use tepal::{Reads, StreamOptions};
+///
+/// let mut options = StreamOptions::default();
+/// assert_eq!(options.reads, Reads::Bytes);
+/// options.reads = Reads::Gone; // for the write end of a pipe
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum Reads {
+    /// Bytes are received.
+    #[default]
+    Bytes,
+    /// Nothing is: the write end of a pipe. That there would be something to read, an end or an
+    /// error means that whoever reads the other end is gone, and so is the stream then:
+    /// [`PeerEof`](crate::CloseKind::PeerEof) if everything written had left, else
+    /// [`BrokenPipe`](crate::CloseKind::BrokenPipe).
+    Gone,
+    /// Nothing is, and nothing is concluded from what there would be to read: a terminal from which
+    /// others read. Only a failed write ends the stream.
+    Nothing,
 }
 
 impl Default for StreamOptions {
@@ -33,6 +59,7 @@ impl Default for StreamOptions {
             tell_pressure: true,
             handshake_timeout: Duration::from_secs(30),
             shutdown_timeout: Duration::from_secs(5),
+            reads: Reads::Bytes,
         }
     }
 }
@@ -43,6 +70,7 @@ impl<H: Host> Stream<H> {
         self.tell_pressure = options.tell_pressure;
         self.handshake_timeout = Limit::new(Some(options.handshake_timeout));
         self.shutdown_timeout = Limit::new(Some(options.shutdown_timeout));
+        self.reads = options.reads;
     }
 }
 
