@@ -14,11 +14,13 @@ import io
 import logging
 import os
 import socket
+import weakref
 from asyncio import base_events, constants, unix_events
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ._children import Child, watch_child
+from ._pipes import ReadPipeTransport, WritePipeTransport, open_read_pipe, open_write_pipe
 from ._secured import pending_protocol, recipe_of, served
 from ._sockets import check_sendfile
 from ._stories import connected, connecting, tells_no_more
@@ -42,6 +44,10 @@ class Endpoints(Base):
         self._listeners: dict[int, Listener] = {}
         self._unix_server_sockets: dict[socket.socket, int] = {}
         self._children: set[Child] = set()
+        # Who reads which descriptor.
+        self._read_pipes: weakref.WeakValueDictionary[int, ReadPipeTransport] = (
+            weakref.WeakValueDictionary()
+        )
 
     def _close_endpoints(self) -> None:
         for child in list(self._children):
@@ -213,8 +219,24 @@ class Endpoints(Base):
 
     connect_read_pipe = _Asyncio.connect_read_pipe
     connect_write_pipe = _Asyncio.connect_write_pipe
-    _make_read_pipe_transport = _Unix._make_read_pipe_transport
-    _make_write_pipe_transport = _Unix._make_write_pipe_transport
+
+    def _make_read_pipe_transport(
+        self,
+        pipe: Any,
+        protocol: asyncio.BaseProtocol,
+        waiter: asyncio.Future[None] | None = None,
+        extra: dict[str, Any] | None = None,
+    ) -> ReadPipeTransport:
+        return open_read_pipe(self, pipe, protocol, waiter, extra)
+
+    def _make_write_pipe_transport(
+        self,
+        pipe: Any,
+        protocol: asyncio.BaseProtocol,
+        waiter: asyncio.Future[None] | None = None,
+        extra: dict[str, Any] | None = None,
+    ) -> WritePipeTransport:
+        return open_write_pipe(self, pipe, protocol, waiter, extra)
 
     # ---- processes
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import operator
 import socket
 import sys
@@ -161,9 +162,32 @@ def accept_failed(loop: Loop, error: OSError, exhausted: bool) -> None:
     loop.call_exception_handler({"message": message, "exception": error})
 
 
-def wrote_after_end() -> None:
+def wrote_after_end(is_pipe: bool = False) -> None:
     """Somebody goes on writing to a connection that has ended."""
-    base_events.logger.warning("socket.send() raised exception.")
+    if is_pipe:
+        base_events.logger.warning("pipe closed by peer or os.write(pipe, data) raised exception.")
+    else:
+        base_events.logger.warning("socket.send() raised exception.")
+
+
+def pipe_failed(transport: Any, error: BaseException, wrote: bool) -> None:
+    """Tell what the kernel said of a pipe, as asyncio's pipes do.
+
+    A terminal ends with EIO when its other side is closed; a failed write is the protocol's affair.
+    """
+    message = f"Fatal {'write' if wrote else 'read'} error on pipe transport"
+    if wrote or (isinstance(error, OSError) and error.errno == errno.EIO):
+        if transport._loop.get_debug():
+            base_events.logger.debug("%r: %s", transport, message, exc_info=error)
+        return
+    transport._loop.call_exception_handler(
+        {
+            "message": message,
+            "exception": error,
+            "transport": transport,
+            "protocol": transport.get_protocol(),
+        }
+    )
 
 
 def resolve_now(transport: Any, address: Any) -> Any:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
-import stat
 import sys
 import warnings
 from asyncio import constants, transports, trsock
@@ -35,7 +33,6 @@ class StreamTransport(Listed, Stacked, NativeStream):
     _sendfile_compatible = constants._SendfileMode.TRY_NATIVE  # type: ignore[attr-defined]
     _protocol_paused = False
     _extra: dict[str, Any] | None = None
-    _pipe: Any = None
 
     # `isinstance` asks for it after the type itself.
     __class__ = property(lambda self: _StreamInterface)  # type: ignore[assignment]
@@ -55,7 +52,7 @@ class StreamTransport(Listed, Stacked, NativeStream):
         if name == "socket":
             sock = self._sock
             if sock is None:
-                if not self._lost or self._pipe is not None:
+                if not self._lost:
                     return default
                 sock = _closed_socket()
             extra[name] = value = trsock.TransportSocket(sock)
@@ -209,10 +206,3 @@ def open_stream(
 
         attach_to_server(server, transport)
     return transport
-
-
-def check_pipe(pipe: Any, what: str) -> None:
-    """Refuse what is no pipe, socket or character device."""
-    mode = os.fstat(pipe.fileno()).st_mode
-    if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or stat.S_ISCHR(mode)):
-        raise ValueError(f"Pipe transport is for {what} only.")

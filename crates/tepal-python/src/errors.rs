@@ -3,7 +3,8 @@
 use std::{fmt, io};
 
 use pyo3::exceptions::{
-    PyBaseException, PyException, PyKeyboardInterrupt, PyOSError, PyRuntimeError, PySystemExit,
+    PyBaseException, PyBrokenPipeError, PyException, PyKeyboardInterrupt, PyOSError,
+    PyRuntimeError, PySystemExit,
 };
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -31,6 +32,7 @@ pub(crate) fn os_error(error: &io::Error) -> PyErr {
             io::ErrorKind::ResourceBusy | io::ErrorKind::AlreadyExists => {
                 PyRuntimeError::new_err(error.to_string())
             }
+            io::ErrorKind::BrokenPipe => PyBrokenPipeError::new_err(error.to_string()),
             _ => PyOSError::new_err(error.to_string()),
         },
     }

@@ -11,6 +11,7 @@ use tepal_base::Buffer;
 use super::calling::{consumed, in_context};
 use super::hooks::Hook;
 use super::manner::Manner;
+use super::pipe::{self, Role};
 use super::protocol::PyStreamProtocol;
 use super::reader;
 use super::target;
@@ -96,7 +97,7 @@ impl StreamProtocol<PyHost> for PyStreamProtocol {
                     self.failed(
                         engine,
                         error,
-                        "Fatal error: protocol.data_received() returned a wrong count.",
+                        "data_received() returned a wrong count",
                         Consumed::All,
                     )
                 })
@@ -106,10 +107,8 @@ impl StreamProtocol<PyHost> for PyStreamProtocol {
                 engine,
                 error,
                 match manner {
-                    Manner::Buffered | Manner::Ssl => {
-                        "Fatal error: protocol.buffer_updated() call failed."
-                    }
-                    _ => "Fatal error: protocol.data_received() call failed.",
+                    Manner::Buffered | Manner::Ssl => "buffer_updated() call failed",
+                    _ => "data_received() call failed",
                 },
                 Consumed::All,
             ),
@@ -131,7 +130,7 @@ impl StreamProtocol<PyHost> for PyStreamProtocol {
             in_context(py, &context, || target::lend(py, &protocol))
         });
         lent.map(Some).or_else(|error| {
-            let message = "Fatal error: protocol.get_buffer() call failed.";
+            let message = "get_buffer() call failed";
             self.failed(engine, error, message, None)
         })
     }
@@ -154,24 +153,26 @@ impl StreamProtocol<PyHost> for PyStreamProtocol {
         });
         match result {
             Ok(_) => Ok(()),
-            Err(error) => self.failed(
-                engine,
-                error,
-                "Fatal error: protocol.buffer_updated() call failed.",
-                (),
-            ),
+            Err(error) => self.failed(engine, error, "buffer_updated() call failed", ()),
         }
     }
 
-    fn eof_received(&mut self, engine: &PyEngine, _: StreamKey<PyHost>) -> Verdict<bool> {
+    fn eof_received(&mut self, engine: &PyEngine, stream: StreamKey<PyHost>) -> Verdict<bool> {
         let py = attached();
+        let is_pipe = self.inner(py).role.get() == Role::ReadEnd;
+        if is_pipe {
+            // The end of a pipe is not the protocol's to decide.
+            self.inner(py).closing.set(true);
+            engine.stream_close(stream);
+        }
         let keep = self
             .call(engine, py, intern!(py, "eof_received"), None)
             .and_then(|keep| keep.map_or(Ok(false), |keep| keep.is_truthy()));
         let keep = keep.or_else(|error| {
-            let message = "Fatal error: protocol.eof_received() call failed.";
+            let message = "eof_received() call failed";
             self.failed(engine, error, message, false)
         })?;
+        let keep = keep && !is_pipe;
         // Otherwise a plain stream asks again.
         if !keep && !engine.is_interrupted() {
             self.inner(py).closing.set(true);
@@ -335,6 +336,9 @@ impl StreamProtocol<PyHost> for PyStreamProtocol {
             inner.local.replace(local.ok().map(Box::new));
         }
         let exc = self.exception(py, closed);
+        if closed.error.is_some() && inner.role.get() != Role::Connection {
+            pipe::tell_failure(engine, self.transport(py), closed, &exc);
+        }
         let called = self.call(engine, py, intern!(py, "connection_lost"), Some(exc.as_borrowed()));
         self.detach_view(engine, py);
         match called {

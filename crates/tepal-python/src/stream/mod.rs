@@ -11,6 +11,8 @@ mod file;
 mod hooks;
 mod listener;
 mod manner;
+mod opening;
+mod pipe;
 mod protocol;
 mod reach;
 mod reader;

@@ -10,6 +10,7 @@ use tepal::engine::{Failure, StreamKey, Verdict};
 
 use super::calling::{call_method, in_context, watched};
 use super::hooks::Hook;
+use super::pipe::Role;
 use super::transport::{Inner, StreamTransport};
 use crate::errors::{exception, exception_of, leaves_run};
 use crate::host::{PyEngine, PyHost, attached};
@@ -88,13 +89,13 @@ impl PyStreamProtocol {
 
     // An exception of a callback: to the loop's exception handler, and it costs the connection. One
     // that leaves the run costs nothing else: then the callback counts as if it had returned
-    // `result`.
+    // `result`. `what` begins with the callback's name and its parentheses.
     #[cold]
     pub(super) fn failed<R>(
         &self,
         engine: &PyEngine,
         error: PyErr,
-        message: &str,
+        what: &str,
         result: R,
     ) -> Verdict<R> {
         let py = attached();
@@ -102,7 +103,12 @@ impl PyStreamProtocol {
             PyHost::interrupt(engine, error);
             return Ok(result);
         }
+        if self.inner(py).role.get() != Role::Connection {
+            let callback = what.split('(').next().unwrap_or(what);
+            return self.complain(engine, error, callback).map(|()| result);
+        }
         self.inner(py).closing.set(true);
+        let message = format!("Fatal error: protocol.{what}.");
         let error = exception(py, error);
         let transport = self.transport(py);
         transport.get().set_failure(py, Some(error.bind(py).clone().into_any()));
@@ -156,8 +162,7 @@ impl PyStreamProtocol {
             })
         });
         called.map(drop).or_else(|error| {
-            let message = format!("Fatal error: protocol.{}() call failed.", hook.name());
-            self.failed(engine, error, &message, ())
+            self.failed(engine, error, &format!("{}() call failed", hook.name()), ())
         })
     }
 

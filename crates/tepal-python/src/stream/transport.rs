@@ -9,7 +9,8 @@ use tepal::{Address, Closed, Problem, StreamOptions};
 
 use super::hooks::Hooks;
 use super::manner::Manner;
-use super::protocol::PyStreamProtocol;
+use super::opening::Opening;
+use super::pipe::Role;
 use crate::errors::os_error;
 use crate::event_loop::{Loop, State};
 use crate::host::PyHost;
@@ -27,6 +28,8 @@ pub(crate) struct StreamTransport {
 pub(super) struct Inner {
     pub(super) key: Cell<Option<StreamKey<PyHost>>>,
     pub(super) links: RefCell<Links>,
+    /// Set before it is opened.
+    pub(super) role: Cell<Role>,
     /// How the protocol is called; decided when it is set.
     pub(super) manner: Cell<Manner>,
     /// What it has beyond asyncio's callbacks; decided then, too.
@@ -95,36 +98,9 @@ impl StreamTransport {
         server: Option<Bound<'_, PyAny>>,
         stacked: bool,
     ) -> PyResult<()> {
-        let py = slf.py();
-        let state = event_loop.get().state(py)?;
-        state.check_open()?;
-        let fd: i32 = sock.call_method0(intern!(py, "fileno"))?.extract()?;
-        let inner = slf.get().inner.get(py);
-        if inner.key.get().is_some() {
-            return Err(PyRuntimeError::new_err("this transport is open already"));
-        }
-        let descriptor = state
-            .engine
-            .with_driver(|driver| driver.borrow(fd))
-            .map_err(|error| os_error(&error))?;
-        inner.stacked.set(stacked);
-        inner.adopt(&protocol)?;
-        inner.fd.set(fd);
-        state.host().transport_fds.borrow_mut().insert(fd);
-        let links = Links {
-            event_loop: Some(Ref::new(event_loop.clone().into_any())),
-            protocol: Some(Ref::new(protocol)),
-            context: Some(Ref::new(context)),
-            sock: Some(Ref::new(sock)),
-            server: server.map(Ref::new),
-            waiter: waiter.map(Ref::new),
-            ..Links::default()
-        };
-        let old = inner.links.replace(links);
-        drop(old);
-        let protocol = PyStreamProtocol::new(slf.clone());
-        inner.key.set(Some(state.engine.stream(descriptor, protocol, options())));
-        Ok(())
+        slf.get().inner.get(slf.py()).stacked.set(stacked);
+        let opening = Opening { sock, protocol, context, waiter, server };
+        StreamTransport::begin(slf, event_loop, opening, options())
     }
 
     #[getter]
@@ -415,6 +391,7 @@ impl Inner {
         Inner {
             key: Cell::new(None),
             links: RefCell::default(),
+            role: Cell::default(),
             manner: Cell::default(),
             hooks: Cell::default(),
             stacked: Cell::new(false),
@@ -435,6 +412,13 @@ impl Inner {
     pub(super) fn adopt(&self, protocol: &Bound<'_, PyAny>) -> PyResult<()> {
         let manner = match Manner::of(protocol)? {
             Manner::Plain if self.stacked.get() => Manner::Counted,
+            // asyncio's pipes know no other way.
+            Manner::Buffered | Manner::Ssl
+                if self.role.get() != Role::Connection
+                    && protocol.hasattr(intern!(protocol.py(), "data_received"))? =>
+            {
+                Manner::Plain
+            }
             manner => manner,
         };
         let hooked = self.stacked.get() || manner == Manner::Counted;

@@ -10,6 +10,7 @@ use tepal::Crossing;
 use tepal::engine::StreamKey;
 use tepal_base::{ForeignBytes, Segment};
 
+use super::pipe::{Role, no_bytes};
 use super::transport::StreamTransport;
 use crate::event_loop::State;
 use crate::fastcall::{add_method, guard};
@@ -48,7 +49,7 @@ unsafe extern "C" fn write(
                 Borrowed::from_ptr(py, data),
             )
         };
-        let bytes = Readable::of(data)?;
+        let bytes = Readable::of(data).map_err(|error| no_bytes(transport, data, error))?;
         if let Some((state, key)) = may_write(transport, "write")? {
             let crossing = match state.engine.stream_is_closing(key) {
                 false => bytes.queue(state, key),
@@ -130,7 +131,8 @@ fn write_closing(
     key: StreamKey<PyHost>,
     pieces: &[Readable<'_, '_>],
 ) -> PyResult<Crossing> {
-    let taken = match transport.get().inner.get(transport.py()).stacked.get() {
+    let inner = transport.get().inner.get(transport.py());
+    let taken = match inner.stacked.get() || inner.role.get() != Role::Connection {
         true => None,
         false => state.engine.stream_write_closing(key, pieces.iter().map(Readable::bytes)),
     };
@@ -143,11 +145,13 @@ fn write_closing(
 #[cold]
 fn wrote_after_end(transport: Borrowed<'_, '_, StreamTransport>) -> PyResult<()> {
     let py = transport.py();
-    let count = &transport.get().inner.get(py).wrote_after_end;
-    // asyncio counts the loss itself, too.
-    count.set(count.get().saturating_add(1));
-    if count.get() >= TOLD_FROM {
-        imports(py).transports.bind(py).call_method0(intern!(py, "wrote_after_end"))?;
+    let inner = transport.get().inner.get(py);
+    let count = &inner.wrote_after_end;
+    let is_pipe = inner.role.get() != Role::Connection;
+    let before = count.replace(count.get().saturating_add(1));
+    // asyncio counts the loss of a socket itself, too.
+    if before + u32::from(!is_pipe) >= TOLD_FROM {
+        imports(py).transports.bind(py).call_method1(intern!(py, "wrote_after_end"), (is_pipe,))?;
     }
     Ok(())
 }
@@ -194,7 +198,11 @@ pub(super) fn after_write(
     key: StreamKey<PyHost>,
     crossing: Crossing,
 ) -> PyResult<()> {
-    if crossing == Crossing::High && state.engine.stream_relieve(key) == Crossing::High {
+    let is_pipe = transport.get().inner.get(transport.py()).role.get() == Role::WriteEnd;
+    // To a pipe each write goes at once: up to PIPE_BUF bytes are one piece among those of other
+    // processes, and a socket may keep the borders of what it is given.
+    if (is_pipe || crossing == Crossing::High) && state.engine.stream_relieve(key) == Crossing::High
+    {
         return pause_protocol(transport);
     }
     Ok(())

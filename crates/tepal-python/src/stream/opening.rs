@@ -1,0 +1,62 @@
+//! How a transport begins on a descriptor that Python made.
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::intern;
+use pyo3::prelude::*;
+use tepal::StreamOptions;
+
+use super::protocol::PyStreamProtocol;
+use super::transport::{Links, StreamTransport};
+use crate::errors::os_error;
+use crate::event_loop::Loop;
+use crate::object::Ref;
+
+/// What a transport is opened with.
+pub(super) struct Opening<'py> {
+    /// Whose descriptor it is.
+    pub(super) sock: Bound<'py, PyAny>,
+    pub(super) protocol: Bound<'py, PyAny>,
+    pub(super) context: Bound<'py, PyAny>,
+    pub(super) waiter: Option<Bound<'py, PyAny>>,
+    pub(super) server: Option<Bound<'py, PyAny>>,
+}
+
+impl StreamTransport {
+    /// Starts the transport on the descriptor of `opening.sock`, which stays its owner's.
+    pub(super) fn begin(
+        slf: &Bound<'_, Self>,
+        event_loop: &Bound<'_, Loop>,
+        opening: Opening<'_>,
+        options: StreamOptions,
+    ) -> PyResult<()> {
+        let py = slf.py();
+        let state = event_loop.get().state(py)?;
+        state.check_open()?;
+        let fd: i32 = opening.sock.call_method0(intern!(py, "fileno"))?.extract()?;
+        let inner = slf.get().inner.get(py);
+        if inner.key.get().is_some() {
+            return Err(PyRuntimeError::new_err("this transport is open already"));
+        }
+        let descriptor = state
+            .engine
+            .with_driver(|driver| driver.borrow(fd))
+            .map_err(|error| os_error(&error))?;
+        inner.adopt(&opening.protocol)?;
+        inner.fd.set(fd);
+        state.host().transport_fds.borrow_mut().insert(fd);
+        let links = Links {
+            event_loop: Some(Ref::new(event_loop.clone().into_any())),
+            protocol: Some(Ref::new(opening.protocol)),
+            context: Some(Ref::new(opening.context)),
+            sock: Some(Ref::new(opening.sock)),
+            server: opening.server.map(Ref::new),
+            waiter: opening.waiter.map(Ref::new),
+            ..Links::default()
+        };
+        let old = inner.links.replace(links);
+        drop(old);
+        let protocol = PyStreamProtocol::new(slf.clone());
+        inner.key.set(Some(state.engine.stream(descriptor, protocol, options)));
+        Ok(())
+    }
+}
