@@ -80,27 +80,15 @@ impl LayerSpec for RateLimit {
     }
 
     fn build(&self, site: &mut Site<'_>) -> Result<Box<dyn Layer>, Error> {
-        let own = |rate: Option<u64>| {
-            rate.map(|rate| Bucket::new(rate, self.burst, site.now)).transpose()
-        };
-        let group = |side: fn(&Shared) -> &Option<Mutex<Bucket>>| {
-            self.group.as_ref().map(|group| Arc::clone(&group.0)).filter(|all| side(all).is_some())
+        let gate = |rate: Option<u64>, side: Side| -> Result<Gate, Error> {
+            let own = rate.map(|rate| Bucket::new(rate, self.burst, site.now)).transpose()?;
+            let group = self.group.as_ref().map(|group| Arc::clone(&group.0));
+            let group = group.filter(|all| side(all).is_some());
+            Ok(Gate { own, group, side, granted: 0, at: site.now })
         };
         Ok(Box::new(RateLayer {
-            read: Gate {
-                own: own(self.read)?,
-                group: group(|all| &all.read),
-                side: |all| &all.read,
-                granted: 0,
-                at: site.now,
-            },
-            write: Gate {
-                own: own(self.write)?,
-                group: group(|all| &all.write),
-                side: |all| &all.write,
-                granted: 0,
-                at: site.now,
-            },
+            read: gate(self.read, |all| &all.read)?,
+            write: gate(self.write, |all| &all.write)?,
             deadline: None,
         }))
     }
@@ -115,6 +103,9 @@ struct Shared {
     read: Option<Mutex<Bucket>>,
     write: Option<Mutex<Bucket>>,
 }
+
+/// A direction's bucket.
+type Side = fn(&Shared) -> &Option<Mutex<Bucket>>;
 
 impl Group {
     /// No limit yet. Set the limits before the group is given away: each call makes a new group.
@@ -195,7 +186,7 @@ impl Bucket {
 struct Gate {
     own: Option<Bucket>,
     group: Option<Arc<Shared>>,
-    side: fn(&Shared) -> &Option<Mutex<Bucket>>,
+    side: Side,
     // Bytes reserved and not yet passed, and from when they may.
     granted: usize,
     at: Instant,

@@ -328,7 +328,8 @@ impl TlsBuilder {
         let builder = builder.with_protocol_versions(&self.spoken()?).map_err(|_| no_versions())?;
         let builder = match &self.roots {
             _ if self.accept_invalid => {
-                let verifier = Arc::new(AcceptAny(provider()));
+                let algorithms = provider().signature_verification_algorithms;
+                let verifier = Arc::new(AcceptAny(algorithms));
                 builder.dangerous().with_custom_certificate_verifier(verifier)
             }
             Some(roots) if !roots.is_empty() => {
