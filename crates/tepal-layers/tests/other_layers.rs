@@ -1,83 +1,18 @@
 //! Tap, detect, and layers that a user writes.
 
 mod common;
+#[path = "../examples/deflate.rs"]
+#[allow(dead_code, reason = "its main is for those who read it")]
+mod deflate;
 
 use std::sync::{Arc, Mutex};
 
-use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status as Flate};
+use deflate::Deflate;
 use tepal_layers::check::{Bench, Case, Pair, Seen, Shift, check_layer};
 use tepal_layers::{
-    Detect, Error, ErrorKind, How, Info, Io, Layer, LayerSpec, Lines, Place, Side, Site, Stack,
-    Status, Tap,
+    Detect, Error, ErrorKind, Info, Io, Layer, LayerSpec, Lines, Place, Side, Site, Stack, Status,
+    Tap,
 };
-
-/// Compresses what is written and decompresses what comes (raw deflate, flushed at each write).
-#[derive(Debug)]
-struct Deflate;
-
-struct DeflateLayer {
-    compress: Compress,
-    decompress: Decompress,
-}
-
-impl LayerSpec for Deflate {
-    fn name(&self) -> &'static str {
-        "deflate"
-    }
-
-    fn build(&self, _: &mut Site<'_>) -> Result<Box<dyn Layer>, Error> {
-        Ok(Box::new(DeflateLayer {
-            compress: Compress::new(Compression::fast(), false),
-            decompress: Decompress::new(false),
-        }))
-    }
-}
-
-impl Layer for DeflateLayer {
-    fn name(&self) -> &'static str {
-        "deflate"
-    }
-
-    fn step(&mut self, io: &mut Io<'_>) -> Result<Status, Error> {
-        io.ready(Info::None);
-        // Bounded steps: a kilobyte of zeros may stand for a megabyte, so the way up is asked
-        // before each piece.
-        let mut piece = [0; 4096];
-        while io.to_above.may_push() {
-            let (seen, made) = (self.decompress.total_in(), self.decompress.total_out());
-            let bytes = io.from_below.bytes();
-            let status = self.decompress.decompress(bytes, &mut piece, FlushDecompress::None);
-            let status = status
-                .map_err(|_| Error::remote(ErrorKind::Malformed, "the peer's deflate is broken"))?;
-            io.from_below.consume((self.decompress.total_in() - seen) as usize);
-            let count = (self.decompress.total_out() - made) as usize;
-            io.to_above.push(&piece[..count]);
-            if status == Flate::BufError || count < piece.len() && io.from_below.bytes().is_empty()
-            {
-                break;
-            }
-        }
-        while !io.from_above.is_empty() && io.to_below.room() > 0 {
-            let written = io.from_above.bytes();
-            let mut out = Vec::with_capacity(written.len() + 64);
-            let seen = self.compress.total_in();
-            // A failure needs wrong arguments; the room is there because the vector may grow.
-            let _ = self.compress.compress_vec(written, &mut out, FlushCompress::None);
-            io.from_above.consume((self.compress.total_in() - seen) as usize);
-            loop {
-                out.reserve(64);
-                let room = out.capacity() - out.len();
-                let made = self.compress.total_out();
-                let _ = self.compress.compress_vec(&[], &mut out, FlushCompress::Sync);
-                if ((self.compress.total_out() - made) as usize) < room {
-                    break;
-                }
-            }
-            io.to_below.send_vec(out);
-        }
-        Ok(if io.finishing() { Status::Done(How::Closed) } else { Status::Open })
-    }
-}
 
 #[test]
 fn a_compressing_layer_of_a_users_passes_the_kit() {

@@ -3,6 +3,12 @@
 //! [`check_layer`] feeds one layer the same bytes in every way a wire can deliver them and tells
 //! where the outcome differs. [`Bench`] drives one chain by hand with a virtual clock, and
 //! [`Pair`] joins two of them. [`Shift`] is a layer to put around others.
+//!
+//! A layer that compresses, from its recipe to its tests:
+//!
+//! ```
+#![doc = include_str!("../../examples/deflate.rs")]
+//! ```
 
 mod bench;
 mod pair;
