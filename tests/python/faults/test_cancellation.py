@@ -45,7 +45,8 @@ async def cancelled_at(place: Place, make: Awaitable, step: int, twice: bool) ->
                 getattr(result, name)()
                 break
     await place.close_all()
-    for _ in range(3):
+    # The peer of an aborted connection hears of it some turns later.
+    for _ in range(10):
         await asyncio.sleep(0)
     return told
 
