@@ -12,8 +12,10 @@ import argparse
 import atexit
 import contextlib
 import functools
+import glob
 import os
 import re
+import shlex
 import shutil
 import socket
 import subprocess
@@ -24,6 +26,7 @@ import textwrap
 import time
 import tomllib
 import xml.etree.ElementTree as xml
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,7 +51,7 @@ def call(words: list[str], limit: float, **keywords: Any) -> subprocess.Complete
 def prepare(name: str, suite: dict[str, Any], python: str, place: Path) -> tuple[str, Path]:
     """An environment with the library installed, and its unpacked source."""
     for command in suite.get("commands", []):
-        if shutil.which(command) is None:
+        if shutil.which(command) is None and not glob.glob(command):
             raise Absent(f"{command}, which the tests of {name} need")
     version = suite["version"]
     root = place / f"{name}-{version}"
@@ -95,6 +98,31 @@ def with_names() -> tuple[str, ...]:
     return ()
 
 
+@contextlib.contextmanager
+def serving(suite: dict[str, Any]) -> Iterator[None]:
+    """While the server runs that a suite talks to, if it needs one."""
+    if "server" not in suite:
+        yield
+        return
+    words = shlex.split(suite["server"])
+    if (HERE / words[0]).exists():
+        words[0] = str(HERE / words[0])
+    with tempfile.TemporaryDirectory() as directory:
+        server = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=directory)
+        try:
+            deadline = time.monotonic() + 60
+            while time.monotonic() < deadline and server.poll() is None:
+                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", int(words[-1]))):
+                    break
+                time.sleep(0.1)
+            else:
+                raise Absent(f"{words[0]}, which did not begin to serve")
+            yield
+        finally:
+            server.terminate()
+            server.wait()
+
+
 def results(python: str, source: Path, suite: dict[str, Any], on_tepal: bool, limit: float) -> dict[str, Outcome]:
     """The outcome of each test."""
     with tempfile.TemporaryDirectory() as directory:
@@ -104,6 +132,7 @@ def results(python: str, source: Path, suite: dict[str, Any], on_tepal: bool, li
         words += [f"--deselect={it}" for it in suite.get("deselect", [])]
         environment = dict(os.environ)
         path = [str(HERE), *([str(HERE.parents[2] / "python")] if on_tepal else [])]
+        environment.update(suite.get("environment", {}))
         environment["PYTHONPATH"] = os.pathsep.join(path)
         if on_tepal:
             words += ["-p", "on_tepal"]
@@ -141,16 +170,9 @@ def main() -> int:
         started = time.monotonic()
         try:
             python, source = prepare(name, suites[name], options.python, Path(options.place).resolve())
-            server = None
-            if "redis-server" in suites[name].get("commands", []):
-                server = subprocess.Popen(["redis-server", "--save", "", "--port", "6379"], stdout=subprocess.DEVNULL)
-            try:
+            with serving(suites[name]):
                 stock = results(python, source, suites[name], False, options.limit)
                 ours = results(python, source, suites[name], True, options.limit)
-            finally:
-                if server is not None:
-                    server.terminate()
-                    server.wait()
         except (Absent, subprocess.TimeoutExpired, subprocess.CalledProcessError) as why:
             print(f"{name}: absent: {why}")
             if os.environ.get("TEPAL_ABSENT_FILE"):
