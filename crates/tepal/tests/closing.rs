@@ -200,3 +200,39 @@ fn s78_s79_a_failed_write_is_no_failed_read_and_no_signal() {
         });
     }
 }
+
+/// The kernel says once that the peer has reset the connection, and that the pipe is broken from
+/// then on.
+#[test]
+fn the_first_error_of_sending_is_the_one_that_is_told() {
+    struct Large {
+        segment: bool,
+        closed: Rc<RefCell<Option<Closed>>>,
+    }
+    impl Protocol for Large {
+        fn connection_established(&mut self, transport: &Transport) {
+            match self.segment {
+                true => transport.write_segment(vec![1; 100_000]),
+                false => transport.write(&[1; 100_000]),
+            };
+        }
+        fn connection_lost(&mut self, transport: &Transport, closed: &Closed) {
+            *self.closed.borrow_mut() = Some(closed.clone());
+            transport.event_loop().stop();
+        }
+    }
+    for segment in [false, true] {
+        with_faults_and_simulated(|event_loop, faults| {
+            faults.fail(Operation::Send, 1, libc::ECONNRESET);
+            faults.fail(Operation::Send, 2, libc::EPIPE);
+            let closed = Rc::new(RefCell::new(None));
+            let server = event_loop.listen(|_: &_| common::Echo, "127.0.0.1:0").expect("listens");
+            event_loop.connect(Large { segment, closed: Rc::clone(&closed) }, address(&server));
+            run(event_loop);
+            let closed = closed.take().expect("it has ended");
+            assert_eq!((closed.kind, closed.half), (CloseKind::Reset, Some(Half::Write)));
+            assert_eq!(faults.count(Operation::Send), 1, "it is not tried again");
+            server.close();
+        });
+    }
+}

@@ -72,7 +72,7 @@ impl<H: Host> Engine<H> {
         }
         stream.closing = true;
         let layered = stream.layers.is_some();
-        let broken = stream.write_failed.is_some();
+        let broken = stream.is_reading_out();
         let wait = match stream.phase {
             // Inbound and not told yet: what is written goes out once it is.
             Phase::Attached if stream.descriptor.is_some() => stream.has_output(),
@@ -161,10 +161,10 @@ impl<H: Host> Engine<H> {
         if stream.phase == Phase::Lost {
             return;
         }
-        if let Some(failed) = stream.write_failed.take()
+        if let Some(failed) = stream.take_read_out()
             && closed.kind != CloseKind::ProtocolFailed
         {
-            closed = *failed;
+            closed = failed;
         }
         if closed.kind == CloseKind::Local && stream.peer_eof {
             let by = stream.layers.as_ref().and_then(|layers| layers.eof_layer);

@@ -127,8 +127,9 @@ impl<H: Host> Engine<H> {
             return None;
         };
         // The common case in full: one piece, which the kernel takes whole.
-        if let (Some(piece), None, None, None, false, false, false, EndOutput::No) = (
+        if let (Some(piece), None, None, None, None, false, false, false, EndOutput::No) = (
             stream.output.only_piece(),
+            &stream.send_failure,
             &stream.files,
             &stream.relay,
             &stream.watch,
@@ -154,7 +155,8 @@ impl<H: Host> Engine<H> {
             }
             return self.send_rest(key, stream, descriptor, sent.err());
         }
-        self.send_rest(key, stream, descriptor, None)
+        let refused = stream.take_refused();
+        self.send_rest(key, stream, descriptor, refused)
     }
 
     fn send_rest(

@@ -96,11 +96,13 @@ impl<H: Host> Engine<H> {
             stream.has_output(),
             segment.len() >= DIRECT,
         ) {
-            // An error is left to the flush, which meets it again and has the place to tell it.
-            if let Ok(sent) = core.driver.borrow_mut().send(descriptor, &[IoSlice::new(&segment)]) {
-                stream.blocked = sent.blocked;
-                stream.sent += sent.count as u64;
-                gone = sent.count;
+            match core.driver.borrow_mut().send(descriptor, &[IoSlice::new(&segment)]) {
+                Ok(sent) => {
+                    stream.blocked = sent.blocked;
+                    stream.sent += sent.count as u64;
+                    gone = sent.count;
+                }
+                Err(error) => stream.note_refused(error),
             }
         }
         if gone == segment.len() {

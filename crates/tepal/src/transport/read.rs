@@ -27,7 +27,7 @@ impl<H: Host> Stream<H> {
             && self.relay.is_none()
             && self.layers.is_none()
             && self.watch.is_none()
-            && self.write_failed.is_none()
+            && self.send_failure.is_none()
             && self.unread.is_empty();
         let descriptor = self.descriptor.filter(|_| plain)?;
         Some((descriptor, self.protocol.take()?))
@@ -82,7 +82,7 @@ impl<H: Host> Engine<H> {
             self.stream_reader_gone(key);
             return Flow::Continue(());
         }
-        if stream.write_failed.is_some() {
+        if stream.is_reading_out() {
             drop(objects);
             return self.read_out(key);
         }

@@ -5,12 +5,47 @@
 //! protocol that has paused reading may have done so until its output drains, which never happens
 //! now: it is told at once.
 
+use std::io;
+
 use super::Closed;
 use super::stream::Stream;
 use super::stream_options::Reads;
 use crate::engine::{Engine, Flow, Host, Step, StreamKey, stream};
 
+/// Why nothing more can be sent.
+pub(super) enum SendFailure {
+    /// A write that was made at once found it, for the flush, which has the place to tell it. The
+    /// kernel would answer another attempt with another reason.
+    Refused(io::Error),
+    /// The end, to be told when the last of what the peer said has been read.
+    ReadingOut(Closed),
+}
+
 impl<H: Host> Stream<H> {
+    pub(super) fn note_refused(&mut self, error: io::Error) {
+        self.send_failure = Some(Box::new(SendFailure::Refused(error)));
+    }
+
+    pub(super) fn take_refused(&mut self) -> Option<io::Error> {
+        let is_refusal = |failure: &mut Box<_>| matches!(**failure, SendFailure::Refused(_));
+        match *self.send_failure.take_if(is_refusal)? {
+            SendFailure::Refused(error) => Some(error),
+            SendFailure::ReadingOut(_) => None,
+        }
+    }
+
+    pub(super) fn is_reading_out(&self) -> bool {
+        matches!(self.send_failure.as_deref(), Some(SendFailure::ReadingOut(_)))
+    }
+
+    /// The end that was to be told after reading.
+    pub(super) fn take_read_out(&mut self) -> Option<Closed> {
+        match *self.send_failure.take()? {
+            SendFailure::ReadingOut(closed) => Some(closed),
+            SendFailure::Refused(_) => None,
+        }
+    }
+
     fn is_held(&self) -> bool {
         self.relay.as_ref().is_some_and(|relay| relay.is_held())
     }
@@ -34,7 +69,7 @@ impl<H: Host> Engine<H> {
             drop(objects);
             return self.stream_lose(key, closed);
         }
-        stream.write_failed.get_or_insert(Box::new(closed));
+        stream.send_failure.get_or_insert(Box::new(SendFailure::ReadingOut(closed)));
         if !std::mem::replace(&mut stream.read_queued, true) {
             self.push_step(key, Step::Read);
         }
@@ -46,10 +81,10 @@ impl<H: Host> Engine<H> {
         let mut objects = self.core().objects.borrow_mut();
         let done = stream(&mut objects, key)
             .filter(|stream| !stream.has_more_to_tell())
-            .and_then(|stream| stream.write_failed.take());
+            .and_then(Stream::take_read_out);
         drop(objects);
         if let Some(closed) = done {
-            self.stream_lose(key, *closed);
+            self.stream_lose(key, closed);
         }
         flow
     }

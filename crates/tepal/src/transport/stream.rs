@@ -8,6 +8,7 @@ use super::file::{FilePart, Files};
 use super::layers::{Feed, Layers, Recipe};
 use super::limit::Limit;
 use super::reach::{Reaching, Timeouts, Watch};
+use super::read_out::SendFailure;
 use super::relay::Relay;
 use super::stream_options::{Reads, StreamOptions};
 use crate::engine::{
@@ -57,8 +58,8 @@ pub(crate) struct Stream<H: Host> {
     pub(super) dirty: bool,
     // The kernel takes nothing more; an event will tell.
     pub(super) blocked: bool,
-    // Sending has failed, and what the peer said before is still being read: see `read_out`.
-    pub(super) write_failed: Option<Box<Closed>>,
+    // Set from when sending has failed to the end.
+    pub(super) send_failure: Option<Box<SendFailure>>,
     pub(super) write_queued: bool,
     pub(super) end_output: EndOutput,
     pub(super) high: usize,
@@ -162,7 +163,7 @@ impl<H: Host> Stream<H> {
             relay: None,
             dirty: false,
             blocked: false,
-            write_failed: None,
+            send_failure: None,
             write_queued: false,
             end_output: EndOutput::No,
             high: HIGH_MARK,

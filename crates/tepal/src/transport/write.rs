@@ -97,15 +97,17 @@ impl<H: Host> Engine<H> {
         if let (Phase::Established, Some(descriptor), false, false) =
             (stream.phase, stream.descriptor, stream.blocked, stream.has_output())
         {
-            // An error is left to the flush, which meets it again and has the place to tell it.
             let sent = core.driver.borrow_mut().send(descriptor, &[IoSlice::new(bytes)]);
-            if let Ok(sent) = sent {
-                stream.blocked = sent.blocked;
-                stream.sent += sent.count as u64;
-                bytes = &bytes[sent.count..];
-                if stream.watch.is_some() {
-                    self.note_out(key, stream, sent.count > 0);
+            match sent {
+                Ok(sent) => {
+                    stream.blocked = sent.blocked;
+                    stream.sent += sent.count as u64;
+                    bytes = &bytes[sent.count..];
+                    if stream.watch.is_some() {
+                        self.note_out(key, stream, sent.count > 0);
+                    }
                 }
+                Err(error) => stream.note_refused(error),
             }
             if bytes.is_empty() {
                 stream.drained = stream.wants_io_out;
