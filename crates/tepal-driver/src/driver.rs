@@ -196,6 +196,10 @@ pub trait Driver {
     /// counts.
     fn splice(&mut self, from: Descriptor, to: Descriptor, count: usize) -> io::Result<Sent>;
 
+    /// How many bytes that were sent on a TCP stream its peer's host has not confirmed: a reset would
+    /// take them back. 0 for what knows no reset, and where the system does not tell.
+    fn unconfirmed(&mut self, stream: Descriptor) -> io::Result<usize>;
+
     /// Ends one direction or both.
     fn shutdown(&mut self, socket: Descriptor, half: Half) -> io::Result<()>;
 

@@ -111,6 +111,10 @@ impl Driver for Retired {
         refused()
     }
 
+    fn unconfirmed(&mut self, _: Descriptor) -> io::Result<usize> {
+        refused()
+    }
+
     fn shutdown(&mut self, _: Descriptor, _: Half) -> io::Result<()> {
         refused()
     }

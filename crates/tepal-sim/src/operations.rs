@@ -172,6 +172,13 @@ impl Driver for SimDriver {
         })
     }
 
+    fn unconfirmed(&mut self, stream: Descriptor) -> io::Result<usize> {
+        self.call("unconfirmed", format_args!("{stream:?}"), |state, driver| {
+            let id = state.find_socket(driver, stream)?;
+            Ok(state.unconfirmed(id))
+        })
+    }
+
     fn shutdown(&mut self, socket: Descriptor, half: Half) -> io::Result<()> {
         self.call("shutdown", format_args!("{socket:?} {half:?}"), |state, driver| {
             let id = state.find_socket(driver, socket)?;

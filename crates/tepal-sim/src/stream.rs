@@ -177,6 +177,13 @@ impl State {
         socket.options.send_buffer.saturating_sub(used)
     }
 
+    /// Bytes that a TCP stream has taken and that have not arrived.
+    pub(crate) fn unconfirmed(&self, id: SocketId) -> usize {
+        let is_tcp = self.sockets.get(id).is_some_and(|socket| socket.family == Family::Tcp);
+        let stream = self.stream(id).filter(|_| is_tcp);
+        stream.map_or(0, |stream| stream.outgoing.len() + stream.on_wire)
+    }
+
     /// Takes bytes into the send buffer and sends what the peer has room for.
     pub(crate) fn give(&mut self, id: SocketId, mut bytes: VecDeque<u8>) {
         if let Some(stream) = self.socket(id).stream_mut() {

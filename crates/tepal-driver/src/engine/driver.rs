@@ -164,6 +164,10 @@ impl<S: Selector> Driver for Engine<S> {
         self.splice_some(from, to, count)
     }
 
+    fn unconfirmed(&mut self, stream: Descriptor) -> io::Result<usize> {
+        Ok(sys::unconfirmed(self.socket(stream)?.as_fd())?)
+    }
+
     fn shutdown(&mut self, socket: Descriptor, half: Half) -> io::Result<()> {
         let how = match half {
             Half::Read => Shutdown::Read,

@@ -240,6 +240,10 @@ impl Driver for FaultDriver {
         self.inner.splice(from, to, self.faults.cut(count))
     }
 
+    fn unconfirmed(&mut self, stream: Descriptor) -> io::Result<usize> {
+        self.inner.unconfirmed(stream)
+    }
+
     fn shutdown(&mut self, socket: Descriptor, half: Half) -> io::Result<()> {
         self.check(Operation::Shutdown)?;
         self.inner.shutdown(socket, half)

@@ -110,6 +110,18 @@ pub(crate) fn poll(fds: &mut [libc::pollfd], timeout: Timeout) -> rustix::io::Re
     usize::try_from(count).map_err(|_| last_errno())
 }
 
+/// Bytes of a TCP socket that the peer's host has not acknowledged; 0 for other sockets.
+pub(crate) fn unconfirmed(socket: BorrowedFd<'_>) -> rustix::io::Result<usize> {
+    let family = rustix::net::sockopt::socket_domain(socket)?;
+    if family != AddressFamily::INET && family != AddressFamily::INET6 {
+        return Ok(0);
+    }
+    let mut count: libc::c_int = 0;
+    // SAFETY: SIOCOUTQ, which has the number of TIOCOUTQ, writes one int to where `count` lives.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut count) };
+    if result < 0 { Err(last_errno()) } else { Ok(usize::try_from(count).unwrap_or(0)) }
+}
+
 /// The error of the libc call that has just failed.
 pub(crate) fn last_errno() -> Errno {
     let code = io::Error::last_os_error().raw_os_error().unwrap_or(libc::EINVAL);

@@ -236,7 +236,9 @@ impl Transport {
 
     /// Relays between this connection and another inside the loop: neither protocol is given bytes
     /// any more. An end of input on one side ends the output of the other; when both directions
-    /// have ended, both are closed. The value is how many bytes went from here to there, and back.
+    /// have ended, both are closed. If one is lost, the other closes, and if one was reset the other
+    /// is, too: each once what was passed on has arrived, or its peer has taken nothing for the
+    /// closing time-out. The value is how many bytes went from here to there, and back.
     ///
     /// # Errors
     ///

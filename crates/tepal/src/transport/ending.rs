@@ -29,6 +29,7 @@ impl<H: Host> Engine<H> {
                 let error = shaking.map_or(error.clone(), |layer| error.in_layer(layer));
                 self.fail_stream(key, Closed::of_layer(error, true), true)
             }
+            Phase::Established if self.stream_break_on(key) => Flow::Continue(()),
             Phase::Established | Phase::Handshaking => {
                 self.stream_closing_timeout(key);
                 Flow::Continue(())

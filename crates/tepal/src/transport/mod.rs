@@ -1,5 +1,6 @@
 //! Transports: connections, datagram endpoints, and how they end.
 
+mod breaking;
 mod closed;
 mod datagram;
 mod ending;

@@ -10,6 +10,7 @@ use std::ops::ControlFlow;
 
 use tepal_driver::Half;
 
+use super::breaking::Breaking;
 use super::splice::SPLICE_FROM;
 use super::stream::Phase;
 use super::{CloseKind, Closed, Pipe};
@@ -27,6 +28,8 @@ pub(super) struct Relay<H: Host> {
     pub(super) pipe: Option<Pipe>,
     // The kernel does not splice into this stream.
     pub(super) refuses_splice: bool,
+    // The other side was reset, and this one will be.
+    pub(super) breaking: Option<Breaking>,
     // Kept by the first of the two.
     completion: Option<H::Completion>,
 }
@@ -43,6 +46,24 @@ pub(super) enum Way {
 }
 
 impl<H: Host> Relay<H> {
+    fn new(to: StreamKey<H>, completion: Option<H::Completion>) -> Relay<H> {
+        Relay {
+            to,
+            moved: 0,
+            held: false,
+            way: Way::Copy,
+            pipe: None,
+            refuses_splice: false,
+            breaking: None,
+            completion,
+        }
+    }
+
+    /// What is left of a join when the side that was read from is gone.
+    pub(super) fn broken(from: StreamKey<H>, breaking: Breaking) -> Relay<H> {
+        Relay { held: true, breaking: Some(breaking), ..Relay::new(from, None) }
+    }
+
     pub(super) fn completion(&self) -> Option<&H::Completion> {
         self.completion.as_ref()
     }
@@ -91,16 +112,7 @@ impl<H: Host> Engine<H> {
         let mut unread = Vec::new();
         for (from, to) in [(a, b), (b, a)] {
             let Some(stream) = stream(&mut objects, from) else { continue };
-            let completion = completion.take();
-            stream.relay = Some(Box::new(Relay {
-                to,
-                moved: 0,
-                held: false,
-                way: Way::Copy,
-                pipe: None,
-                refuses_splice: false,
-                completion,
-            }));
+            stream.relay = Some(Box::new(Relay::new(to, completion.take())));
             if stream.queue_pump() {
                 self.push_step(from, Step::Pump);
             }
@@ -198,7 +210,8 @@ impl<H: Host> Engine<H> {
         }
     }
 
-    /// A joined stream is lost: what it has passed on still leaves by the other, which then closes.
+    /// A joined stream is lost: what it has passed on still leaves by the other, which then ends in
+    /// the same way, by a close or a reset.
     pub(super) fn relay_lost(&self, key: StreamKey<H>, closed: &Closed) {
         let mut objects = self.core().objects.borrow_mut();
         let Some(other) = stream(&mut objects, key).and_then(|s| s.relay.as_ref()).map(|r| r.to)
@@ -213,7 +226,7 @@ impl<H: Host> Engine<H> {
         self.relay_end(key, Some(error));
         match closed.kind {
             CloseKind::Reset | CloseKind::Aborted if closed.half != Some(Half::Write) => {
-                self.stream_abort(other);
+                self.stream_break(other, key);
             }
             _ => self.stream_close(other),
         }
