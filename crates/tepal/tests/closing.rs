@@ -3,10 +3,14 @@
 mod common;
 
 use std::cell::{Cell, RefCell};
+use std::io::Write;
 use std::rc::Rc;
+use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use common::{address, on_every_driver_and_simulated, run, with_faults_and_simulated};
+use common::{
+    address, client, on_every_driver, on_every_driver_and_simulated, run, with_faults_and_simulated,
+};
 use tepal::{CloseKind, Closed, Half, Protocol, Transport};
 use tepal_driver::faults::Operation;
 
@@ -235,4 +239,55 @@ fn the_first_error_of_sending_is_the_one_that_is_told() {
             server.close();
         });
     }
+}
+
+#[test]
+fn a_reset_that_a_write_meets_is_no_end_of_the_input() {
+    struct Answers {
+        gone: Receiver<()>,
+        told: Rc<RefCell<Vec<&'static str>>>,
+        closed: Rc<RefCell<Option<Closed>>>,
+    }
+    impl Protocol for Answers {
+        fn connection_established(&mut self, transport: &Transport) {
+            transport.write(b"hello");
+        }
+        fn data_received(&mut self, transport: &Transport, data: &[u8]) -> usize {
+            // The peer leaves before the loop looks again.
+            self.gone.recv_timeout(Duration::from_secs(20)).expect("it leaves");
+            self.told.borrow_mut().push("data");
+            transport.write(&[1; 100_000]);
+            data.len()
+        }
+        fn eof_received(&mut self, _: &Transport) -> bool {
+            self.told.borrow_mut().push("eof");
+            true
+        }
+        fn connection_lost(&mut self, transport: &Transport, closed: &Closed) {
+            *self.closed.borrow_mut() = Some(closed.clone());
+            transport.event_loop().stop();
+        }
+    }
+    on_every_driver(|event_loop| {
+        let (told, closed) = <(Rc<RefCell<_>>, Rc<RefCell<Option<Closed>>>)>::default();
+        let (leaves, gone) = channel();
+        let answers = Answers { gone, told: Rc::clone(&told), closed: Rc::clone(&closed) };
+        let mut answers = Some(answers);
+        let listen = event_loop.listen(move |_| answers.take().expect("one"), "127.0.0.1:0");
+        let server = listen.expect("listens");
+        let mut stream = client(address(&server));
+        let peer = std::thread::spawn(move || {
+            stream.write_all(b"go").expect("writes");
+            // What is not read makes the kernel answer with a reset.
+            assert_eq!(stream.peek(&mut [0]).expect("a greeting"), 1);
+            drop(stream);
+            leaves.send(()).expect("somebody waits");
+        });
+        run(event_loop);
+        peer.join().expect("it has left");
+        let closed = closed.take().expect("it has ended");
+        assert_eq!((closed.kind, closed.half), (CloseKind::Reset, Some(Half::Write)));
+        assert_eq!(told.borrow()[..], ["data"]);
+        server.close();
+    });
 }

@@ -347,17 +347,21 @@ impl<H: Host> Engine<H> {
 
     /// The peer has ended its direction.
     fn stream_eof(&self, key: StreamKey<H>) -> Flow {
-        let withheld = match stream(&mut self.core().objects.borrow_mut(), key) {
+        let (reset, withheld) = match stream(&mut self.core().objects.borrow_mut(), key) {
             Some(stream) => {
-                stream.peer_eof = true;
+                let reset = stream.is_reset();
+                stream.peer_eof = !reset;
                 stream.readable = false;
                 // Bytes below the low mark have not been offered yet; now they are.
-                !stream.unread.is_empty() && stream.unread.len() < stream.read_low
+                (reset, !stream.unread.is_empty() && stream.unread.len() < stream.read_low)
             }
             None => return Flow::Continue(()),
         };
         if withheld {
             self.offer_unread(key, &[], true)?;
+        }
+        if reset {
+            return Flow::Continue(());
         }
         let may_read = stream(&mut self.core().objects.borrow_mut(), key)
             .is_some_and(|stream| stream.may_read());

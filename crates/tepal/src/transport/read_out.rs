@@ -7,9 +7,9 @@
 
 use std::io;
 
-use super::Closed;
 use super::stream::Stream;
 use super::stream_options::Reads;
+use super::{CloseKind, Closed};
 use crate::engine::{Engine, Flow, Host, Step, StreamKey, stream};
 
 /// Why nothing more can be sent.
@@ -36,6 +36,15 @@ impl<H: Host> Stream<H> {
 
     pub(super) fn is_reading_out(&self) -> bool {
         matches!(self.send_failure.as_deref(), Some(SendFailure::ReadingOut(_)))
+    }
+
+    /// Whether sending has met a reset. Then the kernel says that the input has ended, but the peer
+    /// has not said so: one that did before it reset would have left a broken pipe.
+    pub(super) fn is_reset(&self) -> bool {
+        match self.send_failure.as_deref() {
+            Some(SendFailure::ReadingOut(closed)) => closed.kind == CloseKind::Reset,
+            _ => false,
+        }
     }
 
     /// The end that was to be told after reading.
