@@ -123,6 +123,16 @@ on_every_engine! {
         assert_eq!(errno(driver.remove_file(&path)), Some(libc::ENOENT));
     }
 
+    fn a_pipe_in_place_of_a_configuration_file_stops_nobody(driver) {
+        let directory = Directory::new("config-pipe", driver.name());
+        let path = directory.0.join("hosts");
+        let made = std::process::Command::new("mkfifo").arg(&path).status();
+        assert!(made.expect("mkfifo runs").success());
+        assert_eq!(driver.read_file(&path, 1000).expect("nobody writes"), b"");
+        let _writer = std::fs::File::options().read(true).write(true).open(&path).expect("opens");
+        assert_eq!(errno(driver.read_file(&path, 1000)), Some(libc::EAGAIN));
+    }
+
     fn a_part_of_a_file_is_sent_or_it_is_said_to_be_unsupported(driver) {
         let directory = Directory::new("sendfile", driver.name());
         let path = directory.0.join("data");
