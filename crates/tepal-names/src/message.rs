@@ -45,6 +45,8 @@ const HEADER_LEN: usize = 12;
 /// What fits through every network without fragments (DNS flag day 2020).
 const UDP_PAYLOAD: u16 = 1232;
 const COOKIE: u16 = 10;
+/// The place of the additional records among the three sections behind the question.
+const ADDITIONAL: usize = 2;
 
 /// The question section for a name, with each letter's case taken from `case` bits.
 pub(crate) fn question(
@@ -139,11 +141,13 @@ pub(crate) fn read_reply(message: &[u8], sent: &Sent) -> Option<Reply> {
         return Some(reply);
     }
     let mut cookie_is_wrong = false;
+    let mut opt_count = 0;
     let mut decoder = BinDecoder::new(message);
     decoder.read_slice(start).ok()?;
     for (section, count) in counts[1..].iter().enumerate() {
         for _ in 0..*count {
             let record = read_record(&mut decoder, |_, ttl, options| {
+                opt_count += 1;
                 reply.edns = true;
                 reply.response_code |= (ttl >> 24) as u16 * 16;
                 match read_options(options, sent.client_cookie) {
@@ -151,6 +155,10 @@ pub(crate) fn read_reply(message: &[u8], sent: &Sent) -> Option<Reply> {
                     Err(WrongCookie) => cookie_is_wrong = true,
                 }
             })?;
+            // RFC 6891, section 6.1.1: one, among the additional records.
+            if opt_count > usize::from(section == ADDITIONAL) {
+                return None;
+            }
             match (section, record) {
                 (0, Some(record)) => reply.answers.push(record),
                 (1, Some(record)) => reply.authorities.push(record),
@@ -209,13 +217,16 @@ pub(crate) enum Meaning {
 pub(crate) const MAX_ALIASES: usize = 8;
 
 /// Follows the aliases in the answer section, and only there, from the asked name.
+///
+/// NXDOMAIN is about the name behind the last alias (RFC 6604, section 3), so records that stand
+/// beside it contradict it; glibc believes the code, and so do we.
 pub(crate) fn interpret(reply: Reply, name: &DnsName, of: RecordType) -> Meaning {
     let mut owner = name.clone();
     let mut chain: Vec<Record> = Vec::new();
     loop {
         let is_wanted = |record: &&Record| record.name == owner && record.record_type == of;
         let records: Vec<Record> = reply.answers.iter().filter(is_wanted).cloned().collect();
-        if !records.is_empty() {
+        if !records.is_empty() && reply.response_code != NXDOMAIN {
             return Meaning::Records { chain, owner, records };
         }
         let alias = reply

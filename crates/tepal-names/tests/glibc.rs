@@ -160,6 +160,7 @@ const CASES: &[Case] = &[
     (Some("missing.test"), Some("80"), 0, STREAM, 0, 0),
     (Some("missing.test."), Some("80"), INET6, STREAM, 0, 0),
     (Some("servfail.test"), Some("80"), 0, STREAM, 0, 0),
+    (Some("contradiction.test"), Some("80"), 0, STREAM, 0, 0),
     (Some("big.test"), Some("80"), INET, STREAM, 0, 0),
     (Some("short"), Some("80"), 0, STREAM, 0, CANON),
     (Some("inb"), Some("80"), 0, STREAM, 0, CANON),
@@ -207,6 +208,9 @@ fn serve(asked: &Asked) -> Vec<u8> {
             vec![v4(80), v6(0x80)]
         }
         "big.test" => (1..=100).map(|last| IpAddr::from([198, 51, 100, last])).collect(),
+        "contradiction.test" if of == A => {
+            return reply.code(3).answer(address_record(name, 60, v4(81))).bytes();
+        }
         "servfail.test" => return reply.code(2).bytes(),
         "80.2.0.192.in-addr.arpa" if of == PTR => {
             return reply.answer(record(name, PTR, 60, &wire_name("one.test"))).bytes();

@@ -99,6 +99,8 @@ const KINDS: &[(&str, Server, Expect)] = &[
     ("NXDOMAIN with a stranger's SOA", |q| say(&q.reply().code(3).authority(soa("elsewhere", 60, 60))), Error(LookupErrorKind::NotFound)),
     ("NODATA with SOA", |q| say(&q.reply().authority(soa("test", 60, 60))), Error(LookupErrorKind::NoData)),
     ("NODATA without SOA", |q| say(&q.reply()), Error(LookupErrorKind::NoData)),
+    ("NXDOMAIN with an address", |q| say(&q.evil().code(3).authority(soa("test", 60, 60))), Error(LookupErrorKind::NotFound)),
+    ("NXDOMAIN with an alias and its address", |q| say(&chain(q, 1).code(3)), Error(LookupErrorKind::NotFound)),
     ("only the other family", |q| say(&q.reply().answer(record(&q.name, if q.record_type == A { AAAA } else { A }, 9, if q.record_type == A { &[1; 16] } else { &[1; 4] }))), Error(LookupErrorKind::NoData)),
     ("only a stranger's address", |q| say(&q.reply().answer(address_record("victim.test", 9, [6, 6, 6, 6].into()))), Error(LookupErrorKind::NoData)),
     // Errors that send us to the next server.
@@ -111,6 +113,7 @@ const KINDS: &[(&str, Server, Expect)] = &[
     ("code 15", |q| say(&q.reply().code(15)), Failed(ServerOutcome::Code(15))),
     ("SERVFAIL with an address", |q| say(&q.evil().code(2)), Failed(ServerOutcome::Code(2))),
     ("an extended code", |q| if q.edns { say(&q.reply().code(2).additional(opt(1, &[]))) } else { say(&q.reply().code(2)) }, Failed(ServerOutcome::Code(18))),
+    ("SERVFAIL, then good", |q| if q.at == common::BEGIN { say(&q.reply().code(2)) } else { say(&q.good()) }, Answer),
     ("a referral", |q| say(&q.reply().without_flag(0x0080).authority(record("test", NS, 9, &wire_name("ns.test")))), Failed(ServerOutcome::Referral)),
     // EDNS is not understood: asked again without.
     ("FORMERR on EDNS", |q| if q.edns { say(&q.reply().code(1)) } else { say(&q.good()) }, Answer),
@@ -148,6 +151,11 @@ const KINDS: &[(&str, Server, Expect)] = &[
     ("a name of 256 bytes", |q| then_good(q, q.reply().answer(record_with(&[[vec![63], vec![b'a'; 63]].concat().repeat(4), vec![0]].concat(), q.record_type, 1, 9, &[1; 4])).bytes()), Answer),
     ("an alias that is cut", |q| then_good(q, q.reply().answer(record(&q.name, CNAME, 9, &[5, b'a'])).bytes()), Answer),
     ("an SOA that is cut", |q| then_good(q, q.reply().code(3).authority(record("test", 6, 9, &[0, 0, 0])).bytes()), Answer),
+    ("OPT twice", |q| then_good(q, q.evil().additional(opt(0, &[])).additional(opt(0, &[])).bytes()), Answer),
+    ("OPT among the answers", |q| then_good(q, q.evil().answer(opt(0, &[])).bytes()), Answer),
+    ("OPT with a name", |q| then_good(q, q.evil().additional(record_with(&wire_name("opt.test"), 41, 1232, 0, &[])).bytes()), Answer),
+    ("pointers in a circle", |q| then_good(q, { let at = (12 + q.question.len()) as u8; q.reply().answer(record_with(&[1, b'a', 0xc0, at], q.record_type, 1, 9, &[1; 4])).bytes() }), Answer),
+    ("a label of a reserved kind", |q| then_good(q, q.reply().answer(record_with(&[0x40, 0], q.record_type, 1, 9, &[1; 4])).bytes()), Answer),
     ("seeded garbage", |q| then_good(q, { let mut d = common::Dice(q.id.into()); (0..200).map(|_| d.roll(256) as u8).collect() }), Answer),
     ("two bad packets", |q| vec![Reaction::Say(5, vec![1]), Reaction::Say(6, vec![2; 30]), Reaction::Say(30, q.good().bytes())], Answer),
     // Doubts that lead to TCP.

@@ -24,9 +24,11 @@ pub(crate) fn read_record(
     let start = decoder.index();
     if record_type == RecordType::OPT {
         let data = decoder.read_slice(len.into()).ok()?.unverified();
-        if name.is_root() {
-            opt(class, ttl, data);
+        // RFC 6891, section 6.1.2: its name is the root.
+        if !name.is_root() {
+            return None;
         }
+        opt(class, ttl, data);
         return Some(None);
     }
     if class != 1 {

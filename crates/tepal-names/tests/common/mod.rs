@@ -20,6 +20,9 @@ pub const SOA: u16 = 6;
 pub const PTR: u16 = 12;
 pub const AAAA: u16 = 28;
 
+/// When each world begins.
+pub const BEGIN: Instant = Instant::from_nanos(1_000_000_000);
+
 /// A query as a server sees it.
 #[derive(Clone, Debug)]
 pub struct Asked {
@@ -283,7 +286,7 @@ impl<'a> World<'a> {
         ));
         World {
             resolver,
-            now: Instant::from_nanos(1_000_000_000),
+            now: BEGIN,
             asked: Vec::new(),
             most_sockets: 0,
             piece: usize::MAX,
