@@ -303,6 +303,63 @@ def subprocess(loop: Loop) -> int:
     return many
 
 
+def pipe(loop: Loop) -> int:
+    many = 50_000
+
+    async def main() -> None:
+        reader, writer = os.pipe()
+        done = loop.create_future()
+        message = b"x" * 1024
+
+        class Pong(asyncio.Protocol):
+            left = many
+
+            def data_received(self, data: bytes) -> None:
+                self.left -= 1
+                if self.left:
+                    to.write(message)
+                else:
+                    done.set_result(None)
+
+        to, _ = await loop.connect_write_pipe(asyncio.Protocol, os.fdopen(writer, "wb", 0))
+        since, _ = await loop.connect_read_pipe(Pong, os.fdopen(reader, "rb", 0))
+        to.write(message)
+        await done
+        to.close()
+        since.close()
+
+    loop.run_until_complete(main())
+    return many
+
+
+def pipe_streams(loop: Loop) -> int:
+    many = 20_000
+
+    async def main() -> None:
+        process = await asyncio.create_subprocess_exec("/bin/cat", stdin=-1, stdout=-1)
+        assert process.stdin and process.stdout
+        for _ in range(many):
+            process.stdin.write(b"x" * 1024)
+            await process.stdout.readexactly(1024)
+        process.stdin.close()
+        await process.wait()
+
+    loop.run_until_complete(main())
+    return many
+
+
+def communicate(loop: Loop) -> int:
+    many = 200
+
+    async def main() -> None:
+        for _ in range(many):
+            process = await asyncio.create_subprocess_exec("/bin/cat", stdin=-1, stdout=-1)
+            await process.communicate(b"x" * 1024)
+
+    loop.run_until_complete(main())
+    return many
+
+
 def import_time(loop: Loop) -> int:
     raise AssertionError("measured by the runner")
 
@@ -312,6 +369,7 @@ ROWS: dict[str, Callable[[Loop], int]] = {
     for row in [
         call_soon, call_later, call_later_at_once, wait_for, call_soon_threadsafe, getaddrinfo, subprocess,
         sleep_zero, create_task, gather, future, queue, event, executor, sock, unix, churn, idle,
+        pipe, pipe_streams, communicate,
     ]
 }
 

@@ -18,9 +18,6 @@ import tepal
 pytestmark = pytest.mark.usefixtures("ledger")
 
 
-
-
-
 def test_the_end_of_a_terminal_is_no_failure(any_loop: Loop, reports: Callable[[], list[str]]) -> None:
     ours, theirs = os.openpty()
     protocol = read_end(any_loop, os.fdopen(ours, "rb", 0))
