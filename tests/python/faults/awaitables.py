@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import sys
 import tempfile
@@ -39,6 +40,11 @@ class Place(Scene):
         sock.listen()
         sock.setblocking(False)
         return sock
+
+    def terminal(self) -> Any:
+        ours, theirs = os.openpty()
+        self.own(os.fdopen(theirs, "wb", 0))
+        return self.own(os.fdopen(ours, "r+b", 0))
 
     def file(self) -> Any:
         made = self.own(tempfile.TemporaryFile())  # noqa: SIM115 (closed with the place)
@@ -215,6 +221,14 @@ async def connect_read_pipe(place: Place) -> Any:
 async def connect_write_pipe(place: Place) -> Any:
     pipe = place.pipe(1)
     return (await place.loop.connect_write_pipe(asyncio.Protocol, pipe))[0]
+
+
+async def read_terminal(place: Place) -> Any:
+    return (await place.loop.connect_read_pipe(asyncio.Protocol, place.terminal()))[0]
+
+
+async def write_terminal(place: Place) -> Any:
+    return (await place.loop.connect_write_pipe(asyncio.Protocol, place.terminal()))[0]
 
 
 async def getaddrinfo(place: Place) -> Any:

@@ -21,7 +21,21 @@ ACTIVE = {
     "reaching": "kept = loop.connect(tepal.Protocol, 'localhost', 1, backoff=tepal.Backoff()); loop.run_until_complete(asyncio.sleep(0))",
     "datagrams": "kept = loop.run_until_complete(loop.create_datagram_endpoint(asyncio.DatagramProtocol, local_addr=('127.0.0.1', 0)))",
     "pipe": "kept = loop.run_until_complete(loop.connect_read_pipe(asyncio.Protocol, os.fdopen(os.pipe()[0], 'rb', 0)))",
-    "child": "kept = loop.run_until_complete(loop.subprocess_exec(asyncio.SubprocessProtocol, 'sleep', '0.2'))",
+    "write pipe": (
+        "ends = os.pipe()\n"
+        "kept = loop.run_until_complete(loop.connect_write_pipe(asyncio.Protocol, os.fdopen(ends[1], 'wb', 0)))\n"
+        "kept[0].write(bytes(9 << 20))"
+    ),
+    "terminal": (
+        "ends = os.openpty(); terminal = os.fdopen(ends[0], 'wb', 0)\n"
+        "kept = loop.run_until_complete(loop.connect_read_pipe(asyncio.Protocol, terminal))\n"
+        "writes = loop.run_until_complete(loop.connect_write_pipe(asyncio.Protocol, terminal))"
+    ),
+    "child with pipes": (
+        "kept = loop.run_until_complete(loop.subprocess_exec(asyncio.SubprocessProtocol, 'sleep', '0.2'))\n"
+        "kept[0].get_pipe_transport(0).write(bytes(9 << 20))"
+    ),
+    "child": "kept = loop.run_until_complete(loop.subprocess_exec(asyncio.SubprocessProtocol, 'sleep', '0.2', stdin=None, stdout=None, stderr=None))",
     "tls": (
         "from tls.peers import client_context, server_context\n"
         "served = loop.create_task(loop.connect_accepted_socket(asyncio.Protocol, b, ssl=server_context()))\n"
