@@ -20,14 +20,12 @@ impl Pauses {
     pub const NONE: Pauses = Pauses(0);
     /// The protocol (the user above the stack) asked for it.
     pub const PROTOCOL: Pauses = Pauses(1);
-    /// What is queued has reached its limit.
-    pub const FULL: Pauses = Pauses(2);
     /// The layer that reads here cannot pass on what it would make of more.
-    pub const BLOCKED: Pauses = Pauses(4);
+    pub const BLOCKED: Pauses = Pauses(2);
     /// The layer that reads here wants no more for now (a rate limit without tokens).
-    pub const HELD: Pauses = Pauses(8);
+    pub const HELD: Pauses = Pauses(4);
     /// A layer is about to be inserted here.
-    pub const CHANGE: Pauses = Pauses(16);
+    pub const CHANGE: Pauses = Pauses(8);
 
     /// Whether there is no reason.
     #[inline]
@@ -53,7 +51,7 @@ impl Pauses {
 
 impl fmt::Debug for Pauses {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = ["PROTOCOL", "FULL", "BLOCKED", "HELD", "CHANGE"];
+        let names = ["PROTOCOL", "BLOCKED", "HELD", "CHANGE"];
         let mut set = f.debug_set();
         for (bit, name) in names.iter().enumerate() {
             if self.0 & 1 << bit != 0 {
@@ -422,8 +420,8 @@ mod tests {
     fn pauses_of_different_owners_do_not_lift_each_other() {
         let mut pauses = Pauses::NONE;
         pauses.set(Pauses::PROTOCOL, true);
-        pauses.set(Pauses::FULL, true);
-        pauses.set(Pauses::FULL, false);
+        pauses.set(Pauses::HELD, true);
+        pauses.set(Pauses::HELD, false);
         assert!(pauses.contains(Pauses::PROTOCOL) && !pauses.is_empty());
         assert_eq!(format!("{pauses:?}"), "{PROTOCOL}");
     }

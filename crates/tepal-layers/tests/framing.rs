@@ -147,6 +147,45 @@ fn a_written_line_cannot_smuggle_a_second_one() {
 }
 
 #[test]
+fn a_delimiter_cannot_be_smuggled_in_across_pieces_or_by_the_end_of_a_line() {
+    let fails = |delimiter: &[u8], pieces: &[&[u8]]| {
+        let mut bench = Bench::new(&stack(Delimiter::new(delimiter, 99)), Side::Client).unwrap();
+        let mut line = tepal_base::ByteQueue::new();
+        pieces.iter().for_each(|piece| line.push(tepal_base::Segment::from(piece.to_vec())));
+        let workspace = std::rc::Rc::clone(&bench.workspace);
+        let turn = tepal_layers::Turn::new(bench.now, &workspace);
+        bench.chain.write_queue(&mut line, turn).unwrap();
+        bench.settle();
+        match bench.failure_kind() {
+            None => {
+                // What is let through is one line to who reads it.
+                let wire = bench.sent();
+                let frame = pieces.concat();
+                let reads = stack(Delimiter::new(delimiter, 99));
+                assert_eq!(frames(&reads, &wire), (vec![frame], None), "{pieces:?}");
+                false
+            }
+            Some(kind) => {
+                assert_eq!((kind, bench.sent()), (ErrorKind::FrameMalformed, vec![]));
+                true
+            }
+        }
+    };
+    assert!(fails(b"\r\n", &[b"RCPT\r", b"\nEVIL"]));
+    assert!(fails(b"--!", &[b"a-", b"-", b"!b"]));
+    assert!(fails(b"--!", &[b"a", b"-", b"-", b"!"]));
+    assert!(!fails(b"\r\n", &[b"RCPT\r", b"\rfine\n", b"\r"]));
+    assert!(!fails(b"--!", &[b"a-", b"!-", b"", b"-"]));
+    // An empty line as the end of a message, behind one that ends with a line's end itself.
+    assert!(fails(b"\n\n", &[b"x\n"]));
+    assert!(fails(b"\n\n", &[b"\n"]));
+    assert!(!fails(b"\n\n", &[b"\nx"]));
+    assert!(!fails(b"\n\n", &[]));
+    assert!(fails(b"abab", &[b"xab"]));
+    assert!(!fails(b"abab", &[b"xa"]));
+}
+
+#[test]
 fn a_written_frame_above_the_maximum_is_our_own_fault() {
     for spec in [stack(Lines::new(3)), stack(LengthPrefixed::new(3)), stack(Netstrings::new(3))] {
         let mut bench = Bench::new(&spec, Side::Client).unwrap();

@@ -27,8 +27,8 @@ pub(crate) trait Codec {
     /// What goes behind.
     fn tail(&self) -> &[u8];
 
-    /// Whether the bytes of a frame are allowed.
-    fn check(&self, _piece: &[u8]) -> Result<(), Error> {
+    /// Whether the bytes of a frame, which come in these pieces, are allowed.
+    fn check<'a>(&self, _pieces: impl Iterator<Item = &'a [u8]>) -> Result<(), Error> {
         Ok(())
     }
 
@@ -98,7 +98,7 @@ impl<C: Codec> Framing<C> {
             let len = io.from_above.len();
             let mut head = Head::default();
             if self.codec.head(len, &mut head)? {
-                io.from_above.pieces().try_for_each(|piece| self.codec.check(piece))?;
+                self.codec.check(io.from_above.pieces())?;
                 if !head.bytes().is_empty() {
                     io.to_below.send(head.bytes());
                 }

@@ -10,9 +10,9 @@ use crate::{Error, ErrorKind, Layer, LayerSpec, Site};
 /// The delimiter is no part of what is read, and is added to what is written. A peer's line longer
 /// than the maximum fails the connection with [`FrameTooLong`](ErrorKind::FrameTooLong), found
 /// before it is whole; bytes without a delimiter at the end with
-/// [`EofInFrame`](ErrorKind::EofInFrame). A written line that holds the delimiter would be two:
-/// it fails the connection with [`FrameMalformed`](ErrorKind::FrameMalformed), whose fault is
-/// local, and nothing of it leaves.
+/// [`EofInFrame`](ErrorKind::EofInFrame). A written line that holds the delimiter, or whose end begins
+/// one that the delimiter behind it completes, would be two: it fails the connection with
+/// [`FrameMalformed`](ErrorKind::FrameMalformed), whose fault is local, and nothing of it leaves.
 ///
 /// With [`LinesMode`] the protocol switches to raw bytes in mid-stream, and back.
 #[derive(Clone, Debug)]
@@ -162,14 +162,14 @@ impl Codec for LinesCodec {
         &self.delimiter
     }
 
-    fn check(&self, piece: &[u8]) -> Result<(), Error> {
+    fn check<'a>(&self, mut pieces: impl Iterator<Item = &'a [u8]>) -> Result<(), Error> {
         let found = match *self.delimiter {
-            [single] => find_byte(piece, single),
-            _ => find(piece, &self.delimiter),
+            [single] => pieces.any(|piece| find_byte(piece, single).is_some()),
+            _ => holds(&self.delimiter, pieces),
         };
         match found {
-            None => Ok(()),
-            Some(_) => {
+            false => Ok(()),
+            true => {
                 let message = "a written line holds the delimiter";
                 Err(Error::local(ErrorKind::FrameMalformed, message))
             }
@@ -185,6 +185,43 @@ impl Codec for LinesCodec {
         self.scanned = 0;
         Ok(())
     }
+}
+
+/// Whether a delimiter of several bytes begins in what comes in these pieces, also where one of them
+/// ends, and before the delimiter that follows the last one.
+fn holds<'a>(delimiter: &[u8], pieces: impl Iterator<Item = &'a [u8]>) -> bool {
+    let most = delimiter.len() - 1;
+    let mut pieces = pieces.peekable();
+    // The last bytes of the pieces before; one piece, as most lines are, needs none.
+    let mut seam = Vec::new();
+    while let Some(piece) = pieces.next() {
+        if find(piece, delimiter).is_some() {
+            return true;
+        }
+        if seam.is_empty() && pieces.peek().is_none() {
+            return begins_at_end(delimiter, piece);
+        }
+        seam.extend_from_slice(piece.get(..most).unwrap_or(piece));
+        if find(&seam, delimiter).is_some() {
+            return true;
+        }
+        match piece.len().checked_sub(most).and_then(|from| piece.get(from..)) {
+            Some(last) => {
+                seam.clear();
+                seam.extend_from_slice(last);
+            }
+            None => drop(seam.drain(..seam.len().saturating_sub(most))),
+        }
+    }
+    begins_at_end(delimiter, &seam)
+}
+
+/// Whether the end of a line begins a delimiter that the one behind the line would complete.
+fn begins_at_end(delimiter: &[u8], line: &[u8]) -> bool {
+    (1..delimiter.len()).any(|count| {
+        let (begun, rest) = delimiter.split_at(count);
+        line.ends_with(begun) && delimiter.starts_with(rest)
+    })
 }
 
 struct DelimiterCodec(LinesCodec);
@@ -204,8 +241,8 @@ impl Codec for DelimiterCodec {
         self.0.tail()
     }
 
-    fn check(&self, piece: &[u8]) -> Result<(), Error> {
-        self.0.check(piece)
+    fn check<'a>(&self, pieces: impl Iterator<Item = &'a [u8]>) -> Result<(), Error> {
+        self.0.check(pieces)
     }
 
     fn command(&mut self, command: &dyn Any) -> Result<(), Error> {
