@@ -264,8 +264,8 @@ async def sendfile(place: Place) -> Any:
 
 async def open_connection(place: Place) -> Any:
     reader, writer = await asyncio.open_connection(*await place.server())
-    # Not by close(), which would first send what a cancelled drain() has left.
-    place.undo.append(writer.transport.abort)
+    # Not by close(), which would first send what a cancelled drain() has left; and it keeps the writer.
+    place.undo.append(lambda: writer.transport.abort())
     writer.write(bytes(SIZE))
     await writer.drain()
     return len(await reader.readexactly(SIZE))
