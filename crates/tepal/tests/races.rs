@@ -1,7 +1,8 @@
-//! One address after another, or a race: on the real kernel too, where a listener whose queue is
-//! full swallows SYNs as a black hole does.
+//! One address after another, or a race: on the real kernel too.
 
 mod common;
+#[path = "common/hole.rs"]
+mod hole;
 #[path = "common/reach.rs"]
 mod reach;
 #[path = "common/story.rs"]
@@ -9,34 +10,14 @@ mod reach;
 mod story;
 
 use std::cell::Cell;
-use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::rc::Rc;
 use std::time::Duration;
 
 use common::on_every_driver;
+use hole::Hole;
 use reach::{again, echo_server, everywhere, nobody, run_to_end};
 use story::Story;
 use tepal::{Addresses, EventLoop, Phase, ProblemKind, Target, Transport};
-
-/// An address that does not answer.
-struct Hole {
-    address: SocketAddr,
-    _listener: TcpListener,
-    _queued: Vec<TcpStream>,
-}
-
-impl Hole {
-    fn new() -> Hole {
-        use std::os::fd::AsRawFd;
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        // The kernel keeps one connection beside a queue of none.
-        // SAFETY: listen(2) on a listening socket only changes its backlog.
-        assert_eq!(unsafe { libc::listen(listener.as_raw_fd(), 0) }, 0);
-        let address = listener.local_addr().expect("bound");
-        let queued = TcpStream::connect(address).expect("the first is taken");
-        Hole { address, _listener: listener, _queued: vec![queued] }
-    }
-}
 
 /// How long it took until it was established.
 fn connect(event_loop: &EventLoop, target: Target) -> (Story, Transport, Duration) {
