@@ -22,31 +22,43 @@ const MOST: usize = 16 * 1024;
 
 /// Looks at the first bytes of a connection. The handshake message may be spread over records.
 pub(crate) fn read(bytes: &[u8]) -> Hello {
-    let mut message = Vec::new();
+    // Of a message that is spread: what the records before had of it.
+    let mut before = Vec::new();
     let mut at = 0;
     loop {
         let record = bytes.get(at..).unwrap_or_default();
         // Content type 22, then a version 3.x, then the length of the fragment.
-        match record {
+        let fragment = match record {
             [22, 3, 0..=4, high, low, rest @ ..] => {
                 let len = usize::from(u16::from_be_bytes([*high, *low]));
                 if len == 0 || len > MOST {
                     return Hello::Other;
                 }
                 let Some(fragment) = rest.get(..len) else { return Hello::Need(at + 5 + len) };
-                message.extend_from_slice(fragment);
                 at += 5 + len;
+                fragment
             }
             [] | [22] | [22, 3] | [22, 3, 0..=4] | [22, 3, 0..=4, _] => return Hello::Need(at + 5),
             _ => return Hello::Other,
+        };
+        let message = match before.is_empty() {
+            true => fragment,
+            false => {
+                before.extend_from_slice(fragment);
+                &before
+            }
+        };
+        if let [kind, a, b, c, body @ ..] = message {
+            let len = usize::from(*a) << 16 | usize::from(*b) << 8 | usize::from(*c);
+            if *kind != 1 || len > MOST {
+                return Hello::Other;
+            }
+            if let Some(body) = body.get(..len) {
+                return body_of(body).unwrap_or(Hello::Other);
+            }
         }
-        let [kind, a, b, c, body @ ..] = message.as_slice() else { continue };
-        let len = usize::from(*a) << 16 | usize::from(*b) << 8 | usize::from(*c);
-        if *kind != 1 || len > MOST {
-            return Hello::Other;
-        }
-        if let Some(body) = body.get(..len) {
-            return body_of(body).unwrap_or(Hello::Other);
+        if before.is_empty() {
+            before.extend_from_slice(fragment);
         }
     }
 }

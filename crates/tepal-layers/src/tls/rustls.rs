@@ -316,7 +316,10 @@ impl<M: Machine> Engine for RustlsEngine<M> {
             // IANA's names have no version in them, as rustls' names of TLS 1.3's suites do.
             cipher: suite
                 .and_then(|suite| suite.suite().as_str())
-                .map(|name| name.replace("TLS13_", "TLS_"))
+                .map(|name| match name.strip_prefix("TLS13_") {
+                    Some(rest) => ["TLS_", rest].concat(),
+                    None => name.to_owned(),
+                })
                 .unwrap_or_default(),
             alpn: common.alpn_protocol().map(<[u8]>::to_vec),
             resumed: common.handshake_kind() == Some(HandshakeKind::Resumed),
