@@ -24,7 +24,7 @@ pub struct ProxyRequest {
 pub enum ProxyAnswer {
     /// The connection stands; the client is told the address that it was made from.
     Accept(IpAddr, u16),
-    /// It does not. CONNECT tells it as 403 (not allowed), 504 (unreachable) or 502.
+    /// It does not. CONNECT tells it as 403 (not allowed), 504 (TTL expired) or 502 (the others).
     Refuse(SocksReply),
 }
 

@@ -7,7 +7,8 @@ pub(crate) type Inward<'a, 'io> = (&'a mut FromBelow<'io>, &'a mut ToAbove<'io>)
 /// module that implements it knows whose it is.
 pub(crate) trait Engine {
     /// Decrypts and handles records while there are whole ones and the way up is free. Plaintext
-    /// goes up, and what is to be answered goes to `out`; after an error that is the alert. Bytes behind close_notify are left alone.
+    /// goes up, and what is to be answered goes to `out`; after an error that is the alert. Bytes
+    /// behind close_notify are left alone.
     fn process(
         &mut self,
         from: &mut FromBelow<'_>,
