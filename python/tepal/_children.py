@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 from typing import Any
@@ -13,13 +14,15 @@ _UNKNOWN = 255
 class Child:
     """The watch over one child, until it has ended or the loop is closed."""
 
-    __slots__ = ("_loop", "_pid", "_pidfd", "_transport")
+    __slots__ = ("_code", "_gone", "_loop", "_pid", "_pidfd", "_transport")
 
     def __init__(self, loop: Any, transport: Any) -> None:
         self._loop = loop
         self._transport = transport
         self._pid: int = transport.get_pid()
         self._pidfd = -1
+        self._code: int | None = None
+        self._gone: asyncio.Future[None] | None = None
         try:
             self._pidfd = os.pidfd_open(self._pid)
         except ProcessLookupError:
@@ -30,18 +33,34 @@ class Child:
         loop._add_reader(self._pidfd, self._ended)
 
     def _ended(self) -> None:
+        # Until it is known, the next turn asks again: there may have been no memory.
+        self._ask()
         self.close()
         self._reap()
 
+    def _ask(self) -> int:
+        if self._code is None:
+            try:
+                _, status = os.waitpid(self._pid, 0)
+            except ChildProcessError:
+                # Somebody has asked already; a Popen keeps what it was told.
+                self._code = self._known()
+            else:
+                self._code = os.waitstatus_to_exitcode(status)
+        return self._code
+
     def _reap(self) -> None:
         try:
-            _, status = os.waitpid(self._pid, 0)
-        except ChildProcessError:
-            # Somebody has asked already; a Popen keeps what it was told.
-            code = self._known()
-        else:
-            code = os.waitstatus_to_exitcode(status)
-        self._transport._process_exited(code)
+            self._transport._process_exited(self._ask())
+        finally:
+            if self._gone is not None and not self._gone.done():
+                self._gone.set_result(None)
+
+    async def wait(self) -> None:
+        """Wait until the child has ended, whatever became of its pipes."""
+        if self._code is None:
+            self._gone = self._loop.create_future()
+            await self._gone
 
     def _known(self) -> int:
         process = self._transport.get_extra_info("subprocess")
@@ -59,16 +78,16 @@ class Child:
             self._pidfd = -1
 
 
-def watch_child(loop: Any, transport: Any) -> None:
+def watch_child(loop: Any, transport: Any) -> Child:
     """Tell a subprocess transport of asyncio's when its process has ended.
 
     Raises:
-        OSError: no descriptor is left for the watch. A child that nobody can hear of must not run, so
-            it has been killed.
+        OSError, MemoryError: no descriptor is left for the watch, or no memory. A child that nobody can
+            hear of must not run, so it has been killed.
     """
     try:
-        Child(loop, transport)
-    except OSError:
+        return Child(loop, transport)
+    except (OSError, MemoryError):
         process = transport.get_extra_info("subprocess")
         process.kill()
         transport._process_exited(process.wait())

@@ -261,14 +261,19 @@ class Endpoints(Base):
             self, protocol, args, shell, stdin, stdout, stderr, bufsize,
             waiter=waiter, extra=extra, **keywords,
         )  # fmt: skip
-        watch_child(self, transport)
+        child = watch_child(self, transport)
         try:
             await waiter
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException:
             transport.close()
-            await transport._wait()
+            process = transport.get_extra_info("subprocess")
+            for pipe in (process.stdin, process.stdout, process.stderr):
+                # Of those that got no transport, which asyncio forgets; and then waits for ever.
+                if pipe is not None and not isinstance(pipe, int):
+                    pipe.close()
+            await child.wait()
             raise
         return transport
 

@@ -15,6 +15,7 @@ use tepal::{Address, Closed, Problem, ProblemCause};
 use crate::address;
 use crate::event_loop::gaierror;
 use crate::imports::imports;
+use crate::memory;
 use crate::object::Ref;
 use crate::raised::Raised;
 
@@ -72,27 +73,28 @@ pub(crate) fn closed_record<'py>(
     closed: &Closed,
     raised: Option<&Ref>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let keywords = PyDict::new(py);
-    keywords.set_item("clean", closed.is_clean())?;
-    keywords.set_item("unsent", closed.unsent)?;
-    keywords.set_item("unread", closed.unread)?;
+    let string = |text: &str| memory::string(py, text);
+    let keywords = memory::dict(py)?;
+    keywords.set_item(intern!(py, "clean"), closed.is_clean())?;
+    keywords.set_item(intern!(py, "unsent"), closed.unsent)?;
+    keywords.set_item(intern!(py, "unread"), closed.unread)?;
     if let Some(error) = &closed.error {
-        keywords.set_item("error", exception(py, os_error(error)))?;
+        keywords.set_item(intern!(py, "error"), exception(py, os_error(error)))?;
     }
     if let Some(half) = closed.half {
-        keywords.set_item("half", lower_name(&half))?;
+        keywords.set_item(intern!(py, "half"), string(&lower_name(&half))?)?;
     }
     if let Some(problem) = &closed.problem {
-        keywords.set_item("problem", problem_to_python(py, problem, raised)?)?;
+        keywords.set_item(intern!(py, "problem"), problem_to_python(py, problem, raised)?)?;
     }
-    keywords.set_item("layer", closed.layer())?;
+    keywords.set_item(intern!(py, "layer"), closed.layer().map(string).transpose()?)?;
     if let Some(error) = &closed.layer_error {
-        keywords.set_item("layer_kind", kind_name(error.kind()))?;
-        keywords.set_item("fault", lower_name(&error.fault()))?;
-        keywords.set_item("code", code_of(error.kind()))?;
+        keywords.set_item(intern!(py, "layer_kind"), string(&kind_name(error.kind()))?)?;
+        keywords.set_item(intern!(py, "fault"), string(&lower_name(&error.fault()))?)?;
+        keywords.set_item(intern!(py, "code"), code_of(error.kind()))?;
     }
     let records = imports(py).records.bind(py);
-    let arguments = (snake_name(&closed.kind), closed.to_string());
+    let arguments = (string(&snake_name(&closed.kind))?, string(&closed.to_string())?);
     records.call_method(intern!(py, "closed_record"), arguments, Some(&keywords))
 }
 

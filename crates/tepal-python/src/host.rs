@@ -4,6 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::os::fd::RawFd;
 
+use pyo3::exceptions::PyMemoryError;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
 use tepal::engine::{
@@ -17,6 +19,7 @@ use crate::errors::{exception, leaves_run};
 use crate::event_loop::{FdHandles, PyTimer, PyWatcher, WakePipe};
 use crate::handle::{HandleRef, Queued};
 use crate::layers::PyLayers;
+use crate::memory::{self, Next};
 use crate::object::Ref;
 use crate::stream::{PyFactory, PyStreamProtocol};
 
@@ -118,7 +121,8 @@ impl PyHost {
     #[cold]
     pub(crate) fn nobody_gets(engine: &PyEngine, error: PyErr, object: Option<&Bound<'_, PyAny>>) {
         let py = attached();
-        if leaves_run(py, &error) {
+        // Without memory it was not told to whoever waits for it.
+        if leaves_run(py, &error) || error.is_instance_of::<PyMemoryError>(py) {
             PyHost::interrupt(engine, error);
         } else {
             error.write_unraisable(py, object);
@@ -144,7 +148,7 @@ impl PyHost {
         }
         match handle.call(py) {
             Ok(()) => Flow::Continue(()),
-            Err(()) => self.handle_failed(py, handle),
+            Err(()) => self.handle_failed(engine, py, handle),
         }
     }
 
@@ -153,23 +157,35 @@ impl PyHost {
         let started = engine.now();
         let flow = match handle.call(py) {
             Ok(()) => Flow::Continue(()),
-            Err(()) => self.handle_failed(py, handle),
+            Err(()) => self.handle_failed(engine, py, handle),
         };
         let seconds = engine.now().since(started).as_secs_f64();
         let helpers = crate::imports::imports(py).helpers.bind(py);
-        let told = helpers.call_method1("callback_was_slow", (handle.bind(py), seconds));
+        let told =
+            helpers.call_method1(intern!(py, "callback_was_slow"), (handle.bind(py), seconds));
         flow?;
         self.flow(told.map(drop))
     }
 
     #[cold]
-    fn handle_failed(&self, py: Python<'_>, handle: &HandleRef) -> Flow {
+    fn handle_failed(&self, engine: &PyEngine, py: Python<'_>, handle: &HandleRef) -> Flow {
         let error = PyErr::fetch(py);
         if leaves_run(py, &error) {
             return self.leave_run(error);
         }
+        if error.is_instance_of::<PyMemoryError>(py) {
+            match memory::after(py, handle) {
+                Next::Again => {
+                    engine.call_soon(Job::Handle(Queued::again(py, handle)));
+                    return Flow::Continue(());
+                }
+                Next::Leave => return self.leave_run(error),
+                Next::Report => {}
+            }
+        }
         let helpers = crate::imports::imports(py).helpers.bind(py);
-        let told = helpers.call_method1("callback_failed", (handle.bind(py), exception(py, error)));
+        let told = helpers
+            .call_method1(intern!(py, "callback_failed"), (handle.bind(py), exception(py, error)));
         self.flow(told.map(drop))
     }
 
@@ -300,7 +316,7 @@ impl Host for PyHost {
         let py = attached();
         let helpers = crate::imports::imports(py).helpers.bind(py);
         let error = exception(py, crate::errors::os_error(&report.error));
-        if let Err(error) = helpers.call_method1("trouble", (report.context, error)) {
+        if let Err(error) = helpers.call_method1(intern!(py, "trouble"), (report.context, error)) {
             // Logging itself failed, and there is no caller to tell.
             PyHost::nobody_gets(engine, error, None);
         }

@@ -12,6 +12,7 @@
 //! | `handle` | `Handle` and `TimerHandle`, laid out by hand for speed |
 //! | `event_loop` | the class `Loop`: `call`, `run`, `io` (descriptors), `signals`, `timer`, `tasks` |
 //! | `errors`, `imports` | exceptions out of our errors; what is taken from asyncio, once |
+//! | `memory` | what follows where memory runs out |
 //! | `raised` | exceptions of layers, on their way to the protocol |
 //! | `fastcall` | methods that take their arguments without a tuple or dict |
 //! | `layers` | recipes for layers, and layers written in Python |
@@ -45,6 +46,7 @@ mod handle;
 mod host;
 mod imports;
 mod layers;
+mod memory;
 mod object;
 mod openssl;
 mod raised;

@@ -3,7 +3,6 @@
 use std::io;
 
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
 use pyo3::{Borrowed, PyTraverseError, PyVisit, intern};
 use tepal::engine::{DatagramProtocol, Verdict};
 use tepal::{Address, Closed, DatagramKey};
@@ -13,6 +12,7 @@ use super::transport::{DatagramTransport, Inner};
 use crate::errors::{exception, leaves_run, os_error};
 use crate::host::{PyEngine, PyHost, attached};
 use crate::imports::imports;
+use crate::memory;
 use crate::object::Ref;
 use crate::stream::{call_method, call_method2, in_context, watched};
 
@@ -122,7 +122,7 @@ impl DatagramProtocol<PyHost> for PyDatagramProtocol {
         let py = attached();
         let Some((protocol, context)) = self.links(py) else { return Ok(()) };
         let called = sender(py, &self.inner(py).peers, peer).and_then(|sender| {
-            let data = PyBytes::new(py, data);
+            let data = memory::bytes(py, data)?;
             let name = intern!(py, "datagram_received");
             let (data, sender) = (data.as_any().as_borrowed(), sender.as_borrowed());
             self.watched(engine, "datagram_received", || {

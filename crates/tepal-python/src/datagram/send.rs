@@ -4,7 +4,7 @@ use std::io;
 
 use pyo3::exceptions::{PyBlockingIOError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyType};
+use pyo3::types::PyType;
 use pyo3::{Borrowed, ffi, intern};
 use tepal::{Address, Crossing};
 
@@ -13,6 +13,7 @@ use crate::address;
 use crate::errors::{exception, leaves_run, os_error};
 use crate::fastcall::{Arguments, add_method, guard, missing, unexpected};
 use crate::imports::imports;
+use crate::memory;
 use crate::stream::Readable;
 
 const TOLD_FROM: u32 = 5;
@@ -145,7 +146,7 @@ fn send_behind_close(
 ) -> PyResult<()> {
     let py = transport.py();
     let sock = transport.getattr(intern!(py, "_sock"))?;
-    let data = PyBytes::new(py, data.bytes());
+    let data = memory::bytes(py, data.bytes())?;
     let sent = match to {
         Some(to) => sock.call_method1(intern!(py, "sendto"), (data, to)),
         None => sock.call_method1(intern!(py, "send"), (data,)),

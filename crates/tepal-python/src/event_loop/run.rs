@@ -11,6 +11,7 @@ use crate::handle::QueuedRun;
 use crate::host::Job;
 use crate::imports::imports;
 use crate::layers::with_engine;
+use crate::memory;
 
 /// How deep coroutines remember where they were made, in debug mode; asyncio's figure.
 const ORIGIN_DEPTH: u32 = 10;
@@ -86,7 +87,7 @@ impl State {
         });
         drop(active);
         host.thread.set(0);
-        let unset = set_running_loop.call1((py.None(),));
+        let unset = memory::insist(py, || set_running_loop.call1((py.None(),)));
         let left = host.pending.take();
         match (ended, left) {
             (_, Some(error)) => Err(error),

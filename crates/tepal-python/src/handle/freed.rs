@@ -15,6 +15,10 @@ use crate::object::UnderGil;
 /// They take 150 KiB.
 const FREE_MOST: usize = 1024;
 
+/// How many of these are kept for when memory runs out: a future that has its result cannot tell its
+/// waiters once more, so their handles must not fail.
+const RESERVE: usize = 16;
+
 /// How deep handles may free each other before the rest waits for the outermost. A chain of them, each
 /// an argument of the next, would otherwise take a stack frame per link.
 const DEPTH_MOST: u32 = 50;
@@ -49,7 +53,7 @@ impl Freed {
     /// Whether handles are made faster than they are freed.
     #[inline]
     pub(super) fn is_empty(&self, timed: bool) -> bool {
-        self.lists[usize::from(timed)].head.get().is_null()
+        self.lists[usize::from(timed)].len.get() <= RESERVE
     }
 }
 
@@ -57,20 +61,33 @@ impl Freed {
 #[inline]
 pub(super) fn allocate(py: Python<'_>, timed: bool) -> Option<NonNull<HandleObject>> {
     let list = &FREED.get(py).lists[usize::from(timed)];
-    let reused = list.head.get();
-    if let Some(object) = NonNull::new(reused) {
-        // SAFETY: an object in the list is ours; it still counts its class, and its own count, which
-        // is zero, becomes one.
-        unsafe {
-            list.head.set((*reused).weak_references.cast());
-            ffi::Py_INCREF(reused.cast());
-        }
-        list.len.set(list.len.get() - 1);
-        return Some(object);
+    if list.len.get() > RESERVE {
+        return list.take();
     }
     let class = if timed { &TIMER_HANDLE } else { &HANDLE };
     // SAFETY: it is a heap type whose objects are `HandleObject`s.
-    NonNull::new(unsafe { ffi::PyObject_GC_New::<HandleObject>(class.get(py).get()) })
+    let made = NonNull::new(unsafe { ffi::PyObject_GC_New::<HandleObject>(class.get(py).get()) });
+    made.or_else(|| {
+        let kept = list.take()?;
+        // What the failure left pending. SAFETY: the GIL is held.
+        unsafe { ffi::PyErr_Clear() };
+        Some(kept)
+    })
+}
+
+impl FreeList {
+    #[inline]
+    fn take(&self) -> Option<NonNull<HandleObject>> {
+        let object = NonNull::new(self.head.get())?;
+        // SAFETY: an object in the list is ours; it still counts its class, and its own count, which
+        // is zero, becomes one.
+        unsafe {
+            self.head.set((*object.as_ptr()).weak_references.cast());
+            ffi::Py_INCREF(object.as_ptr().cast());
+        }
+        self.len.set(self.len.get() - 1);
+        Some(object)
+    }
 }
 
 // Called by CPython when the last reference is gone.

@@ -38,6 +38,8 @@ pub(super) struct HandleObject {
     pub(super) thread_safe: bool,
     // Its callback is being called: what that uses must stay.
     pub(super) running: bool,
+    // It failed for want of memory and runs once more; see `memory`.
+    pub(super) runs_again: bool,
     // Whether the collector has it in its lists; see `queued`.
     pub(super) tracked: bool,
     // Whether the context is out of these lists, where it must be again before anybody sees it.
@@ -159,6 +161,7 @@ pub(super) unsafe fn fill(
         (*object).cancelled = false;
         (*object).thread_safe = false;
         (*object).running = false;
+        (*object).runs_again = false;
         (*object).tracked = false;
         (*object).hides_context = false;
         if more.is_null() {

@@ -45,6 +45,12 @@ impl Queued {
         Ok(Queued(handle))
     }
 
+    /// Queues a handle once more, which the collector knows.
+    pub(crate) fn again(py: Python<'_>, handle: &HandleRef) -> Queued {
+        handle.track();
+        Queued(handle.clone_ref(py))
+    }
+
     /// Looks at the leaver now: no other may come for long.
     pub(crate) fn settle_leaver(py: Python<'_>) {
         settle(FREED.get(py).leaver.replace(ptr::null_mut()));

@@ -126,6 +126,12 @@ impl HandleRef {
         unsafe { (*self.0.as_ptr()).thread_safe = true };
     }
 
+    /// Says that it runs a second time. False: it has.
+    pub(crate) fn begin_again(&self) -> bool {
+        // SAFETY: as above.
+        unsafe { !std::mem::replace(&mut (*self.0.as_ptr()).runs_again, true) }
+    }
+
     pub(crate) fn is_thread_safe(&self) -> bool {
         self.object().thread_safe
     }

@@ -10,6 +10,7 @@ use super::flow::{FATAL, This, is_ssl_error};
 use super::session::Step;
 use super::transport::{Inner, SslTransport, State, Told};
 use crate::errors::exception;
+use crate::memory;
 
 impl SslTransport {
     /// The transport below has no more; whether it is to stay open for now.
@@ -258,6 +259,7 @@ impl SslTransport {
         let by_peer = if seen { "peer_closed_layer" } else { "tls_truncated" };
         let by_peer = inner.truncated.get().then_some(by_peer);
         let ending = inner.ending.get().or(inner.closer.get()).or(by_peer);
+        let ending = ending.map(|ending| memory::string(py, ending)).transpose()?;
         let facts = (below.as_ref().map(|b| b.bind(py)), ending, error.as_ref(), unsent, unread);
         slf.call_method1(intern!(py, "_is_lost"), facts)?;
         if let Some(session) = session {

@@ -10,6 +10,7 @@ use super::flow::{FATAL_PROTOCOL, This};
 use super::session::{Drained, Plain};
 use super::transport::{SslTransport, State, Told};
 use crate::errors::leaves_run;
+use crate::memory;
 use crate::object::Ref;
 use crate::stream::{Manner, consumed, feed_reader};
 
@@ -101,7 +102,7 @@ impl SslTransport {
             true => data.clone(),
             false => {
                 rest.extend_from_slice(data.as_bytes());
-                PyBytes::new(py, &rest)
+                memory::bytes(py, &rest)?
             }
         };
         loop {
@@ -127,7 +128,7 @@ impl SslTransport {
                 inner.unread.replace(left.to_vec());
                 return Ok(());
             }
-            shown = PyBytes::new(py, left);
+            shown = memory::bytes(py, left)?;
         }
     }
 

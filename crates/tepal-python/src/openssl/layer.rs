@@ -63,7 +63,7 @@ impl LayerSpec for OpenSsl {
 impl OpenSsl {
     fn make(&self, py: Python<'_>, site: &mut Site<'_>) -> PyResult<OpenSslLayer> {
         let is_server = self.server_side.unwrap_or(site.side == Side::Server);
-        let ssl = py.import("ssl")?;
+        let ssl = py.import(intern!(py, "ssl"))?;
         let bio = ssl.getattr(intern!(py, "MemoryBIO"))?;
         let (incoming, outgoing) = (bio.call0()?, bio.call0()?);
         let keywords = PyDict::new(py);

@@ -130,7 +130,7 @@ fn found(py: Python<'_>) -> Option<&'static Library> {
 }
 
 fn find(py: Python<'_>) -> PyResult<Option<Library>> {
-    let module = py.import("_ssl")?;
+    let module = py.import(intern!(py, "_ssl"))?;
     let Ok(file) = module.getattr(intern!(py, "__file__")) else { return Ok(None) };
     let Ok(path) = CString::new(file.extract::<String>()?) else { return Ok(None) };
     // SAFETY: a path that ends with a zero. The library is loaded already or is not found; the
@@ -167,7 +167,7 @@ pub(super) fn ssl_of(
     context: &Bound<'_, PyAny>,
 ) -> Option<ptr::NonNull<Ssl>> {
     let py = object.py();
-    let module = py.import("_ssl").ok()?;
+    let module = py.import(intern!(py, "_ssl")).ok()?;
     let native = object.getattr(intern!(py, "_sslobj")).ok()?;
     let kind = native.get_type();
     let expected = module.getattr(intern!(py, "_SSLSocket")).ok()?;

@@ -59,7 +59,7 @@ impl Classes {
 
 fn classes(py: Python<'_>) -> PyResult<&'static Classes> {
     let load = || -> PyResult<Classes> {
-        let ssl = py.import("ssl")?;
+        let ssl = py.import(intern!(py, "ssl"))?;
         Ok(Classes {
             error: ssl.getattr(intern!(py, "SSLError"))?.unbind(),
             want_read: ssl.getattr(intern!(py, "SSLWantReadError"))?.unbind(),

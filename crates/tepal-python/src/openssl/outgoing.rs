@@ -10,6 +10,7 @@ use super::session::{Step, recycle};
 use super::transport::{SslTransport, State};
 use crate::errors::{exception, leaves_run};
 use crate::fastcall::{add_method, guard};
+use crate::memory;
 use crate::object::Ref;
 use crate::stream::{Readable, StreamTransport, flush, send};
 
@@ -241,7 +242,7 @@ impl SslTransport {
                 Ok(())
             }
             Some(below) => {
-                let data = PyBytes::new(py, &output);
+                let data = memory::bytes(py, &output)?;
                 recycle(output);
                 below.call_method1(intern!(py, "write"), (data,)).map(drop)
             }

@@ -13,6 +13,7 @@ use pyo3::{ffi, intern};
 use super::Classes;
 use super::library::{self, Library, Ssl};
 use super::wire::{self, WireBio};
+use crate::memory;
 use crate::object::Ref;
 
 // From OpenSSL's ssl.h; the numbers are part of its ABI.
@@ -146,7 +147,7 @@ impl Session {
     fn keep(&self, py: Python<'_>, data: &[u8]) -> PyResult<()> {
         match &self.way {
             Way::Buffers { incoming, .. } => {
-                let data = PyBytes::new(py, data);
+                let data = memory::bytes(py, data)?;
                 incoming.bind(py).call_method1(intern!(py, "write"), (data,)).map(drop)
             }
             Way::Direct { wire, .. } => {
@@ -379,7 +380,7 @@ impl Session {
             }
         }
         let Some(object) = self.object(py) else { return Ok(Step::Again) };
-        match object.call_method1(intern!(py, "write"), (PyBytes::new(py, data),)) {
+        match object.call_method1(intern!(py, "write"), (memory::bytes(py, data)?,)) {
             Ok(count) => Ok(Step::Done(count.extract::<usize>()?.min(data.len()))),
             Err(error) if is_again(py, &error) => Ok(Step::Again),
             Err(error) => Err(error),
@@ -528,7 +529,7 @@ impl Chunk {
         };
         *data = Some(match data.take() {
             None => made,
-            Some(before) => PyBytes::new(py, &[before.as_bytes(), made.as_bytes()].concat()),
+            Some(before) => memory::bytes(py, &[before.as_bytes(), made.as_bytes()].concat())?,
         });
         Ok(())
     }

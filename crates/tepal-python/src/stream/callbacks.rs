@@ -1,8 +1,9 @@
 //! The engine's calls, made into calls of the user's protocol.
 
+use pyo3::exceptions::PyMemoryError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyString};
+use pyo3::types::PyString;
 use tepal::Closed;
 use tepal::engine::{Consumed, StreamKey, StreamProtocol, Verdict};
 use tepal::layers::{How, Info, ProxyRequest};
@@ -13,11 +14,12 @@ use super::hooks::Hook;
 use super::manner::Manner;
 use super::pipe::{self, Role};
 use super::protocol::PyStreamProtocol;
-use super::reader;
+use super::reader::{self, Fed};
 use super::target;
 use crate::host::{PyEngine, PyHost, attached};
 use crate::imports::imports;
 use crate::layers::{how_word, info_to_python, request_to_python};
+use crate::memory;
 use crate::openssl::SslTransport;
 
 impl StreamProtocol<PyHost> for PyStreamProtocol {
@@ -27,6 +29,14 @@ impl StreamProtocol<PyHost> for PyStreamProtocol {
         let transport = self.transport(py).to_owned();
         match self.call(engine, py, name, Some(transport.as_any().as_borrowed())) {
             Ok(_) => Ok(()),
+            // A protocol that does not know of its connection, and the peer waits for it.
+            Err(error)
+                if error.is_instance_of::<PyMemoryError>(py)
+                    || self.inner(py).manner.get() == Manner::Ssl =>
+            {
+                let message = "Fatal error: protocol.connection_made() call failed.";
+                self.failed(engine, error, message, ())
+            }
             Err(error) => self.complain(engine, error, "connection_made"),
         }
     }
@@ -62,8 +72,14 @@ impl StreamProtocol<PyHost> for PyStreamProtocol {
         let result = match manner {
             Manner::Reader => {
                 let Some((protocol, context)) = self.links(py) else { return Ok(Consumed::All) };
-                self.watched(engine, "data_received", || {
-                    in_context(py, &context, || reader::feed(py, &protocol, data)).map(|()| None)
+                let fed = self.watched(engine, "data_received", || {
+                    in_context(py, &context, || reader::feed(py, &protocol, data))
+                });
+                fed.map(|fed| {
+                    if let Fed::Untold(error) = fed {
+                        PyHost::interrupt(engine, error);
+                    }
+                    None
                 })
             }
             // Of a protocol that lent memory before: what it was given as bytes, it gets as bytes.
@@ -82,13 +98,14 @@ impl StreamProtocol<PyHost> for PyStreamProtocol {
                 })
             }
             Manner::Plain | Manner::Counted => {
-                let bytes = PyBytes::new(py, data);
                 let name = if self.inner(py).hooks.get().has(Hook::IoIn) {
                     intern!(py, "io_in")
                 } else {
                     intern!(py, "data_received")
                 };
-                self.call(engine, py, name, Some(bytes.as_any().as_borrowed()))
+                memory::bytes(py, data).and_then(|bytes| {
+                    self.call(engine, py, name, Some(bytes.as_any().as_borrowed()))
+                })
             }
         };
         match result {
@@ -343,7 +360,19 @@ impl StreamProtocol<PyHost> for PyStreamProtocol {
         self.detach_view(engine, py);
         match called {
             Ok(_) => Ok(()),
-            Err(error) => self.complain(engine, error, "connection_lost"),
+            Err(error) => {
+                // Whoever waits for the end, and asyncio's own protocols cannot tell.
+                let untold = error.is_instance_of::<PyMemoryError>(py)
+                    && self.links(py).is_some_and(|(protocol, _)| {
+                        memory::is_own(&protocol.bind(py).get_type()).unwrap_or(true)
+                    });
+                let again = untold.then(|| error.clone_ref(py));
+                let told = self.complain(engine, error, "connection_lost");
+                if let Some(error) = again {
+                    PyHost::interrupt(engine, error);
+                }
+                told
+            }
         }
     }
 

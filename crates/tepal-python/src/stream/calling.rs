@@ -1,6 +1,7 @@
 //! How the user's code is called.
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyBool;
 use pyo3::{Borrowed, ffi};
@@ -25,7 +26,8 @@ pub(crate) fn watched<'py, R>(
     let result = body();
     let seconds = engine.now().since(started).as_secs_f64();
     let helpers = imports(transport.py()).transports.bind(transport.py());
-    let told = helpers.call_method1("callback_was_slow", (transport, method, seconds));
+    let told = helpers
+        .call_method1(intern!(helpers.py(), "callback_was_slow"), (transport, method, seconds));
     if let Err(error) = told {
         PyHost::interrupt(engine, error);
     }

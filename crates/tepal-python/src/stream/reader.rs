@@ -5,39 +5,50 @@
 //! made here on the same attributes, without a `bytes` in between. It is used for exactly that class
 //! with exactly that reader; whatever looks unusual goes the ordinary way.
 
+use pyo3::exceptions::PyMemoryError;
 use pyo3::prelude::*;
-use pyo3::types::{PyByteArray, PyBytes};
+use pyo3::types::PyByteArray;
 use pyo3::{ffi, intern};
 
 use super::calling::call_method;
 use crate::imports::imports;
+use crate::memory;
 use crate::object::Ref;
 
-pub(crate) fn feed(py: Python<'_>, protocol: &Ref, data: &[u8]) -> PyResult<()> {
-    // An empty frame: a reader that is woken for nothing takes it for the end.
-    if data.is_empty() {
-        return Ok(());
-    }
-    if feed_directly(py, protocol, data)? {
-        return Ok(());
-    }
-    let bytes = PyBytes::new(py, data);
-    let name = intern!(py, "data_received");
-    call_method(py, protocol, name, Some(bytes.as_any().as_borrowed())).map(drop)
+/// What became of bytes that the reader has.
+pub(crate) enum Fed {
+    /// Who waits for them is told.
+    Told,
+    /// There was no memory to tell.
+    Untold(PyErr),
 }
 
-// False: nothing was done.
-fn feed_directly(py: Python<'_>, protocol: &Ref, data: &[u8]) -> PyResult<bool> {
+pub(crate) fn feed(py: Python<'_>, protocol: &Ref, data: &[u8]) -> PyResult<Fed> {
+    // An empty frame: a reader that is woken for nothing takes it for the end.
+    if data.is_empty() {
+        return Ok(Fed::Told);
+    }
+    if let Some(fed) = feed_directly(py, protocol, data)? {
+        return Ok(fed);
+    }
+    let bytes = memory::bytes(py, data)?;
+    let name = intern!(py, "data_received");
+    call_method(py, protocol, name, Some(bytes.as_any().as_borrowed()))?;
+    Ok(Fed::Told)
+}
+
+// None: nothing was done.
+fn feed_directly(py: Python<'_>, protocol: &Ref, data: &[u8]) -> PyResult<Option<Fed>> {
     let reader = protocol.bind(py).getattr(intern!(py, "_stream_reader"))?;
     if reader.get_type().as_ptr() != imports(py).stream_reader.as_ptr()
         || reader.getattr(intern!(py, "_eof"))?.is_truthy()?
     {
-        return Ok(false);
+        return Ok(None);
     }
     let buffer = reader.getattr(intern!(py, "_buffer"))?;
     // SAFETY: a live object.
     if unsafe { ffi::PyByteArray_CheckExact(buffer.as_ptr()) } == 0 {
-        return Ok(false);
+        return Ok(None);
     }
     let before = buffer.len()?;
     // Fails if somebody exports it (a memoryview): then `extend` says so.
@@ -51,7 +62,12 @@ fn feed_directly(py: Python<'_>, protocol: &Ref, data: &[u8]) -> PyResult<bool> 
         let start = ffi::PyByteArray_AsString(buffer.as_ptr()).cast::<u8>().add(before);
         std::ptr::copy_nonoverlapping(data.as_ptr(), start, data.len());
     }
-    wake(py, &reader)?;
+    if let Err(error) = wake(py, &reader) {
+        return match error.is_instance_of::<PyMemoryError>(py) {
+            true => Ok(Some(Fed::Untold(error))),
+            false => Err(error),
+        };
+    }
     let limit = reader.getattr(intern!(py, "_limit"))?;
     // A user's callbacks cannot have run, but a limit may be any number.
     let above = (before + data.len()).into_pyobject(py)?.gt(limit.mul(2)?)?;
@@ -59,7 +75,7 @@ fn feed_directly(py: Python<'_>, protocol: &Ref, data: &[u8]) -> PyResult<bool> 
         pause(py, &reader)?;
     }
     drop(buffer.cast_into::<PyByteArray>());
-    Ok(true)
+    Ok(Some(Fed::Told))
 }
 
 fn wake(py: Python<'_>, reader: &Bound<'_, PyAny>) -> PyResult<()> {
