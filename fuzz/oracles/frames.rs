@@ -1,7 +1,10 @@
 //! Frames against a simple model, and back.
 
+use std::rc::Rc;
+
+use tepal_base::{ByteQueue, Segment};
 use tepal_layers::check::{Bench, Seen};
-use tepal_layers::{ByteOrder, ErrorKind, LengthPrefixed, Lines, Netstrings, Side, Stack};
+use tepal_layers::{ByteOrder, ErrorKind, LengthPrefixed, Lines, Netstrings, Side, Stack, Turn};
 
 use super::{Outcome, choices, parse};
 
@@ -34,6 +37,31 @@ pub fn frame_line(data: &[u8]) {
         }
     };
     frames_hold(&stack, &outcome, &expected, end);
+    line_holds(&stack, delimiter, input, cut);
+}
+
+/// Any bytes that are written as one line, in two pieces, are one line to who reads them, or are
+/// refused.
+fn line_holds(stack: &Stack, delimiter: &[u8], input: &[u8], cut: u8) {
+    let line = &input[..input.len().min(MOST)];
+    let (first, second) = line.split_at(usize::from(cut) % (line.len() + 1));
+    let mut pieces = ByteQueue::new();
+    for piece in [first, second] {
+        pieces.push(Segment::from(piece.to_vec()));
+    }
+    let mut bench = Bench::new(stack, Side::Client).expect("good settings");
+    let workspace = Rc::clone(&bench.workspace);
+    let turn = Turn::new(bench.now, &workspace);
+    bench.chain.write_queue(&mut pieces, turn).expect("an open chain");
+    bench.settle();
+    let wire = [line, delimiter].concat();
+    let end = wire.windows(delimiter.len()).position(|part| part == delimiter);
+    if end == Some(line.len()) {
+        assert_eq!((bench.sent(), bench.failure()), (wire, None));
+    } else {
+        assert_eq!(bench.failure_kind(), Some(ErrorKind::FrameMalformed));
+        assert!(bench.sent().is_empty());
+    }
 }
 
 /// Frames with a length before them.
