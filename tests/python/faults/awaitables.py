@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 import socket
 import sys
@@ -363,5 +364,5 @@ _HERE = sys.modules[__name__]
 AWAITABLES: dict[str, Awaitable] = {
     name: thing
     for name, thing in list(vars(_HERE).items())
-    if asyncio.iscoroutinefunction(thing) and name != "end"
+    if inspect.iscoroutinefunction(thing) and name != "end"
 }
