@@ -134,6 +134,8 @@ def work(pipe):
     pipe.send(tepal.run(answer(os.getpid())))
 
 async def main(way):
+    # On a busy machine a process takes long to start, and debug mode would tell so.
+    asyncio.get_running_loop().slow_callback_duration = 60
     context = multiprocessing.get_context(way)
     ours, theirs = context.Pipe()
     server = await asyncio.get_running_loop().create_server(asyncio.Protocol, "127.0.0.1", 0)
