@@ -1,11 +1,12 @@
 //! Writes that must not raise SIGPIPE although the kernel has no flag for it.
 //!
-//! Sockets have `MSG_NOSIGNAL`. `write` on a pipe, `sendfile` and `splice` have nothing like it,
-//! and the disposition of SIGPIPE belongs to the program. Rust's runtime and Python ignore SIGPIPE,
-//! so the first look is at the disposition: one cheap call, and nothing else to do. A program that
-//! has set SIGPIPE back to its default must not die of our write either: then the signal is blocked
-//! for this thread during the write, taken back if the write raised it, and the mask restored.
-//! SIGPIPE is sent to the thread that writes, so no other thread sees it.
+//! Sockets have `MSG_NOSIGNAL`, and pipes a flag of `pwritev2` from Linux 6.18 on. Before that, and
+//! for `sendfile` and `splice`, there is nothing like it, and the disposition of SIGPIPE belongs to
+//! the program. Rust's runtime and Python ignore SIGPIPE, so the first look is at the disposition:
+//! one cheap call, and nothing else to do. A program that has set SIGPIPE back to its default must
+//! not die of our write either: then the signal is blocked for this thread during the write, taken
+//! back if the write raised it, and the mask restored. SIGPIPE is sent to the thread that writes, so
+//! no other thread sees it.
 
 use std::mem::MaybeUninit;
 use std::ptr;

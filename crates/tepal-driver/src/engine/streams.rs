@@ -243,6 +243,9 @@ fn write(entry: &Entry, bytes: &[IoSlice<'_>]) -> rustix::io::Result<usize> {
         return retry(|| without_sigpipe(|| rustix::io::write(entry.as_fd(), first)));
     }
     retry(|| {
+        if let Some(result) = sys::write_quietly(entry.as_fd(), bytes) {
+            return result;
+        }
         without_sigpipe(|| match bytes {
             [one] => rustix::io::write(entry.as_fd(), one),
             many => rustix::io::writev(entry.as_fd(), many),

@@ -59,6 +59,42 @@ pub(crate) fn send_slices(
     rustix::net::sendmsg(socket, slices, &mut SendAncillaryBuffer::default(), SEND)
 }
 
+/// Writes to something that is no socket, without SIGPIPE, in one call: Linux 6.18 has a flag for it.
+/// `None`: nothing was done, and another way has to be found.
+pub(crate) fn write_quietly(
+    fd: BorrowedFd<'_>,
+    slices: &[IoSlice<'_>],
+) -> Option<rustix::io::Result<usize>> {
+    // RWF_NOSIGNAL of linux/fs.h, which libc does not have yet.
+    const NO_SIGNAL: libc::c_int = 0x100;
+    static KNOWN: AtomicBool = AtomicBool::new(true);
+    if !KNOWN.load(Ordering::Relaxed) {
+        return None;
+    }
+    // By its number: an older C library has no function for it. The position, in two halves, is -1:
+    // where the file stands.
+    // SAFETY: a slice of IoSlice is an array of iovec, and lives during the call.
+    let count = unsafe {
+        libc::syscall(
+            libc::SYS_pwritev2,
+            fd.as_raw_fd(),
+            slices.as_ptr(),
+            slices.len(),
+            -1 as libc::c_long,
+            -1 as libc::c_long,
+            NO_SIGNAL,
+        )
+    };
+    match usize::try_from(count).map_err(|_| last_errno()) {
+        // An older kernel, or one in between that lets less through. The flags are looked at first.
+        Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::PERM) => {
+            KNOWN.store(false, Ordering::Relaxed);
+            None
+        }
+        result => Some(result),
+    }
+}
+
 /// Sends one datagram to an address, or to the connected peer.
 pub(crate) fn send_to(
     socket: BorrowedFd<'_>,

@@ -66,6 +66,14 @@ pub(crate) fn send_slices(
     without_sigpipe(|| rustix::net::sendmsg(socket, slices, &mut no_control, SEND))
 }
 
+/// Writes to something that is no socket, without SIGPIPE, in one call: no system here can.
+pub(crate) fn write_quietly(
+    _: BorrowedFd<'_>,
+    _: &[IoSlice<'_>],
+) -> Option<rustix::io::Result<usize>> {
+    None
+}
+
 /// Sends one datagram to an address, or to the connected peer.
 pub(crate) fn send_to(
     socket: BorrowedFd<'_>,
