@@ -3,7 +3,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::hello::{self, Hello};
-use crate::spec::{Host, Keepsakes, LayerSpec, Side, Site, Stack};
+use crate::spec::{Host, LayerSpec, Side, Site, Stack};
 use crate::{Error, ErrorKind, Info, Io, Layer, Status};
 
 /// The most bytes that are looked at before the last choice is taken: a large ClientHello.
@@ -192,7 +192,6 @@ impl Layer for DetectLayer {
                 return Ok(Status::Open);
             }
         };
-        let mut keepsakes = Keepsakes::default();
         let mut layers = Vec::new();
         for spec in choice.stack.specs() {
             let mut site = Site {
@@ -201,7 +200,8 @@ impl Layer for DetectLayer {
                 peer: self.addresses.0,
                 local: self.addresses.1,
                 now,
-                keepsake: keepsakes.slot(spec),
+                // There is no attempt before or after on a connection that was accepted.
+                keepsake: &mut None,
             };
             layers.push(spec.build(&mut site).map_err(|error| error.in_layer(spec.name()))?);
         }

@@ -181,40 +181,46 @@ impl fmt::Debug for Stack {
 
 /// What layers leave behind for the next attempt on the same transport, by spec.
 ///
-/// The owner of the connection keeps it for the transport's life and hands it to each chain.
+/// The owner of the connection keeps it for the transport's life and hands it to each chain. It holds
+/// no more than there are keepsakes: most layers leave none.
 #[derive(Default)]
 pub struct Keepsakes {
-    slots: Vec<Slot>,
+    kept: Vec<(Arc<dyn LayerSpec>, Keepsake)>,
 }
 
-/// Which spec's, and what.
-type Slot = (Arc<dyn LayerSpec>, Option<Box<dyn Any + Send>>);
+type Keepsake = Box<dyn Any + Send>;
 
 impl Keepsakes {
-    /// The slot of a spec; empty at first.
-    pub fn slot(&mut self, spec: &Arc<dyn LayerSpec>) -> &mut Option<Box<dyn Any + Send>> {
-        let known = self.slots.iter().position(|(owner, _)| Arc::ptr_eq(owner, spec));
-        let index = known.unwrap_or_else(|| {
-            self.slots.push((Arc::clone(spec), None));
-            self.slots.len() - 1
-        });
-        &mut self.slots[index].1
+    /// Takes out what a layer of this spec has left.
+    pub fn take(&mut self, spec: &Arc<dyn LayerSpec>) -> Option<Keepsake> {
+        let place = self.kept.iter().position(|(owner, _)| Arc::ptr_eq(owner, spec))?;
+        Some(self.kept.swap_remove(place).1)
     }
-}
 
-impl Keepsakes {
+    /// Keeps what a layer of this spec has left, if anything; returns what it stands for, which is a
+    /// user's and may do anything when it is dropped.
+    pub fn keep(
+        &mut self,
+        spec: &Arc<dyn LayerSpec>,
+        keepsake: Option<Keepsake>,
+    ) -> Option<Keepsake> {
+        let keepsake = keepsake?;
+        let before = self.take(spec);
+        self.kept.push((Arc::clone(spec), keepsake));
+        before
+    }
+
     /// Takes over what `other` has; where both have something, `other`'s is the later one.
     pub fn merge(&mut self, other: Keepsakes) {
-        for (spec, keepsake) in other.slots {
-            let slot = self.slot(&spec);
-            *slot = keepsake.or_else(|| slot.take());
+        for (spec, keepsake) in other.kept {
+            drop(self.keep(&spec, Some(keepsake)));
         }
     }
 }
 
 impl fmt::Debug for Keepsakes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Keepsakes({})", self.slots.len())
+        write!(f, "Keepsakes({})", self.kept.len())
     }
 }
 

@@ -452,6 +452,22 @@ fn an_idle_connection_is_told_of_and_stays_up() {
 }
 
 #[test]
+fn a_connection_keeps_nothing_of_layers_that_leave_nothing() {
+    let mut bench = bench(lines());
+    let mut keepsakes = std::mem::take(&mut bench.keepsakes);
+    let turn = Turn::new(bench.now, &bench.workspace);
+    for _ in 0..20 {
+        // A spec of its own each time, as a protocol pushes it that begins TLS again and again.
+        let spec: Arc<dyn LayerSpec> = Arc::new(RateLimit::new());
+        bench.chain.push(&spec, None, Residual::Feed, &mut keepsakes, turn).unwrap();
+        bench.chain.pop(None, Duration::from_secs(1), Late::Close, turn).unwrap();
+        while bench.chain.poll_event(turn).is_some() {}
+        assert_eq!(Arc::strong_count(&spec), 1);
+    }
+    assert_eq!(format!("{keepsakes:?}"), "Keepsakes(0)");
+}
+
+#[test]
 fn too_many_layers_are_refused() {
     let mut stack = Stack::new();
     for _ in 0..33 {

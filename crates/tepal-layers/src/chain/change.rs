@@ -70,15 +70,18 @@ impl Chain {
         turn: Turn<'_>,
     ) -> Result<LayerId, Error> {
         self.check_place(below)?;
+        let mut keepsake = keepsakes.take(spec);
         let mut site = Site {
             side: self.place.side,
             host: self.host.clone(),
             peer: self.place.peer,
             local: self.place.local,
             now: turn.now,
-            keepsake: keepsakes.slot(spec),
+            keepsake: &mut keepsake,
         };
-        let layer = spec.build(&mut site).map_err(|error| error.in_layer(spec.name()))?;
+        let layer = spec.build(&mut site).map_err(|error| error.in_layer(spec.name()));
+        drop(keepsakes.keep(spec, keepsake));
+        let layer = layer?;
         let target = spec.target().map(|(host, _)| host.clone());
         let id = turn.workspace.layer_id();
         self.push_layer(id, layer, target, below, residual, turn)?;

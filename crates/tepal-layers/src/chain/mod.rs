@@ -201,16 +201,18 @@ impl Chain {
         };
         let mut host = place.host.clone();
         for spec in stack.specs() {
+            let mut keepsake = keepsakes.take(spec);
             let mut site = Site {
                 side: place.side,
                 host: host.clone(),
                 peer: place.peer,
                 local: place.local,
                 now: turn.now,
-                keepsake: keepsakes.slot(spec),
+                keepsake: &mut keepsake,
             };
-            let layer = spec.build(&mut site).map_err(|error| error.in_layer(spec.name()))?;
-            let floor = chain.make_floor(turn.workspace.layer_id(), layer)?;
+            let layer = spec.build(&mut site).map_err(|error| error.in_layer(spec.name()));
+            drop(keepsakes.keep(spec, keepsake));
+            let floor = chain.make_floor(turn.workspace.layer_id(), layer?)?;
             chain.framed |= floor.keeps_writes;
             chain.floors.push(floor);
             chain.links.push(Link::default());

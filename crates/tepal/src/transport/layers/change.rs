@@ -101,7 +101,7 @@ impl<H: Host> Engine<H> {
         self.with_open(key, |stream| check_name(stream, below))?;
         let place = self.place_of(key);
         let mut keepsake =
-            self.with_open(key, |stream| Ok(stream.recipe_mut().keepsakes.slot(spec).take()))?;
+            self.with_open(key, |stream| Ok(stream.recipe_mut().keepsakes.take(spec)))?;
         // The spec is user code, and may end the connection.
         let host = self.with_open(key, |stream| {
             let recipe = stream.recipe_mut();
@@ -119,12 +119,9 @@ impl<H: Host> Engine<H> {
         };
         let built = spec.build(&mut site).map_err(|error| error.in_layer(spec.name()));
         let target = spec.target().map(|(host, _)| host.clone());
-        self.with_open(key, |stream| {
-            if keepsake.is_some() {
-                *stream.recipe_mut().keepsakes.slot(spec) = keepsake;
-            }
-            Ok(())
-        })?;
+        let replaced =
+            self.with_open(key, |stream| Ok(stream.recipe_mut().keepsakes.keep(spec, keepsake)))?;
+        drop(replaced);
         let layer = built?;
         let below = below.map(str::to_owned);
         self.with_open(key, |stream| {
