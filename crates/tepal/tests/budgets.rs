@@ -145,8 +145,10 @@ fn a_connection_is_registered_and_closed_once_and_asks_for_nothing_else() {
         for (operation, count) in &calls {
             let most = match operation {
                 Operation::Register | Operation::Close | Operation::Send => CONNECTIONS,
-                // The second finds that nobody else waits; the second read is the end.
-                Operation::Accept | Operation::Receive => 2 * CONNECTIONS,
+                // One comes at a time, and nobody asks whether another does.
+                Operation::Accept => CONNECTIONS,
+                // The second is the end.
+                Operation::Receive => 2 * CONNECTIONS,
                 // The peer comes, speaks and leaves; and after each of these one turn tells of it:
                 // `connection_made`, the first `io_out`, `connection_lost`. A client that is quick
                 // shares some of them. Then the end of the test, and what it finds.

@@ -39,9 +39,13 @@ impl<H: Host> Engine<H> {
                 if read { self.datagram_step(key, Step::Read) } else { Flow::Continue(()) }
             }
             Some(Object::Listener(listener)) => {
-                let due = readable && listener.note_readable();
+                let due = listener.note_readable(look);
                 drop(objects);
-                if due { self.listener_step(key, Step::Read) } else { Flow::Continue(()) }
+                if due {
+                    return self.listener_accept(key);
+                }
+                self.listener_ignore(key);
+                Flow::Continue(())
             }
             // A level is reported by each look for itself: what an earlier one has left behind (a
             // run was broken off) says nothing new.

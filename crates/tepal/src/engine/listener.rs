@@ -15,8 +15,11 @@ pub(crate) struct Listener<H: Host> {
     descriptor: Descriptor,
     // None while it is called.
     factory: Option<H::Factory>,
-    readable: bool,
-    queued: bool,
+    // The kernel is asked to tell of connections, by levels.
+    asked: bool,
+    // How many to accept now, and the look at the kernel that told of some last.
+    batch: usize,
+    heard: u32,
     paused: bool,
     // Connections accepted here that still exist, and how many there may be.
     open: usize,
@@ -24,6 +27,7 @@ pub(crate) struct Listener<H: Host> {
     // Armed while accepting is suspended after an error.
     timer: Option<TimerKey<H>>,
     suspended: bool,
+    broken: bool,
 }
 
 /// Why a listener could not take a connection.
@@ -52,10 +56,16 @@ impl<H: Host> Listener<H> {
         self.descriptor
     }
 
-    /// An event says that connections wait. Whether to queue a step.
-    pub(super) fn note_readable(&mut self) -> bool {
-        self.readable = true;
-        self.queue_if_due()
+    /// A look at the kernel says that connections wait. Whether some are taken now.
+    ///
+    /// Most come alone, and to ask for another costs half of what accepting one does (the kernel
+    /// makes a socket before it finds that nobody waits). So one is taken first, and twice as many
+    /// as before whenever the next look finds that there are more.
+    pub(super) fn note_readable(&mut self, look: u32) -> bool {
+        let more = look == self.heard.wrapping_add(1);
+        self.batch = if more { (2 * self.batch).min(ACCEPTS_PER_TURN) } else { 1 };
+        self.heard = look;
+        self.is_open()
     }
 
     pub(super) fn visit<E>(
@@ -65,14 +75,9 @@ impl<H: Host> Listener<H> {
         self.factory.as_ref().map_or(Ok(()), |factory| visit(Held::Factory(factory)))
     }
 
-    fn queue_if_due(&mut self) -> bool {
-        let due = self.readable
-            && !self.queued
-            && !self.paused
-            && !self.suspended
-            && self.open < self.most;
-        self.queued |= due;
-        due
+    // Whether it takes connections.
+    fn is_open(&self) -> bool {
+        !self.paused && !self.suspended && !self.broken && self.open < self.most
     }
 }
 
@@ -93,17 +98,18 @@ impl<H: Host> Engine<H> {
         let listener = Listener {
             descriptor,
             factory: Some(factory),
-            readable: false,
-            queued: false,
+            asked: true,
+            batch: 1,
+            heard: core.looks.get().wrapping_sub(1),
             paused: false,
             open: 0,
             most,
             timer: None,
             suspended: false,
+            broken: false,
         };
         let key = core.objects.borrow_mut().insert(Object::Listener(Box::new(listener)));
-        let registered =
-            core.driver.borrow_mut().register(descriptor, key.to_bits(), Interest::READ);
+        let registered = core.driver.borrow_mut().watch(descriptor, key.to_bits(), Interest::READ);
         if let Err(error) = registered {
             self.listener_close(key);
             return Err(error);
@@ -133,8 +139,10 @@ impl<H: Host> Engine<H> {
         let mut objects = self.core().objects.borrow_mut();
         let Some(Object::Listener(listener)) = objects.get_mut(key) else { return };
         listener.paused = paused;
-        if listener.queue_if_due() {
-            self.push_step(key, Step::Read);
+        let open = listener.is_open();
+        drop(objects);
+        if open {
+            self.listener_ask(key, true);
         }
     }
 
@@ -163,13 +171,15 @@ impl<H: Host> Engine<H> {
     /// A connection of this listener is gone.
     pub(crate) fn listener_release(&self, key: ListenerKey<H>) {
         let mut objects = self.core().objects.borrow_mut();
+        let mut open = false;
         if let Some(Object::Listener(listener)) = objects.get_mut(key) {
             listener.open -= 1;
-            if listener.queue_if_due() {
-                self.push_step(key, Step::Read);
-            }
+            open = listener.is_open();
         }
         drop(objects);
+        if open {
+            self.listener_ask(key, true);
+        }
         self.host().connection_released(self, key);
     }
 
@@ -183,23 +193,61 @@ impl<H: Host> Engine<H> {
         objects.iter().filter(|(_, object)| of_this(object)).map(|(key, _)| key).collect()
     }
 
+    /// The time of a suspension is over.
     pub(super) fn listener_step(&self, key: ListenerKey<H>, step: Step) -> Flow {
+        debug_assert_eq!(step, Step::Timeout, "a listener has no other step");
+        let open = match self.core().objects.borrow_mut().get_mut(key) {
+            Some(Object::Listener(listener)) => {
+                listener.suspended = false;
+                listener.is_open()
+            }
+            _ => false,
+        };
+        if open {
+            self.listener_ask(key, true);
+        }
+        Flow::Continue(())
+    }
+
+    /// Connections wait, and the listener takes none: it is not to hear of them in every look.
+    pub(super) fn listener_ignore(&self, key: ListenerKey<H>) {
+        self.listener_ask(key, false);
+    }
+
+    // Asks the kernel to tell of connections, or not to. Where it cannot be asked, the listener
+    // tries again later.
+    fn listener_ask(&self, key: ListenerKey<H>, asked: bool) {
         let core = self.core();
-        for _ in 0..ACCEPTS_PER_TURN {
+        let mut objects = core.objects.borrow_mut();
+        let Some(Object::Listener(listener)) = objects.get_mut(key) else { return };
+        if listener.asked == asked {
+            return;
+        }
+        let interest = if asked { Interest::READ } else { Interest::NONE };
+        let result = core.driver.borrow_mut().watch(listener.descriptor, key.to_bits(), interest);
+        match result {
+            Ok(()) => listener.asked = asked,
+            // It goes on to hear, which costs time and nothing else.
+            Err(_) if !asked => {}
+            Err(error) => {
+                listener.suspended = true;
+                drop(objects);
+                // Nobody is called who could break the run.
+                let _ = self.accept_fault(key, Some(AcceptFault::Exhausted(error)));
+            }
+        }
+    }
+
+    /// Takes the connections that wait, as many as are due.
+    pub(super) fn listener_accept(&self, key: ListenerKey<H>) -> Flow {
+        let core = self.core();
+        let mut taken = 0;
+        loop {
             let mut objects = core.objects.borrow_mut();
             let Some(Object::Listener(listener)) = objects.get_mut(key) else {
                 return Flow::Continue(());
             };
-            if step == Step::Timeout {
-                listener.suspended = false;
-            } else {
-                listener.queued = false;
-            }
-            if !listener.readable
-                || listener.paused
-                || listener.suspended
-                || listener.open >= listener.most
-            {
+            if taken == listener.batch || !listener.is_open() {
                 return Flow::Continue(());
             }
             let accepted = core.driver.borrow_mut().accept(listener.descriptor);
@@ -211,25 +259,16 @@ impl<H: Host> Engine<H> {
                     return self.accept_fault(key, fault);
                 }
             };
+            taken += 1;
             listener.open += 1;
             drop(objects);
             self.take_connection(key, descriptor, &peer)?;
         }
-        let mut objects = core.objects.borrow_mut();
-        if let Some(Object::Listener(listener)) = objects.get_mut(key)
-            && listener.queue_if_due()
-        {
-            self.push_step(key, Step::Read);
-        }
-        Flow::Continue(())
     }
 
     fn note_accept_error(listener: &mut Listener<H>, error: io::Error) -> Option<AcceptFault> {
         match error.kind() {
-            io::ErrorKind::WouldBlock => {
-                listener.readable = false;
-                None
-            }
+            io::ErrorKind::WouldBlock => None,
             // Network errors of the connection that was about to be taken (accept(2)); others wait.
             io::ErrorKind::ConnectionAborted
             | io::ErrorKind::ConnectionReset
@@ -244,7 +283,7 @@ impl<H: Host> Engine<H> {
             }
             // It does not listen (any more).
             io::ErrorKind::InvalidInput => {
-                listener.readable = false;
+                listener.broken = true;
                 Some(AcceptFault::Broken(error))
             }
             // The rest of those network errors have no kind. Should one of them last, it does not
@@ -259,14 +298,14 @@ impl<H: Host> Engine<H> {
     fn accept_fault(&self, key: ListenerKey<H>, fault: Option<AcceptFault>) -> Flow {
         let Some(fault) = fault else { return Flow::Continue(()) };
         let core = self.core();
-        let (suspended, timer, queue) = match core.objects.borrow_mut().get_mut(key) {
+        let (suspended, timer, open) = match core.objects.borrow().get(key) {
             Some(Object::Listener(listener)) => {
-                (listener.suspended, listener.timer, listener.queue_if_due())
+                (listener.suspended, listener.timer, listener.is_open())
             }
             _ => return Flow::Continue(()),
         };
-        if queue {
-            self.push_step(key, Step::Read);
+        if !open {
+            self.listener_ask(key, false);
         }
         if suspended {
             let timer = self.arm_object(key, timer, self.now() + ACCEPT_RETRY);
