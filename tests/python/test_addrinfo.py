@@ -86,8 +86,11 @@ def compare(questions: list[Question]) -> None:
 
     def theirs_of(names: tuple[Any, Any], hints: dict[str, int]) -> Any:
         found = outcome_of(lambda: socket.getaddrinfo(*names, **hints))
-        # glibc takes ::1 in the hosts file for 127.0.0.1 where that is asked for, and gives it twice.
-        return list(dict.fromkeys(found)) if isinstance(found, list) else found
+        if not isinstance(found, list):
+            return found
+        # glibc takes ::1 in the hosts file for 127.0.0.1 where that is asked for, and gives it twice,
+        # the second time without the canonical name.
+        return list({(it[:3], it[4]): it for it in reversed(found)}.values())[::-1]
 
     different = [
         f"{question}\n  ours   {ours}\n  theirs {theirs}"
