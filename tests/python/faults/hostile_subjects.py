@@ -164,6 +164,7 @@ GOOD: dict[str, Callable[[Scene], Any]] = {
     "delimiter": lambda _: b"\n",
     "after": lambda _: 60,
     "layer": lambda _: tepal.Layer,
+    "command": lambda _: "raw",
     "sink": lambda _: lambda data: None,
     "interval": lambda _: 60,
     "when": lambda s: s.loop.time(),
