@@ -2,6 +2,8 @@
 
 use std::any::Any;
 
+use zeroize::Zeroizing;
+
 use crate::{Error, ErrorKind, How, Info, Io, Layer, Notice, Status};
 
 /// What a handshake makes of the bytes at the head of its input.
@@ -87,9 +89,19 @@ impl<H: Handshake> Layer for Handshaking<H> {
     }
 }
 
-/// A secret that is never shown.
+/// A secret that is never shown, and cleared when it is dropped.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Secret(pub(crate) String);
+pub(crate) struct Secret(Zeroizing<String>);
+
+impl Secret {
+    pub(crate) fn new(text: impl Into<String>) -> Secret {
+        Secret(Zeroizing::new(text.into()))
+    }
+
+    pub(crate) fn expose(&self) -> &str {
+        &self.0
+    }
+}
 
 impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

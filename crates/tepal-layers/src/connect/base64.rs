@@ -2,7 +2,8 @@ const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxy
 
 /// Base64 with padding (RFC 4648, section 4).
 pub(super) fn encode(bytes: &[u8]) -> String {
-    let mut text = String::new();
+    // Nothing is left behind in a smaller place.
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for chunk in bytes.chunks(3) {
         let byte = |at: usize| u32::from(chunk.get(at).copied().unwrap_or(0));
         let word = byte(0) << 16 | byte(1) << 8 | byte(2);

@@ -44,8 +44,8 @@ impl HttpConnect {
             let message = "Basic credentials have no colon in the name and no control character";
             return Err(Error::local(ErrorKind::InvalidSetting, message));
         }
-        let text = base64::encode(format!("{username}:{password}").as_bytes());
-        self.credentials = Some(Secret(text));
+        let plain = Secret::new([username, ":", password].concat());
+        self.credentials = Some(Secret::new(base64::encode(plain.expose().as_bytes())));
         Ok(self)
     }
 
@@ -61,24 +61,27 @@ impl HttpConnect {
             let message = "a field's name is a token and its value printable ASCII";
             return Err(Error::local(ErrorKind::InvalidSetting, message));
         }
-        self.headers.push((name.to_owned(), Secret(value.to_owned())));
+        self.headers.push((name.to_owned(), Secret::new(value)));
         Ok(self)
     }
 
-    fn request(&self) -> String {
+    fn request(&self) -> Secret {
         let host = match &self.host {
             Host::Ip(IpAddr::V6(address)) => format!("[{address}]"),
             host => host.to_string(),
         };
         let port = self.port;
-        let mut text = format!("CONNECT {host}:{port} HTTP/1.1\r\nHost: {host}:{port}\r\n");
+        let start = format!("CONNECT {host}:{port} HTTP/1.1\r\nHost: {host}:{port}\r\n");
+        let mut pieces = vec![start.as_str()];
         if let Some(credentials) = &self.credentials {
-            text.push_str(&format!("Proxy-Authorization: Basic {}\r\n", credentials.0));
+            pieces.extend(["Proxy-Authorization: Basic ", credentials.expose(), "\r\n"]);
         }
         for (name, value) in &self.headers {
-            text.push_str(&format!("{name}: {}\r\n", value.0));
+            pieces.extend([name, ": ", value.expose(), "\r\n"]);
         }
-        text + "\r\n"
+        pieces.push("\r\n");
+        // In one piece at once: nothing is left behind in a smaller place.
+        Secret::new(pieces.concat())
     }
 }
 
@@ -98,7 +101,7 @@ impl LayerSpec for HttpConnect {
 }
 
 struct Client {
-    request: Option<String>,
+    request: Option<Secret>,
     head: HeadReader,
     interim: u32,
 }
@@ -108,7 +111,7 @@ impl Handshake for Client {
 
     fn advance(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<Step, Error> {
         if let Some(request) = self.request.take() {
-            out.extend(request.into_bytes());
+            out.extend(request.expose().bytes());
             return Ok(Step::Used(0));
         }
         let check = |line: &str| status(line).map(|_| ());

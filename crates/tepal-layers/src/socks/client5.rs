@@ -42,7 +42,7 @@ impl Socks5 {
             let message = "a SOCKS5 user name and password have 1 to 255 bytes";
             return Err(Error::local(ErrorKind::InvalidSetting, message));
         }
-        self.credentials = Some((username.to_owned(), Secret(password.to_owned())));
+        self.credentials = Some((username.to_owned(), Secret::new(password)));
         Ok(self)
     }
 }
@@ -121,7 +121,7 @@ impl Handshake for Client {
                     match &self.spec.credentials {
                         Some((username, password)) if method == PASSWORD => {
                             out.push(1);
-                            for text in [username, &password.0] {
+                            for text in [username, password.expose()] {
                                 out.push(text.len() as u8);
                                 out.extend(text.bytes());
                             }
