@@ -270,8 +270,11 @@ class Endpoints(Base):
             transport.close()
             process = transport.get_extra_info("subprocess")
             for pipe in (process.stdin, process.stdout, process.stderr):
-                # Of those that got no transport, which asyncio forgets; and then waits for ever.
-                if pipe is not None and not isinstance(pipe, int):
+                # Of those that got no transport, which asyncio forgets; and then waits for ever. One that
+                # has a transport just made is that one's to close: it hears of the child's end.
+                if pipe is None or isinstance(pipe, int) or pipe.closed:
+                    continue
+                if not self._is_of_transport(pipe.fileno()):
                     pipe.close()
             await child.wait()
             raise

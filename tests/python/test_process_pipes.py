@@ -142,3 +142,26 @@ def test_a_transport_that_is_closed_takes_its_child_along(any_loop: Loop) -> Non
     turn(any_loop, lambda: "lost" in told.heard)
     assert told.transport.get_returncode() == -9
     assert set(told.errors) == {0, 1, 2}
+
+
+def test_a_start_that_is_cancelled_leaves_no_pipe(any_loop: Loop) -> None:
+    """Cancelled in each turn in which it is not done."""
+
+    async def main(turns: int) -> bool:
+        task = any_loop.create_task(any_loop.subprocess_exec(Told, "sleep", "100"))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        cut = not task.done()
+        task.cancel()
+        if not cut:
+            task.result()[0].close()
+        await asyncio.wait([task], timeout=10)
+        # The pipes hear of the child's end.
+        await asyncio.sleep(0.01)
+        return cut
+
+    turns = 1
+    while any_loop.run_until_complete(main(turns)):
+        turns += 1
+    any_loop.run_until_complete(asyncio.sleep(0.01))
+    assert turns > 2
