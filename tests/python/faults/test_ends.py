@@ -138,7 +138,9 @@ async def main(way):
     asyncio.get_running_loop().slow_callback_duration = 60
     context = multiprocessing.get_context(way)
     ours, theirs = context.Pipe()
-    server = await asyncio.get_running_loop().create_server(asyncio.Protocol, "127.0.0.1", 0)
+    loop = asyncio.get_running_loop()
+    loop.slow_callback_duration = 60.0  # A child takes as long as the machine is busy.
+    server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
     process = context.Process(target=work, args=(theirs,))
     process.start()
     while not ours.poll():
