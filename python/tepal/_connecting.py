@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import errno
-import os
 import socket
-import sys
 import time
-from asyncio import base_events, trsock
+from asyncio import base_events
 from asyncio.log import logger
 from collections.abc import Callable
 from contextvars import copy_context
@@ -22,95 +20,73 @@ from ._transports import StreamTransport
 _NONE = frozenset({"ssl", "sock", "local_addr", "happy_eyeballs_delay", "interleave"})
 _ZERO = frozenset({"family", "proto", "flags"})
 
-# Methods on asyncio's way, which somebody may have put his own in the place of.
-_SEAMS = (
-    "_ensure_resolved",
-    "_connect_sock",
-    "_create_connection_transport",
-    "_make_socket_transport",
-    "sock_connect",
-)
-
-# What a connect that takes time says; an interrupted one goes on by itself.
-_GOES_ON = (errno.EINPROGRESS, errno.EALREADY, errno.EINTR)
-
-# Connections within a host: Linux makes them inside connect(2), and a second call tells how it went.
-_FINISHES_AT_ONCE = sys.platform == "linux"
-
-_STREAM = socket.SOCK_STREAM | getattr(socket, "SOCK_NONBLOCK", 0)
+# Programs that replace it want to see each socket that is made.
+_SOCKET = socket.socket if socket.socket.__module__ == "socket" else None
 
 
 def address_in_digits(loop: Any, host: object, port: object, keywords: dict[str, Any]) -> tuple[int, Any] | None:
-    """The family and the address, if that is all a connection needs; None: by asyncio's way."""
-    if type(host) is not str or type(port) is not int or "%" in host:
+    """The version of IP and the address, if that is all a connection needs; None: by asyncio's way."""
+    if type(host) is not str or type(port) is not int or not 0 <= port <= 65535:
         return None
     for name, value in keywords.items():
         if not (value is None if name in _NONE else name in _ZERO and isinstance(value, int) and value == 0):
             return None
-    if type(loop) is not loop._own_class or not loop.__dict__.keys().isdisjoint(_SEAMS):
+    # Nor has somebody put his own in the place of a method on asyncio's way.
+    own = loop.__dict__
+    if type(loop) is not loop._own_class or (
+        "_ensure_resolved" in own
+        or "_connect_sock" in own
+        or "_create_connection_transport" in own
+        or "_make_socket_transport" in own
+        or "sock_connect" in own
+    ):
         return None
     # Tests replace the module where asyncio looks for it.
-    if base_events.socket is not socket:  # type: ignore[attr-defined]
+    if base_events.socket is not socket or socket.socket is not _SOCKET:  # type: ignore[attr-defined]
         return None
-    try:
-        socket.inet_pton(socket.AF_INET, host)
-        return socket.AF_INET, (host, port)
-    except (OSError, ValueError):
-        pass
-    try:
-        socket.inet_pton(socket.AF_INET6, host)
-        return socket.AF_INET6, (host, port, 0, 0)
-    except (OSError, ValueError):
+    version = StreamTransport._version_of(host)
+    if version == 0:
         return None
+    return version, (host, port) if version == 4 else (host, port, 0, 0)
 
 
-async def connect(loop: Any, protocol_factory: Callable[[], Any], family: int, address: Any) -> tuple[StreamTransport, Any]:
+async def connect(
+    loop: Any, protocol_factory: Callable[[], Any], version: int, address: Any
+) -> tuple[StreamTransport, Any]:
     """As asyncio's `create_connection`, with its exceptions, each with the whole story."""
     began = time.monotonic()
-    sock = None
+    transport = StreamTransport()
     try:
-        sock = socket.socket(family, _STREAM, socket.IPPROTO_TCP)
-        sock.setblocking(False)
-        number = sock.connect_ex(address)
-        if number != 0 and number not in _GOES_ON:
-            raise OSError(number, os.strerror(number))
-        if number != 0 and _FINISHES_AT_ONCE and address[0].startswith(("127.", "::1")):
-            # The connection is made by now, or refused, and the loop would only hear in the next turn.
-            number = sock.connect_ex(address)
-        if number in _GOES_ON:
-            await loop._when_ready(sock.fileno(), True)
-            number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if number not in (0, errno.EISCONN):
+        number = transport._dial(loop, address[0], address[1])
+        if number == errno.EINPROGRESS:
+            await loop._when_ready(transport._sock_fd, True)
+            number = transport._dialled(loop)
+        if number != 0:
             raise OSError(number, f"Connect call failed {address}")
     except OSError as error:
-        if sock is not None:
-            sock.close()
+        transport._hang_up(loop)
         story = Story(address[0], address[1], False)
         story.began = began
         story.attempts.append(Attempt(address, copy_of(error), time.monotonic() - began))
         error.problem = story.problem(error)  # type: ignore[attr-defined]
         raise
     except BaseException:
-        if sock is not None:
-            sock.close()
+        transport._hang_up(loop)
         raise
     try:
         protocol = protocol_factory()
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         waiter = loop.create_future()
-        transport = StreamTransport()
         # Its own address is asked for when somebody wants it, and kept at the end. An IPv4 address in
         # digits is written in one way only, so the peer's is known; but all zeros stand for another.
-        transport._extra = {"socket": trsock.TransportSocket(sock)}
-        if family == socket.AF_INET and address[0] != "0.0.0.0":
-            transport._extra["peername"] = address
-        transport._open(loop, sock, protocol, copy_context(), waiter)
+        if version == 4 and address[0] != "0.0.0.0":
+            transport._extra = {"peername": address}
+        transport._open_dialled(loop, protocol, copy_context(), waiter)
     except BaseException:
-        # An interrupt may come when the transport has it already.
-        if loop._is_of_transport(sock.fileno()):
+        # An interrupt may come when it is open already.
+        if transport._was_opened:
             transport.abort()
         else:
-            sock.close()
+            transport._hang_up(loop)
         raise
     try:
         await waiter
@@ -119,5 +95,5 @@ async def connect(loop: Any, protocol_factory: Callable[[], Any], family: int, a
         raise
     if loop.get_debug():
         host, port = address[:2]
-        logger.debug("%r connected to %s:%r: (%r, %r)", sock, host, port, transport, protocol)
+        logger.debug("%r connected to %s:%r: (%r, %r)", transport._sock, host, port, transport, protocol)
     return transport, protocol

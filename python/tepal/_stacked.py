@@ -206,16 +206,6 @@ class Stacked(Base):
                 raise ConnectionAbortedError(f"the connection is over: {closed.text}")
             raise connect_error(closed) from exception_of(closed)
 
-    def _layer_fact(self, name: str) -> Any:
-        tls = self.layer_info("tls")
-        if tls is None:
-            return self.layer_info(name)
-        if name == "cipher":
-            return (tls.cipher, tls.version, None)
-        if name == "alpn":
-            return tls.alpn
-        return tls if name == "tls" else self.layer_info(name)
-
     # ---- other names
 
     def pause(self) -> None:

@@ -107,42 +107,6 @@ def write_limits(high: Any, low: Any, usual: int) -> tuple[int, int]:
     return int(min(low, sys.maxsize)), int(min(high, sys.maxsize))
 
 
-def tell_waiter(waiter: asyncio.Future[None], error: BaseException | None) -> None:
-    """End the future of who waits for the connection."""
-    if waiter.done():
-        return
-    if error is None:
-        waiter.set_result(None)
-    else:
-        waiter.set_exception(error)
-
-
-def _note_client(server: Any, transport: Any) -> None:
-    clients = getattr(server, "_tepal_clients", None)
-    if clients is not None:
-        clients.add(transport)
-
-
-# 3.13's Server counts the transports themselves.
-if sys.version_info >= (3, 13):
-
-    def attach_to_server(server: Any, transport: Any) -> None:
-        _note_client(server, transport)
-        server._attach(transport)
-
-    def detach_from_server(server: Any, transport: Any) -> None:
-        server._detach(transport)
-
-else:
-
-    def attach_to_server(server: Any, transport: Any) -> None:
-        _note_client(server, transport)
-        server._attach()
-
-    def detach_from_server(server: Any, transport: Any) -> None:
-        server._detach()
-
-
 def accepting_failed(loop: Loop, error: BaseException) -> None:
     """Tell that the protocol of an accepted connection could not be made."""
     loop.call_exception_handler(

@@ -42,13 +42,11 @@ class StreamTransport(Listed, Stacked, NativeStream):
         # What programs read of asyncio's transport nonetheless.
         return not (self.is_reading() or self.is_closing())
 
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """Facts about the connection: "socket", "sockname", "peername", and what layers add."""
+    def _find_fact(self, name: str, default: Any) -> Any:
+        # For `get_extra_info`, which knows what `_extra` has.
         extra = self._extra
         if extra is None:
             extra = self._extra = {}
-        if name in extra:
-            return extra[name]
         if name == "socket":
             sock = self._sock
             if sock is None:
@@ -57,15 +55,7 @@ class StreamTransport(Listed, Stacked, NativeStream):
                 sock = _closed_socket()
             extra[name] = value = trsock.TransportSocket(sock)
             return value
-        if name == "peername":
-            value = self._take_peer()
-        elif name == "sockname":
-            value = self._take_local()
-        else:
-            # It may change: layers come and go.
-            # What is no name of a layer is no error either.
-            value = self._layer_fact(name) if isinstance(name, str) and name.isprintable() else None
-            return default if value is None else value
+        value = self._take_peer() if name == "peername" else self._take_local()
         if value is None:
             return default
         extra[name] = value
@@ -201,8 +191,4 @@ def open_stream(
     if sock.family in (socket.AF_INET, socket.AF_INET6) and sock.type == socket.SOCK_STREAM:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     transport._open(loop, sock, protocol, context, waiter, server, stacked)
-    if server is not None:
-        from ._transport_calls import attach_to_server
-
-        attach_to_server(server, transport)
     return transport

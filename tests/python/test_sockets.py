@@ -279,6 +279,54 @@ def test_a_replaced_method_on_the_way_to_a_connection_is_called(loop: Any, run: 
     run(main())
 
 
+def test_a_replaced_socket_class_makes_the_socket_of_a_connection(
+    loop: Any, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As proxies by replacement do it, and tests that forbid connections."""
+    made = []
+
+    class Mine(socket.socket):
+        def __init__(self, *args: Any, **keywords: Any) -> None:
+            made.append(self)
+            super().__init__(*args, **keywords)
+
+    async def main() -> None:
+        server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
+        address = server.sockets[0].getsockname()
+        with monkeypatch.context() as patch:
+            patch.setattr(socket, "socket", Mine)
+            transport, protocol = await loop.create_connection(lambda: Recorder(loop), *address)
+            assert made
+        transport.close()
+        await protocol.lost
+        server.close()
+
+    run(main())
+
+
+def test_the_socket_of_a_connection_can_be_had_until_its_end(loop: Any, run: Any) -> None:
+    async def main() -> None:
+        server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
+        address = server.sockets[0].getsockname()
+        transport, protocol = await loop.create_connection(lambda: Recorder(loop), *address)
+        sock = transport.get_extra_info("socket")
+        assert (sock.family, sock.type) == (socket.AF_INET, socket.SOCK_STREAM)
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
+        assert sock.getpeername() == address == transport.get_extra_info("peername")
+        assert sock.getsockname() == transport.get_extra_info("sockname")
+        fd = sock.fileno()
+        with pytest.raises(RuntimeError, match="is used by transport"):
+            loop.add_reader(fd, print)
+        transport.close()
+        await protocol.lost
+        await asyncio.sleep(0)
+        assert sock.fileno() == -1
+        assert transport.get_extra_info("socket") is sock
+        server.close()
+
+    run(main())
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "0.0.0.0", "255.255.255.255"])
 def test_a_connection_that_fails_says_it_in_asyncios_words(loop: Any, host: str) -> None:
     """At once for an address to which nothing is sent, and within connect(2) on this host."""

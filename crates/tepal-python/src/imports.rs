@@ -12,6 +12,8 @@ pub(crate) struct Imports {
     pub(crate) timer_handle: Py<PyAny>,
     /// `asyncio.events._ThreadSafeHandle`, which 3.14 has.
     pub(crate) thread_safe_handle: Option<Py<PyAny>>,
+    /// Whether `asyncio.Server` is told which transport is attached: from 3.13 on.
+    pub(crate) servers_know_transports: bool,
     // The dictionaries of `asyncio.futures` and `asyncio.tasks`.
     futures: Py<PyDict>,
     tasks: Py<PyDict>,
@@ -91,6 +93,7 @@ pub(crate) fn load(py: Python<'_>) -> PyResult<&'static Imports> {
                 .getattr("events")?
                 .getattr_opt("_ThreadSafeHandle")?
                 .map(Bound::unbind),
+            servers_know_transports: py.version_info() >= (3, 13),
             futures: py.import("asyncio.futures")?.dict().unbind(),
             tasks: py.import("asyncio.tasks")?.dict().unbind(),
             events: of_asyncio("events")?,

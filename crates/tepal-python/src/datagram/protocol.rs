@@ -14,7 +14,7 @@ use crate::host::{PyEngine, PyHost, attached};
 use crate::imports::imports;
 use crate::memory;
 use crate::object::Ref;
-use crate::stream::{call_method, call_method2, in_context, watched};
+use crate::stream::{call_method, call_method2, in_context, tell_waiter, watched};
 
 /// The protocol of an endpoint: its transport, which knows the user's protocol.
 pub(crate) struct PyDatagramProtocol {
@@ -103,11 +103,9 @@ impl DatagramProtocol<PyHost> for PyDatagramProtocol {
         self.call(engine, py, name, argument, "connection_made")?;
         let waiter = self.inner(py).links.borrow_mut().waiter.take();
         if let Some(waiter) = waiter {
-            let transports = imports(py).transports.bind(py);
-            let told =
-                transports.call_method1(intern!(py, "tell_waiter"), (waiter.bind(py), py.None()));
+            let told = tell_waiter(&waiter.bind(py), None);
             engine.datagram_read_later(endpoint);
-            self.end(engine, told.map(drop), "tell_waiter")?;
+            self.end(engine, told, "tell_waiter")?;
         }
         Ok(())
     }

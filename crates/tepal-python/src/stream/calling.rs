@@ -34,6 +34,22 @@ pub(crate) fn watched<'py, R>(
     result
 }
 
+/// Ends the future of who waits for a connection, unless that is over. No exception, and None: it is made.
+pub(crate) fn tell_waiter(
+    waiter: &Bound<'_, PyAny>,
+    exc: Option<&Bound<'_, PyAny>>,
+) -> PyResult<()> {
+    let py = waiter.py();
+    if waiter.call_method0(intern!(py, "done"))?.is_truthy()? {
+        return Ok(());
+    }
+    match exc.filter(|exc| !exc.is_none()) {
+        None => waiter.call_method1(intern!(py, "set_result"), (py.None(),)),
+        Some(exc) => waiter.call_method1(intern!(py, "set_exception"), (exc,)),
+    }
+    .map(drop)
+}
+
 /// Calls `body` in a context, as `Context.run` does.
 #[inline]
 pub(crate) fn in_context<R>(

@@ -10,6 +10,7 @@ use tepal_driver::SocketOption;
 use super::calling::{copy_context, in_context};
 use super::protocol::PyStreamProtocol;
 use super::reach::{Spans, timeouts};
+use super::server;
 use super::stack::spans;
 use super::transport::{Links, StreamTransport};
 use crate::errors::{exception, leaves_run, os_error};
@@ -212,9 +213,7 @@ impl PyFactory {
         }
         // The last thing that can fail: a server waits for whatever was attached to it.
         if let Some(server) = &self.server {
-            let helpers = imports(py).transports.bind(py);
-            let arguments = (server.bind(py), &transport);
-            helpers.call_method1(intern!(py, "attach_to_server"), arguments)?;
+            server::attach(&server.bind(py), &transport)?;
         }
         inner.key.set(Some(stream));
         engine.host().transport_fds.borrow_mut().extend(fd);

@@ -7,6 +7,8 @@
 
 mod callbacks;
 mod calling;
+mod dial;
+mod facts;
 mod file;
 mod hooks;
 mod listener;
@@ -16,6 +18,7 @@ mod pipe;
 mod protocol;
 mod reach;
 mod reader;
+mod server;
 mod stack;
 mod target;
 mod transport;
@@ -23,7 +26,7 @@ mod write;
 
 use pyo3::prelude::*;
 
-pub(crate) use calling::{call_method, call_method2, consumed, in_context, watched};
+pub(crate) use calling::{call_method, call_method2, consumed, in_context, tell_waiter, watched};
 pub(crate) use listener::PyFactory;
 pub(crate) use manner::Manner;
 pub(crate) use protocol::PyStreamProtocol;

@@ -4,11 +4,13 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use tepal::StreamOptions;
+use tepal_driver::Descriptor;
 
 use super::protocol::PyStreamProtocol;
+use super::server;
 use super::transport::{Links, StreamTransport};
 use crate::errors::os_error;
-use crate::event_loop::Loop;
+use crate::event_loop::{Loop, State};
 use crate::object::Ref;
 
 /// What a transport is opened with.
@@ -42,21 +44,33 @@ impl StreamTransport {
             .with_driver(|driver| driver.borrow(fd))
             .map_err(|error| os_error(&error))?;
         inner.adopt(&opening.protocol)?;
-        inner.fd.set(fd);
-        state.host().transport_fds.borrow_mut().insert(fd);
         let links = Links {
             event_loop: Some(Ref::new(event_loop.clone().into_any())),
             protocol: Some(Ref::new(opening.protocol)),
             context: Some(Ref::new(opening.context)),
             sock: Some(Ref::new(opening.sock)),
-            server: opening.server.map(Ref::new),
+            server: opening.server.as_ref().map(|server| Ref::new(server.clone())),
             waiter: opening.waiter.map(Ref::new),
             ..Links::default()
         };
         let old = inner.links.replace(links);
         drop(old);
+        StreamTransport::start(slf, state, descriptor, fd, options);
+        opening.server.map_or(Ok(()), |server| server::attach(&server, slf))
+    }
+
+    /// Gives the engine a descriptor of a transport that has its links.
+    pub(super) fn start(
+        slf: &Bound<'_, Self>,
+        state: &State,
+        descriptor: Descriptor,
+        fd: i32,
+        options: StreamOptions,
+    ) {
+        let inner = slf.get().inner.get(slf.py());
+        inner.fd.set(fd);
+        state.host().transport_fds.borrow_mut().insert(fd);
         let protocol = PyStreamProtocol::new(slf.clone());
         inner.key.set(Some(state.engine.stream(descriptor, protocol, options)));
-        Ok(())
     }
 }

@@ -8,9 +8,10 @@ use pyo3::{Borrowed, PyTraverseError, PyVisit, intern};
 use tepal::Closed;
 use tepal::engine::{Failure, StreamKey, Verdict};
 
-use super::calling::{call_method, in_context, watched};
+use super::calling::{call_method, in_context, tell_waiter, watched};
 use super::hooks::Hook;
 use super::pipe::Role;
+use super::server;
 use super::transport::{Inner, StreamTransport};
 use crate::errors::{exception, exception_of, leaves_run};
 use crate::host::{PyEngine, PyHost, attached};
@@ -258,8 +259,7 @@ impl PyStreamProtocol {
         let py = attached();
         let waiter = self.inner(py).links.borrow_mut().waiter.take();
         let Some(waiter) = waiter else { return false };
-        let helpers = imports(py).transports.bind(py);
-        let told = helpers.call_method1(intern!(py, "tell_waiter"), (waiter.bind(py), exc));
+        let told = tell_waiter(&waiter.bind(py), exc);
         if let Err(error) = told {
             PyHost::nobody_gets(engine, error, None);
         }
@@ -289,14 +289,10 @@ impl PyStreamProtocol {
             }
         }
         drop(protocol);
-        if let Some(server) = server {
-            let helpers = imports(py).transports.bind(py);
-            let transport = self.transport(py);
-            let told = helpers
-                .call_method1(intern!(py, "detach_from_server"), (server.bind(py), transport));
-            if let Err(error) = told {
-                PyHost::nobody_gets(engine, error, None);
-            }
+        if let Some(server) = server
+            && let Err(error) = server::detach(&server.bind(py), &self.transport(py))
+        {
+            PyHost::nobody_gets(engine, error, None);
         }
     }
 }

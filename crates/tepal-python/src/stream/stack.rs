@@ -237,7 +237,11 @@ impl StreamTransport {
 
     /// What the handshake of the topmost layer of a name found out: a TLSInfo, a ProxyInfo, an address; or None.
     #[pyo3(signature = (name, /))]
-    fn layer_info<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
+    pub(super) fn layer_info<'py>(
+        &self,
+        py: Python<'py>,
+        name: &str,
+    ) -> PyResult<Bound<'py, PyAny>> {
         let info = match (self.state(py), self.inner.get(py).key.get()) {
             (Some(state), Some(key)) => state.engine.stream_layer_info(key, name),
             _ => None,

@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit, ffi, intern};
 use tepal::engine::StreamKey;
 use tepal::{Address, Closed, Problem, StreamOptions};
+use tepal_driver::Descriptor;
 
 use super::hooks::Hooks;
 use super::manner::Manner;
@@ -42,6 +43,8 @@ pub(super) struct Inner {
     pub(super) peer: RefCell<Option<Box<Address>>>,
     /// Our own address, from the end of a connection on.
     pub(super) local: RefCell<Option<Box<Address>>>,
+    /// The socket of a transport that is not open yet; see `dial`.
+    pub(super) dialled: Cell<Option<Descriptor>>,
     /// The kernel's number, for those who ask while it is open; -1 before and after.
     pub(super) fd: Cell<i32>,
     pub(super) closing: Cell<bool>,
@@ -131,36 +134,6 @@ impl StreamTransport {
         drop(links);
         drop(old);
         Ok(Some(made.unbind()))
-    }
-
-    /// The peer that accept() told, once; or who is at the other end of a connection we made.
-    fn _take_peer(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        let inner = self.inner.get(py);
-        let told = inner.peer.take();
-        let peer = match (told, self.state(py), inner.key.get()) {
-            (Some(peer), _, _) => Some(*peer),
-            (None, Some(state), Some(key)) => state
-                .engine
-                .stream_descriptor(key)
-                .and_then(|socket| state.engine.with_driver(|d| d.peer_address(socket)).ok()),
-            _ => None,
-        };
-        peer.map(|peer| crate::address::to_python(py, &peer).map(Bound::unbind)).transpose()
-    }
-
-    /// Our own address; also after the end.
-    fn _take_local(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        let inner = self.inner.get(py);
-        let kept = inner.local.take();
-        let local = match (kept, self.state(py), inner.key.get()) {
-            (Some(local), _, _) => Some(*local),
-            (None, Some(state), Some(key)) => state
-                .engine
-                .stream_descriptor(key)
-                .and_then(|socket| state.engine.with_driver(|d| d.local_address(socket)).ok()),
-            _ => None,
-        };
-        local.map(|local| crate::address::to_python(py, &local).map(Bound::unbind)).transpose()
     }
 
     /// Closes the socket of a transport that nobody closed.
@@ -398,6 +371,7 @@ impl Inner {
             failure_of: Cell::new(ptr::null()),
             peer: RefCell::new(None),
             local: RefCell::new(None),
+            dialled: Cell::new(None),
             fd: Cell::new(-1),
             closing: Cell::new(false),
             lost: Cell::new(false),
