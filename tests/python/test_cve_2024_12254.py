@@ -55,12 +55,12 @@ async def press(loop: Any, lines: Any, secured: bool) -> None:
     await asyncio.sleep(0.01)
 
 
+# Not on asyncio's loop: 3.12.1 and 3.13.0 have the fault.
 @pytest.mark.parametrize("make", [lambda: LARGE, lambda: tuple(LARGE), generator])
-def test_writelines_above_the_high_mark_pauses_the_protocol(any_loop: Any, make: Callable[[], Any]) -> None:
-    any_loop.run_until_complete(asyncio.wait_for(press(any_loop, make(), False), 10))
+def test_writelines_above_the_high_mark_pauses_the_protocol(run: Any, loop: Any, make: Callable[[], Any]) -> None:
+    run(press(loop, make(), False))
 
 
-# asyncio's TLS tells its protocol of the pressure in a later turn, or not at all.
 def test_writelines_over_tls_pauses_the_protocol_too(run: Any, loop: Any) -> None:
     run(press(loop, LARGE, True))
 
