@@ -138,6 +138,11 @@ class SSLTransport(Listed, NativeSSL):
             return Phase.CLOSING
         return Phase.ESTABLISHED if state == "open" else Phase.HANDSHAKE
 
+    @property
+    def _sslcontext(self) -> Any:
+        # What programs read of uvloop's transport, where asyncio's has no such thing.
+        return self.get_extra_info("sslcontext")
+
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """Facts of TLS ("sslcontext", "ssl_object", "peercert", "cipher", "compression"), and those
         of the transport below ("socket", "sockname", "peername").
