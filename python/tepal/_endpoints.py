@@ -9,6 +9,7 @@ names. The methods whose names begin with an underscore are the seams that those
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import io
 import logging
@@ -293,7 +294,9 @@ class Endpoints(Base):
         left = max(size - offset, 0)
         left = left if not count else min(count, left)
         if not left:
-            os.lseek(fd, offset, os.SEEK_SET)
+            # A pipe has no size, and nothing of it is sent, as with asyncio; it has no offset either.
+            with contextlib.suppress(OSError):
+                os.lseek(fd, offset, os.SEEK_SET)
             return 0
         reads = transp.is_reading()
         transp.pause_reading()

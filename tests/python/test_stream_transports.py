@@ -574,3 +574,16 @@ def test_sending_nothing_of_a_file_leaves_it_at_the_offset(loop: Any, run: Any, 
         await protocol.lost
 
     run(main())
+
+
+def test_nothing_is_sent_of_what_has_no_size(loop: Any, run: Any) -> None:
+    async def main() -> None:
+        transport, protocol, theirs = await connected(loop)
+        reads, writes = os.pipe()
+        with open(reads, "rb") as file, open(writes, "wb"):
+            assert await loop.sendfile(transport, file) == 0
+        transport.close()
+        theirs.close()
+        await protocol.lost
+
+    run(main())

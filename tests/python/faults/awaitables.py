@@ -364,5 +364,5 @@ _HERE = sys.modules[__name__]
 AWAITABLES: dict[str, Awaitable] = {
     name: thing
     for name, thing in list(vars(_HERE).items())
-    if inspect.iscoroutinefunction(thing) and name != "end"
+    if inspect.isfunction(thing) and inspect.iscoroutinefunction(thing) and name != "end"
 }
