@@ -1,8 +1,8 @@
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use super::{read, write};
 use crate::handshake::{Handshake, Handshaking, Step};
-use crate::{Error, ErrorKind, Info, Layer, LayerSpec, ProxyInfo, Side, Site};
+use crate::{Error, ErrorKind, Info, Layer, LayerSpec, Network, ProxyInfo, Side, Site};
 
 /// What becomes of a connection from an address that is not trusted.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -38,7 +38,7 @@ pub struct ProxyHeader {
     local: bool,
     tlvs: Vec<(u8, Vec<u8>)>,
     checksum: bool,
-    trusted: Vec<(IpAddr, u32)>,
+    trusted: Vec<Network>,
     trust_all: bool,
     untrusted: Untrusted,
     most: usize,
@@ -101,18 +101,7 @@ impl ProxyHeader {
     ///
     /// [`InvalidSetting`](ErrorKind::InvalidSetting) if it is neither.
     pub fn trust(mut self, network: &str) -> Result<ProxyHeader, Error> {
-        let bad = || Error::local(ErrorKind::InvalidSetting, "a trusted source is an IP network");
-        let (address, bits) = match network.split_once('/') {
-            Some((address, bits)) => (address, Some(bits.parse().map_err(|_| bad())?)),
-            None => (network, None),
-        };
-        let address: IpAddr = address.parse().map_err(|_| bad())?;
-        let most = if address.is_ipv4() { 32 } else { 128 };
-        let bits = bits.unwrap_or(most);
-        if bits > most {
-            return Err(bad());
-        }
-        self.trusted.push((address, bits));
+        self.trusted.push(network.parse()?);
         Ok(self)
     }
 
@@ -138,14 +127,8 @@ impl ProxyHeader {
     }
 
     fn trusts(&self, peer: Option<SocketAddr>) -> bool {
-        // An IPv4 client of a dual socket has a mapped address.
-        let peer = peer.map(|peer| peer.ip().to_canonical());
-        self.trust_all
-            || peer.is_some_and(|peer| {
-                self.trusted
-                    .iter()
-                    .any(|(network, bits)| within(peer, network.to_canonical(), *bits))
-            })
+        let trusted = |peer: SocketAddr| self.trusted.iter().any(|net| net.contains(peer.ip()));
+        self.trust_all || peer.is_some_and(trusted)
     }
 
     fn header(&self, site: &Site<'_>) -> Result<Vec<u8>, Error> {
@@ -214,14 +197,5 @@ impl Handshake for Machine {
                 Err(Error::remote(ErrorKind::Untrusted, message))
             }
         }
-    }
-}
-
-fn within(address: IpAddr, network: IpAddr, bits: u32) -> bool {
-    let same = |a: u128, b: u128, width: u32| bits == 0 || (a ^ b) >> (width - bits) == 0;
-    match (address, network) {
-        (IpAddr::V4(a), IpAddr::V4(b)) => same(a.to_bits().into(), b.to_bits().into(), 32),
-        (IpAddr::V6(a), IpAddr::V6(b)) => same(a.to_bits(), b.to_bits(), 128),
-        _ => false,
     }
 }
