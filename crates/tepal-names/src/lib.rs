@@ -15,6 +15,7 @@
 pub mod addrinfo;
 mod cache;
 pub mod config;
+mod distinct;
 pub mod error;
 mod family;
 mod literal;

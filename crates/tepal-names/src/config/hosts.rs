@@ -3,10 +3,12 @@ use std::collections::hash_map::Entry;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::Family;
+use crate::distinct::Distinct;
 
 /// The hosts file (hosts(5)), parsed once into an index.
 ///
-/// A look-up by name costs one hash, whatever the file's size. A name may stand on several lines:
+/// A look-up by name costs one hash, whatever the file's size, and a step for each of its lines. A
+/// name may stand on several lines:
 /// all its addresses count, in file order. Names compare without regard to ASCII case. Lines that
 /// are no `address name...` are left out; addresses are in `inet_pton` form, without zones, as
 /// glibc reads them.
@@ -85,22 +87,14 @@ impl Hosts {
         } else {
             self.by_name.get(name)
         }?;
-        let mut entry: Option<HostsEntry<'_>> = None;
+        let mut canonical = None;
+        let mut addresses = Distinct::new();
         for line in indices.iter().filter_map(|&index| self.lines.get(index as usize)) {
             let Some(address) = in_family(line.address, family) else { continue };
-            match &mut entry {
-                None => {
-                    let canonical = line.names.first()?;
-                    entry = Some(HostsEntry { canonical, addresses: vec![address] });
-                }
-                Some(entry) => {
-                    if !entry.addresses.contains(&address) {
-                        entry.addresses.push(address);
-                    }
-                }
-            }
+            canonical = canonical.or(line.names.first());
+            addresses.push(address);
         }
-        entry
+        Some(HostsEntry { canonical: canonical?, addresses: addresses.into_vec() })
     }
 
     /// The names of an address: the canonical one first, then its aliases, of the first line that

@@ -2,6 +2,7 @@
 
 use super::{Goal, Lookup, Slot, SlotState, earlier};
 use crate::HostAddr;
+use crate::distinct::Distinct;
 use crate::error::{LookupError, LookupErrorKind};
 use crate::record::{Record, RecordData};
 use crate::resolver::{Answer, HostAnswer, Known, NamesAnswer, Origin, RecordsAnswer};
@@ -14,13 +15,11 @@ impl Lookup {
         let expires = self.slots.iter().map(|slot| slot.expires).reduce(earlier).flatten();
         match &self.goal {
             Goal::Host { .. } => {
-                let mut addresses: Vec<HostAddr> = Vec::new();
+                let mut addresses = Distinct::new();
                 for (_, records, _) in with_records().collect::<Vec<_>>().into_iter().rev() {
                     for record in records {
-                        if let RecordData::Address(ip) = record.data
-                            && !addresses.contains(&ip.into())
-                        {
-                            addresses.push(ip.into());
+                        if let RecordData::Address(ip) = record.data {
+                            addresses.push(HostAddr::from(ip));
                         }
                     }
                 }
@@ -39,7 +38,7 @@ impl Lookup {
                 });
                 Some(Answer::Host(HostAnswer {
                     canonical: canonical.to_string().into(),
-                    addresses,
+                    addresses: addresses.into_vec(),
                     origin: Origin::Dns,
                     expires,
                     missing,
