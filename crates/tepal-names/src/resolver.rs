@@ -147,7 +147,7 @@ pub struct Resolver {
     conf: ResolvConf,
     servers: Arc<[SocketAddr]>,
     hosts: Arc<Hosts>,
-    nsswitch: Nsswitch,
+    nsswitch: Arc<Nsswitch>,
     hostname: Option<HostName>,
     local_addresses: Vec<HostAddr>,
     interfaces: Interfaces,
@@ -155,6 +155,8 @@ pub struct Resolver {
     random: Random,
     cache: Cache<Arc<Known>>,
     server_states: HashMap<SocketAddr, Server>,
+    // Counts changes of the network: what was asked before one is neither joined nor kept after it.
+    network: u64,
     // How many queries were begun: where `rotate` begins.
     rotation: usize,
 
@@ -218,13 +220,14 @@ impl Resolver {
             conf: ResolvConf::default(),
             servers: Arc::new([]),
             hosts: Arc::default(),
-            nsswitch: Nsswitch::default(),
+            nsswitch: Arc::default(),
             hostname: None,
             local_addresses: Vec::new(),
             interfaces: Interfaces::default(),
             random: Random::new(seed),
             cache,
             server_states: HashMap::new(),
+            network: 0,
             rotation: 0,
             lookups: Slab::new(),
             queries: Slab::new(),
@@ -243,7 +246,8 @@ impl Resolver {
     }
 
     /// Takes what resolv.conf says now. If the servers changed, the cache and what was learnt of
-    /// servers are dropped; queries under way go on with the old ones.
+    /// servers are dropped. Lookups under way go on with the old ones, and their answers are theirs
+    /// alone: none is kept, and no later lookup waits for one.
     pub fn set_resolv_conf(&mut self, mut conf: ResolvConf) {
         let settings = &self.settings;
         if let Some(servers) = settings.servers.as_ref().filter(|servers| !servers.is_empty()) {
@@ -257,8 +261,7 @@ impl Resolver {
         conf.attempts = settings.attempts.unwrap_or(conf.attempts).max(1);
         if conf.servers[..] != self.servers[..] {
             self.servers = conf.servers.as_slice().into();
-            self.server_states.clear();
-            self.cache.clear();
+            self.clear_cache();
         }
         self.conf = conf;
     }
@@ -268,9 +271,9 @@ impl Resolver {
         self.hosts = hosts.into();
     }
 
-    /// Takes what nsswitch.conf says now.
-    pub fn set_nsswitch(&mut self, nsswitch: Nsswitch) {
-        self.nsswitch = nsswitch;
+    /// Takes what nsswitch.conf says now. Lookups under way go on as the file was when they began.
+    pub fn set_nsswitch(&mut self, nsswitch: impl Into<Arc<Nsswitch>>) {
+        self.nsswitch = nsswitch.into();
     }
 
     /// Takes the machine's own name and addresses, for the module `myhostname`. Without addresses
@@ -286,9 +289,13 @@ impl Resolver {
     }
 
     /// Forgets every answer and everything learnt about servers, as after a change of network.
+    ///
+    /// Lookups under way end with what they are told; later ones ask anew.
     pub fn clear_cache(&mut self) {
         self.cache.clear();
         self.server_states.clear();
+        self.by_question.clear();
+        self.network += 1;
     }
 
     /// Asks for the addresses of a host, written as a name or as an address.

@@ -14,7 +14,7 @@ use super::{
     Answer, Completion, HostAnswer, Known, LookupId, Origin, Query, QueryResult, Resolver, Started,
     Timer,
 };
-use crate::config::ModuleStatus;
+use crate::config::{ModuleStatus, Nsswitch};
 use crate::error::{LookupError, LookupErrorKind, ServerReport};
 use crate::message::MAX_ALIASES;
 use crate::record::Record;
@@ -35,7 +35,8 @@ pub(super) struct Lookup {
     // Given once a query is needed.
     key: Option<Key<Option<Box<Lookup>>>>,
     phase: Phase,
-    // The step of nsswitch.conf.
+    // nsswitch.conf as it was when the lookup began, and the step in it.
+    nsswitch: Arc<Nsswitch>,
     module: usize,
     // Names to be asked for, in order, and which one it is.
     candidates: Vec<DnsName>,
@@ -99,7 +100,7 @@ struct Failure {
 }
 
 impl Lookup {
-    fn new(text: &str, goal: Goal, deadline: Instant) -> Box<Lookup> {
+    fn new(text: &str, goal: Goal, nsswitch: &Arc<Nsswitch>, deadline: Instant) -> Box<Lookup> {
         Box::new(Lookup {
             text: text.into(),
             phase: if matches!(goal, Goal::Records { .. }) {
@@ -111,6 +112,7 @@ impl Lookup {
             deadline,
             timer: Instant::FAR,
             key: None,
+            nsswitch: Arc::clone(nsswitch),
             module: 0,
             candidates: Vec::new(),
             candidate: 0,
@@ -156,7 +158,8 @@ impl Resolver {
         if name.is_within("onion") {
             return fail(LookupErrorKind::NeverResolved);
         }
-        self.start(Lookup::new(host, Goal::Host { name, family }, deadline), now)
+        let goal = Goal::Host { name, family };
+        self.start(Lookup::new(host, goal, &self.nsswitch, deadline), now)
     }
 
     pub(super) fn start_address(
@@ -165,7 +168,8 @@ impl Resolver {
         deadline: Instant,
         now: Instant,
     ) -> Started {
-        self.start(Lookup::new(&address.to_string(), Goal::Address(address), deadline), now)
+        let (text, goal) = (address.to_string(), Goal::Address(address));
+        self.start(Lookup::new(&text, goal, &self.nsswitch, deadline), now)
     }
 
     pub(super) fn start_records(
@@ -186,7 +190,8 @@ impl Resolver {
             let kind = LookupErrorKind::NeverResolved;
             return Started::Finished(Err(simple_error(name, kind)));
         }
-        let mut lookup = Lookup::new(name, Goal::Records { name: parsed, record_type }, deadline);
+        let goal = Goal::Records { name: parsed, record_type };
+        let mut lookup = Lookup::new(name, goal, &self.nsswitch, deadline);
         lookup.candidates = self.candidates(&lookup.goal);
         lookup.asked_dns = true;
         self.start(lookup, now)

@@ -1,5 +1,6 @@
 mod receive;
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use tepal_base::{Instant, Key};
 use super::{Completion, QueryResult, Queued, Resolver, Timer};
 use crate::error::{Over, ServerOutcome, ServerReport};
 use crate::message::{self, Sent};
+use crate::random::Random;
 use crate::resolver::lookup::Lookup;
 use crate::{DnsName, RecordType};
 
@@ -20,6 +22,8 @@ pub(super) struct Query {
     // The latest of the waiters' deadlines; each waiter watches its own.
     deadline: Instant,
     servers: Arc<[SocketAddr]>,
+    // The resolver's network when it was asked.
+    network: u64,
     // The index of the server that is asked first; `rotate` moves it.
     first: usize,
     // 0.. within a round, and the round.
@@ -124,6 +128,7 @@ impl Resolver {
             waiters: vec![waiter],
             deadline,
             servers: self.servers.clone(),
+            network: self.network,
             first,
             position: 0,
             round: 0,
@@ -167,20 +172,16 @@ impl Resolver {
         let server = query.servers[(query.first + query.position) % query.servers.len()];
         let turn_ends = now + query.turn(self.conf.timeout, self.conf.attempts, now);
 
-        let random = &mut self.random;
-        let state = self.server_states.entry(server).or_insert_with(|| Server {
-            client_cookie: random.bytes(),
-            cookie: None,
-            edns_seen: false,
-            no_edns_until: Instant::ZERO,
-            no_case_until: Instant::ZERO,
-        });
+        let state = server_state(&mut self.server_states, &mut self.random, server);
         // A server that never showed that it knows EDNS may be dropping it: in a second round it
         // is asked without.
         let edns = state.no_edns_until <= now && (round == 0 || state.edns_seen);
         let mixed_case = state.no_case_until <= now;
-        let mut bits =
-            random.bytes::<32>().into_iter().flat_map(|byte| (0..8).map(move |i| byte >> i & 1));
+        let mut bits = self
+            .random
+            .bytes::<32>()
+            .into_iter()
+            .flat_map(|byte| (0..8).map(move |i| byte >> i & 1));
         let case = || mixed_case && bits.next() == Some(1);
         let sent = Sent {
             id: u16::from_le_bytes(self.random.bytes()),
@@ -236,7 +237,11 @@ impl Resolver {
 
     fn remove_query(&mut self, key: Key<Query>) -> Option<Query> {
         let query = self.queries.remove(key)?;
-        self.by_question.remove(&*question_key(&query.name, query.record_type));
+        let question = question_key(&query.name, query.record_type);
+        // After a change of network another query may stand there.
+        if self.by_question.get(&*question) == Some(&key) {
+            self.by_question.remove(&*question);
+        }
         for &exchange in &query.exchanges {
             self.close(exchange);
         }
@@ -279,6 +284,21 @@ impl Step {
     fn new(over: Over) -> Step {
         Step { over, why: Why::First, sends: 0, mismatches: 0, bad_cookies: 0 }
     }
+}
+
+/// What is known about a server, or the nothing that is known of a new one.
+fn server_state<'a>(
+    states: &'a mut HashMap<SocketAddr, Server>,
+    random: &mut Random,
+    server: SocketAddr,
+) -> &'a mut Server {
+    states.entry(server).or_insert_with(|| Server {
+        client_cookie: random.bytes(),
+        cookie: None,
+        edns_seen: false,
+        no_edns_until: Instant::ZERO,
+        no_case_until: Instant::ZERO,
+    })
 }
 
 /// The key of cache and joined queries: the name as on the wire, then the type.

@@ -366,6 +366,15 @@ impl<'a> World<'a> {
         }
     }
 
+    /// Lets happen what is due by now.
+    pub fn due(&mut self) {
+        while let Some(event) = self.events.first_entry().filter(|event| event.key().0 <= self.now)
+        {
+            let (exchange, reaction) = event.remove();
+            self.react(exchange, reaction);
+        }
+    }
+
     fn react(&mut self, exchange: ExchangeId, reaction: Reaction) {
         // Late words of closed sockets are handed in too: they must be harmless.
         let over = self.sockets.get(&exchange.to_bits()).copied().unwrap_or(Over::Udp);

@@ -1,5 +1,7 @@
 //! The modules of nsswitch.conf, one after another.
 
+use std::sync::Arc;
+
 use super::local::{is_theirs, localhost};
 use super::{Lookup, Phase};
 use crate::config::{Module, ModuleAction, ModuleStatus};
@@ -12,11 +14,11 @@ impl Resolver {
         &mut self,
         lookup: &mut Lookup,
     ) -> Option<Result<Answer, LookupError>> {
-        let Some(step) = self.nsswitch.step(lookup.module) else {
+        let nsswitch = Arc::clone(&lookup.nsswitch);
+        let Some(step) = nsswitch.step(lookup.module) else {
             return Some(self.without_modules(lookup));
         };
-        let module = step.module.clone();
-        let found = match &module {
+        let found = match &step.module {
             Module::Files if self.settings.hosts => self.in_hosts(&lookup.goal),
             Module::Files => None,
             Module::MyHostname => self.in_myhostname(&lookup.goal),
@@ -50,7 +52,7 @@ impl Resolver {
         lookup: &mut Lookup,
         status: ModuleStatus,
     ) -> Option<Result<Answer, LookupError>> {
-        let action = self.nsswitch.step(lookup.module).map(|step| step.action(status));
+        let action = lookup.nsswitch.step(lookup.module).map(|step| step.action(status));
         lookup.module += 1;
         lookup.phase = Phase::Module;
         match action {

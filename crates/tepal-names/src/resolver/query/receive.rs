@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tepal_base::{Instant, Key};
 
-use super::{Exchange, MAX_SENDS_PER_STEP, Query, REMEMBER, Step, Why, question_key};
+use super::{Exchange, MAX_SENDS_PER_STEP, Query, REMEMBER, Step, Why, question_key, server_state};
 use crate::error::{Over, ServerOutcome, ServerReport, SocketFault};
 use crate::message::{self, BADCOOKIE, BADVERS, FORMERR, Meaning, NOTIMP, NXDOMAIN, Reply};
 use crate::record::Record;
@@ -81,10 +81,9 @@ impl Resolver {
         let over = exchange.over;
         let (edns, expects_cookie) = (exchange.sent.edns, exchange.expects_cookie);
         let query_key = exchange.query;
-        let Some(state) = self.server_states.get_mut(&exchange.server) else {
-            // The servers changed; nothing is known of this one any more, and nothing need be.
-            return self.judge(key, query_key, reply, now);
-        };
+        let client_cookie = exchange.sent.client_cookie;
+        // Nothing may be known of it any more, if the network has changed: it is judged all the same.
+        let state = server_state(&mut self.server_states, &mut self.random, exchange.server);
         if reply.case_differs {
             if over == Over::Udp {
                 return self.change_transport(key, Over::Tcp, Why::Case, now);
@@ -99,7 +98,11 @@ impl Resolver {
             return self.change_transport(key, over, Why::First, now);
         }
         match &reply.server_cookie {
-            Some(cookie) => state.cookie = Some(cookie.clone()),
+            // It belongs to the client's part that was sent, which may have been forgotten since.
+            Some(cookie) if client_cookie == Some(state.client_cookie) => {
+                state.cookie = Some(cookie.clone());
+            }
+            Some(_) => {}
             None if expects_cookie && !reply.truncated => match over {
                 // A server that knows cookies would have sent one: ask where nobody can forge.
                 Over::Udp => return self.change_transport(key, Over::Tcp, Why::Cookie, now),
@@ -150,7 +153,7 @@ impl Resolver {
         let mut expires = None;
         if let Some(ttl) = ttl {
             expires = Some(now + ttl);
-            if !ttl.is_zero() {
+            if !ttl.is_zero() && query.network == self.network {
                 // In memory a record is larger than on the wire, by its names above all.
                 self.cache.insert(&question, known.clone(), size * 4, now + ttl);
             }
@@ -218,12 +221,12 @@ impl Resolver {
             return;
         }
         let first_transport = self.first_transport();
-        let (rounds, state) = (self.conf.attempts, self.server_states.get_mut(&server));
+        let rounds = self.conf.attempts;
+        let state = server_state(&mut self.server_states, &mut self.random, server);
         let Some(query) = self.queries.get_mut(query_key) else { return };
         if over == Over::Tcp
             && first_transport == Over::Udp
             && query.step.sends < MAX_SENDS_PER_STEP
-            && let Some(state) = state
         {
             // The server would not confirm over TCP what made us doubt: ask without that doubt.
             let why = query.step.why;
