@@ -60,6 +60,8 @@ pub(super) struct Tables {
     pub(super) told: Told,
     pub(super) policy: Policy,
     stamps: Stamps,
+    // A name server in resolv.conf is written with the interface that leads to it.
+    zoned: bool,
     // Read once a service is named.
     services: Option<Services>,
     // Listed once somebody asks, at most once a period.
@@ -112,6 +114,7 @@ impl Default for Tables {
             },
             policy: Policy::default(),
             stamps: Stamps::default(),
+            zoned: false,
             services: None,
             listed: None,
             sources: Sources::default(),
@@ -162,6 +165,14 @@ impl Tables {
             self.stamps.resolv_conf = Stamp::Unknown;
             changed = true;
         }
+        if self.zoned {
+            // The interface may have come, or come back with another number.
+            let before = self.told.interfaces.clone();
+            self.list_interfaces(driver);
+            if self.told.interfaces != before {
+                self.stamps.resolv_conf = Stamp::Unknown;
+            }
+        }
         let resolv_conf = &mut self.stamps.resolv_conf;
         if let Some(text) = reread(driver, &self.files.resolv_conf, FILE_LIMIT, resolv_conf) {
             let environment = Environment {
@@ -169,7 +180,8 @@ impl Tables {
                 res_options: driver.variable("RES_OPTIONS"),
                 hostname: self.told.host_name.clone(),
             };
-            if text.contains('%') {
+            self.zoned = text.contains('%');
+            if self.zoned {
                 self.list_interfaces(driver);
             }
             let interfaces = &self.told.interfaces;
