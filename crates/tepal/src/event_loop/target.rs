@@ -129,6 +129,9 @@ impl Target {
     }
 
     /// Set on each socket before it is bound: `BindToDevice`, `Transparent`, buffer sizes.
+    ///
+    /// An option that the kernel refuses (`Transparent` without the privilege, a device that is not
+    /// there) fails the address with an error that names it.
     pub fn option(mut self, option: SocketOption) -> Target {
         self.options.push(option);
         self

@@ -186,7 +186,7 @@ fn start(
             driver.set_option(socket, &SocketOption::NoDelay(true))?;
         }
         for option in options {
-            driver.set_option(socket, option)?;
+            driver.set_option(socket, option).map_err(|error| refused(option, &error))?;
         }
         if let Some(local) = local {
             driver.bind(socket, local)?;
@@ -204,6 +204,11 @@ fn start(
         let _ = driver.close(socket);
     }
     started.map(|state| (socket, state))
+}
+
+/// "Operation not permitted" alone would not tell what is not.
+fn refused(option: &SocketOption, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{option:?} cannot be set: {error}"))
 }
 
 /// The local address to bind before a connect to `peer`; `None`: the kernel chooses.
