@@ -153,6 +153,8 @@ class Problem(Value):
     """Every address, in the order of trying."""
     elapsed: float = 0.0
     """Seconds since the begin of this attempt."""
+    total: float | None = None
+    """The limit of the whole attempt in seconds, if that is what was over, and not the phase's own."""
     attempt: int = 1
     """Which attempt it was, from 1 on since the last success."""
     text: str = ""

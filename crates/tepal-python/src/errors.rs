@@ -124,6 +124,7 @@ pub(crate) fn problem_to_python<'py>(
     }
     keywords.set_item("attempts", attempts)?;
     keywords.set_item("elapsed", problem.elapsed.as_secs_f64())?;
+    keywords.set_item("total", problem.total.map(|total| total.as_secs_f64()))?;
     keywords.set_item("attempt", problem.attempt)?;
     let arguments = (problem.phase.as_str(), snake_name(&problem.kind), problem.to_string());
     records.call_method(intern!(py, "problem_record"), arguments, Some(&keywords))

@@ -87,13 +87,15 @@ fn everywhere(test: impl Fn(&EventLoop, &Peers)) {
     test(&event_loop, &Peers::new(&event_loop, hole));
 }
 
-/// How it ended, once its limit had passed and long before any default.
+/// How it ended, once its limit had passed. Where time is simulated it is a little later; a busy
+/// machine may be as late as it likes.
 fn ends(event_loop: &EventLoop, story: Story, target: Target) -> (Transport, String, Duration) {
     let begin = event_loop.time();
     let transport = event_loop.connect(story, target);
     run_to_end(event_loop, &transport);
     let took = event_loop.time().since(begin);
-    assert!(took >= LIMIT && took < Duration::from_secs(4), "{took:?}");
+    let simulated = event_loop.driver_name() == "sim";
+    assert!(took >= LIMIT && (took < LIMIT * 4 || !simulated), "{took:?}");
     let told = transport.problem().map_or_else(String::new, |problem| problem.to_string());
     (transport, told, took)
 }
@@ -140,6 +142,13 @@ fn each_phase_of_an_attempt_ends_by_its_own_limit_and_by_that_of_the_whole() {
                 assert_eq!((problem.phase, problem.kind), (phase, ProblemKind::TimedOut), "{told}");
                 assert_eq!(transport.closed().expect("over").kind, kind);
                 assert!(told.contains(text), "{told}");
+                // And which of the limits it was.
+                assert_eq!(problem.total, limits.total);
+                assert_eq!(
+                    told.contains(" s, the whole may take 0.1 s)"),
+                    limits == whole,
+                    "{told}"
+                );
             }
         }
     });

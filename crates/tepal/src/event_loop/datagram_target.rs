@@ -151,6 +151,7 @@ impl Way {
             cause,
             attempts,
             elapsed: self.lp.time().since(self.begun),
+            total: None,
             attempt: 1,
         };
         let closed = Closed { problem: Some(Arc::new(problem)), ..Closed::new(close) };

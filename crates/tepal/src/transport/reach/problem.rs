@@ -93,6 +93,9 @@ pub struct Problem {
     pub attempts: Vec<AttemptReport>,
     /// Since the begin of this attempt.
     pub elapsed: Duration,
+    /// The limit of the whole attempt ([`Timeouts::total`](crate::Timeouts)), if that is what was
+    /// over, and not the phase's own.
+    pub total: Option<Duration>,
     /// Which attempt it was, counted from 1 since the last success.
     pub attempt: u32,
 }
@@ -121,7 +124,7 @@ pub struct Problem {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum ProblemKind {
-    /// The time of the phase was over.
+    /// The time of the phase was over, or that of the whole.
     TimedOut,
     /// The name does not exist, or has no address.
     NameNotFound,
@@ -354,7 +357,11 @@ impl fmt::Display for Problem {
                 write!(f, "{} {attempt}", if index == 0 { ":" } else { ";" })?;
             }
         }
-        write!(f, " (attempt {}, {:.3} s)", self.attempt, self.elapsed.as_secs_f64())
+        write!(f, " (attempt {}, {:.3} s", self.attempt, self.elapsed.as_secs_f64())?;
+        if let Some(total) = self.total {
+            write!(f, ", the whole may take {} s", total.as_secs_f64())?;
+        }
+        f.write_str(")")
     }
 }
 

@@ -28,7 +28,15 @@ impl<H: Host> Reaching<H> {
             cause: None,
             attempts: self.reports.clone(),
             elapsed: now.since(self.began),
+            total: None,
             attempt: self.attempt,
+        }
+    }
+
+    /// Says of a phase that ended by time that it was the time of the whole.
+    fn note_total(&self, problem: &mut Problem, now: tepal_base::Instant) {
+        if problem.kind == ProblemKind::TimedOut && now >= self.deadline {
+            problem.total = self.to.timeouts.total;
         }
     }
 }
@@ -107,6 +115,9 @@ impl<H: Host> Stream<H> {
                 Some(ProblemCause::Io(Arc::new(std::io::Error::new(kind, closed.words()))))
             }
         };
+        if phase == Phase::Handshake {
+            reaching.note_total(&mut problem, now);
+        }
         Some(Arc::new(problem))
     }
 }
@@ -124,6 +135,7 @@ impl<H: Host> Engine<H> {
         let reaching = stream(&mut objects, key)?.outbound.as_mut()?;
         let mut problem = reaching.problem(phase, now);
         fill(&mut problem);
+        reaching.note_total(&mut problem, now);
         let problem = Arc::new(problem);
         reaching.problem = Some(Arc::clone(&problem));
         Some(problem)
