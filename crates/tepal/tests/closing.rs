@@ -59,7 +59,10 @@ fn a_close_waits_as_long_as_it_was_told_to_and_says_what_was_not_sent() {
         let closed = closed.take().expect("it has ended");
         assert_eq!(closed.kind, CloseKind::ClosingTimedOut);
         assert!(!closed.is_clean() && closed.unsent > 0, "{closed}");
-        assert!((Duration::from_millis(30)..Duration::from_secs(4)).contains(&span), "{span:?}");
+        let limit = Duration::from_millis(30);
+        // A busy machine may be as late as it likes.
+        let simulated = event_loop.driver_name() == "sim";
+        assert!(span >= limit && (span < limit * 2 || !simulated), "{span:?}");
         server.close();
         deaf.take().expect("connected").abort();
         event_loop.call_soon(|lp| lp.stop());

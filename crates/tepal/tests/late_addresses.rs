@@ -22,17 +22,23 @@ use dns::{A, AAAA, Shared, Zone, put};
 use reach::{run_to_end, run_until};
 use story::Story;
 use tepal::names::Settings;
-use tepal::{Address, Addresses, EventLoop, Phase, Resolver, Server, Socks4, Target, Transport};
+use tepal::{
+    Address, Addresses, EventLoop, Phase, Resolver, Server, Socks4, Target, Timeouts, Transport,
+};
 use tepal_sim::Route;
 
 const LATE: Duration = Duration::from_millis(400);
+/// Sooner than any limit that is set here, however busy the machine is.
+const SOON: Duration = Duration::from_secs(30);
+const LIMIT: Option<Duration> = Some(Duration::from_secs(120));
 
 /// A name of both families, whose questions of one type are answered late.
 fn named(event_loop: &EventLoop, v4: &str, late: u16, delay: Duration) -> (Shared, Resolver) {
     let zone = Zone::new();
     put(&zone, "both.test", 60, &[v4, "::1"]);
     zone.borrow_mut().delays.insert(late, delay);
-    let resolver = resolver(event_loop, &zone, Settings::default());
+    let settings = Settings { timeout: LIMIT, ..Settings::default() };
+    let resolver = resolver(event_loop, &zone, settings);
     (zone, resolver)
 }
 
@@ -50,7 +56,9 @@ fn race(event_loop: &EventLoop, target: Target) -> (Story, Transport, Duration) 
         noted.set(transport.event_loop().time().since(begin));
         transport.close();
     });
-    let transport = event_loop.connect(story.clone(), target.addresses(Addresses::Race));
+    let limits = Timeouts { dns: LIMIT, connecting: LIMIT, ..Timeouts::default() };
+    let target = target.addresses(Addresses::Race).timeouts(limits);
+    let transport = event_loop.connect(story.clone(), target);
     run_to_end(event_loop, &transport);
     (story, transport, took.get())
 }
@@ -68,7 +76,7 @@ fn an_address_that_comes_late_is_tried_when_the_first_ones_have_failed() {
         let target = Target::host("both.test", address(&server).port());
         let (story, transport, took) = race(event_loop, target);
         assert_eq!(story.events(), ["made", "established", "lost"], "{:?}", transport.problem());
-        assert!(took >= LATE && took < Duration::from_secs(4), "{took:?}");
+        assert!(took >= LATE && took < SOON, "{took:?}");
         assert_eq!(zone.borrow().asked.len(), 2, "nobody was asked twice");
         assert_eq!(resolver.socket_count(), 0);
     });
@@ -78,11 +86,11 @@ fn an_address_that_comes_late_is_tried_when_the_first_ones_have_failed() {
 fn ipv6_that_is_there_first_is_tried_at_once() {
     everywhere(|event_loop| {
         let server = server_of_v6(event_loop);
-        let (_zone, resolver) = named(event_loop, "127.0.0.1", A, Duration::from_secs(60));
+        let (_zone, resolver) = named(event_loop, "127.0.0.1", A, Duration::from_secs(600));
         let target = Target::host("both.test", address(&server).port());
         let (story, _, took) = race(event_loop, target);
         assert_eq!(story.events(), ["made", "established", "lost"]);
-        assert!(took < Duration::from_secs(3), "IPv4 is not waited for: {took:?}");
+        assert!(took < SOON, "IPv4 is not waited for: {took:?}");
         assert_eq!(resolver.socket_count(), 0, "nor is it asked for any more");
         assert_eq!(event_loop.redundant_connects(), 0);
     });

