@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import multiprocessing.spawn
+import multiprocessing.util
 import os
 import runpy
 import sys
@@ -27,7 +27,7 @@ options:
   -h, --help     show this text and exit
 
 A program that picks a loop of its own (uvloop, for instance) keeps it; that is told on standard
-error. Processes that multiprocessing spawns for the program get this loop too, as the workers of
+error. Processes that multiprocessing starts for the program get this loop too, as the workers of
 uvicorn do; others that it starts are ordinary ones.
 """
 
@@ -60,14 +60,14 @@ def main(arguments: list[str]) -> int | None:
             print(f"python -m tepal: there is no file {name!r}", file=sys.stderr)
             return 2
         sys.argv = rest
-        sys.path[0] = os.path.dirname(os.path.abspath(name))
+        look_first_in(os.path.dirname(os.path.abspath(name)))
         runpy.run_path(name, run_name="__main__")
         return None
     # As with `python -m` and `python -c`: modules are looked for where the user is.
-    sys.path[0] = ""
+    look_first_in("")
     if kind == "module":
         sys.argv = rest
-        sys.path[0] = os.getcwd()
+        look_first_in(os.getcwd())
         try:
             runpy.run_module(name, run_name="__main__", alter_sys=True)
         except ImportError as error:
@@ -83,6 +83,12 @@ def main(arguments: list[str]) -> int | None:
     namespace["__name__"] = "__main__"
     exec(code, namespace)
     return None
+
+
+def look_first_in(directory: str) -> None:
+    """Make it what `python -m` has put in front of the path, which is nothing with -P and -I."""
+    if not sys.flags.safe_path:
+        sys.path[0] = directory
 
 
 def _raised_by(error: BaseException) -> str | None:
@@ -172,14 +178,16 @@ def install(driver: str | None = None) -> None:
     for module in (asyncio, events):
         module._set_running_loop = watch_running_loop  # type: ignore[attr-defined]
 
-    command_line = multiprocessing.spawn.get_command_line
+    start = multiprocessing.util.spawnv_passfds
 
-    def spawned_command_line(**keywords: Any) -> list[str]:
-        """That of a spawned process is `python [option...] -c code mark`, which goes through here."""
-        words = command_line(**keywords)
-        if "-c" in words:
-            chosen = [] if driver is None else [f"--driver={driver}"]
-            words[words.index("-c") : 0] = ["-m", "tepal", *chosen]
-        return words
+    def start_through_here(path: Any, words: list[Any], descriptors: Any) -> int:
+        """What multiprocessing starts is `python [option...] -c code [mark]`: a process that is
+        spawned, the server that forks others, or the tracker of resources, which runs no program."""
+        if "-c" in words[1:]:
+            place = words.index("-c", 1)
+            if "resource_tracker" not in words[place + 1]:
+                chosen = [] if driver is None else [f"--driver={driver}"]
+                words = [*words[:place], "-m", "tepal", *chosen, *words[place:]]
+        return start(path, words, descriptors)
 
-    multiprocessing.spawn.get_command_line = spawned_command_line
+    multiprocessing.util.spawnv_passfds = start_through_here

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 
 def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     words = [sys.executable, "-m", "tepal", *arguments]
@@ -48,7 +50,8 @@ def test_a_module_is_run_with_its_name_and_status(tmp_path: Path) -> None:
     assert (done.stdout, done.returncode) == ("__main__ ['-v']\n", 7), done.stderr
 
 
-def test_processes_that_multiprocessing_spawns_get_this_loop_and_the_driver(tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", ["spawn", "forkserver", "fork"])
+def test_processes_that_multiprocessing_starts_get_this_loop_and_the_driver(tmp_path: Path, method: str) -> None:
     program = tmp_path / "app.py"
     program.write_text(
         "import asyncio, multiprocessing, sys\n"
@@ -58,12 +61,41 @@ def test_processes_that_multiprocessing_spawns_get_this_loop_and_the_driver(tmp_
         "def work():\n"
         "    asyncio.run(main())\n"
         "if __name__ == '__main__':\n"
-        "    child = multiprocessing.get_context('spawn').Process(target=work)\n"
+        f"    child = multiprocessing.get_context({method!r}).Process(target=work)\n"
         "    child.start(); child.join(); sys.exit(child.exitcode)\n"
     )
     done = run("--driver=poll", str(program), "x", cwd=tmp_path)
-    assert done.stdout == "tepal._loop poll __mp_main__ ['x']\n", done.stderr
+    name = "__main__" if method == "fork" else "__mp_main__"
+    assert done.stdout == f"tepal._loop poll {name} ['x']\n", done.stderr
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_bytes_on_the_command_line_of_a_spawned_process_are_not_compared(tmp_path: Path) -> None:
+    program = tmp_path / "app.py"
+    program.write_text(
+        "import multiprocessing, sys\n"
+        "if __name__ == '__main__':\n"
+        "    child = multiprocessing.get_context('spawn').Process(target=print, args=('came',))\n"
+        "    child.start(); child.join(); sys.exit(child.exitcode)\n"
+    )
+    words = [sys.executable, "-bb", "-m", "tepal", str(program)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
+    assert (done.stdout, done.returncode) == ("came\n", 0), done.stderr
+
+
+@pytest.mark.parametrize("flags", [[], ["-P"], ["-I"]])
+@pytest.mark.parametrize("kind", ["file", "module", "code"])
+def test_the_path_of_a_program_is_what_python_itself_makes_of_it(tmp_path: Path, flags: list[str], kind: str) -> None:
+    program = tmp_path / "tool.py"
+    program.write_text("import sys\nprint(sys.path)\n")
+    rest = {"file": [str(program)], "module": ["-m", "tool"], "code": ["-c", "import sys; print(sys.path)"]}[kind]
+    # Such a module is found by neither with -P: that is told.
+    seen = [
+        subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=60, cwd=tmp_path)
+        for words in ([*flags, *rest], [*flags, "-m", "tepal", *rest])
+    ]
+    assert seen[0].stdout == seen[1].stdout, seen
+    assert bool(seen[1].stdout) == (kind != "module" or not flags), seen
 
 
 def test_a_program_that_picks_another_loop_is_told_so_and_runs(tmp_path: Path) -> None:
