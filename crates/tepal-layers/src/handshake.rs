@@ -11,7 +11,7 @@ use crate::{Error, ErrorKind, How, Info, Io, Layer, Notice, Status};
 pub(crate) enum Step {
     /// Nothing before this many bytes are there.
     Need(usize),
-    /// Nothing before the owner answers.
+    /// Nothing before the owner answers, or the peer hangs up.
     Wait,
     /// So many bytes are dealt with; go on.
     Used(usize),
@@ -20,6 +20,9 @@ pub(crate) enum Step {
     /// So many bytes are dealt with, and they were the last: what follows is not ours.
     Done(usize, Info),
 }
+
+/// Bytes of a peer that is not answered yet, for which its wire is read: a TLS hello fits many times.
+const MOST_EARLY: usize = 16 << 10;
 
 pub(crate) trait Handshake {
     const NAME: &'static str;
@@ -67,9 +70,17 @@ impl<H: Handshake> Layer for Handshaking<H> {
                     io.ready(info);
                     return Ok(Status::Done(How::Finished));
                 }
-                // What comes early is for later, also an end.
+                // What comes early is for later. Some is read, so that an end is seen behind it.
                 Step::Wait => {
-                    io.from_below.hold();
+                    let early = io.from_below.bytes().len();
+                    if io.from_below.ended() {
+                        let message = "the peer hung up before it was answered";
+                        return Err(Error::remote(ErrorKind::EofInHandshake, message));
+                    }
+                    match early < MOST_EARLY {
+                        true => io.from_below.need(early + 1),
+                        false => io.from_below.hold(),
+                    }
                     return Ok(Status::Open);
                 }
                 Step::Need(count) => {

@@ -93,25 +93,69 @@ fn bytes_behind_a_proxys_yes_are_not_lost() {
     }
 }
 
-// A client that speaks at once found its first bytes dropped by the proxy's server side.
-#[test]
-fn bytes_that_a_client_sends_before_our_yes_are_not_lost() {
-    let requests: [(Stack, &[u8]); 3] = [
+/// What clients ask of a proxy's server side, each with five bytes behind it.
+fn requests_to_proxies() -> [(Stack, &'static [u8]); 3] {
+    [
         (Stack::new().with(SocksServer::new()), b"\x05\x01\0\x05\x01\0\x03\x01a\0\x50early"),
         (Stack::new().with(SocksServer::new()), b"\x04\x01\0\x50\0\0\0\x01\0a\0early"),
         (
             Stack::new().with(HttpConnectServer::new()),
             b"CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\nearly",
         ),
-    ];
-    for (stack, request) in requests {
+    ]
+}
+
+fn accept() -> ProxyAnswer {
+    ProxyAnswer::Accept([1, 2, 3, 4].into(), 5)
+}
+
+// A client that speaks at once found its first bytes dropped by the proxy's server side.
+#[test]
+fn bytes_that_a_client_sends_before_our_yes_are_not_lost() {
+    for (stack, request) in requests_to_proxies() {
         let mut own = Bench::new(&stack, Side::Server).unwrap();
         own.receive(request);
         assert_eq!(own.data(), b"", "nothing before the answer");
         let layer = own.chain.layers().next().unwrap();
-        own.chain.command(layer, &ProxyAnswer::Accept([1, 2, 3, 4].into(), 5)).unwrap();
+        own.chain.command(layer, &accept()).unwrap();
         own.settle();
         assert_eq!(own.data(), b"early");
+    }
+}
+
+// A proxy that did not read while it dialled learnt of its client's end when the dial was over.
+#[test]
+fn the_end_of_a_client_that_is_not_answered_yet_is_not_lost() {
+    for (stack, request) in requests_to_proxies() {
+        for pieces in [request, &request[..request.len() - 5]] {
+            let mut own = Bench::new(&stack, Side::Server).unwrap();
+            pieces.iter().for_each(|byte| own.receive(&[*byte]));
+            assert!(own.chain.wants_read() && own.failure().is_none(), "{stack:?}");
+            own.receive_eof();
+            assert_eq!(own.failure_kind(), Some(ErrorKind::EofInHandshake), "{stack:?}");
+        }
+    }
+}
+
+// Nor does a client that says much before it is answered cost more memory than that of one.
+#[test]
+fn no_bound_is_lost_for_what_a_client_sends_before_our_yes() {
+    for (stack, request) in requests_to_proxies() {
+        let mut own = Bench::new(&stack, Side::Server).unwrap();
+        own.receive(request);
+        let mut said = 5;
+        while own.chain.wants_read() {
+            own.receive(&[b'+'; 1000]);
+            said += 1000;
+            assert!(said < 20_000, "{stack:?} reads without end");
+        }
+        assert!(said >= 16 << 10, "{stack:?} stops after {said}");
+        let layer = own.chain.layers().next().unwrap();
+        own.chain.command(layer, &accept()).unwrap();
+        own.settle();
+        assert_eq!(own.data().len(), said, "{stack:?}");
+        own.receive_eof();
+        assert!(own.saw(&Seen::Eof), "{stack:?}");
     }
 }
 

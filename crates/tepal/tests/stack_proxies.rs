@@ -147,3 +147,73 @@ fn a_proxys_refusal_fails_the_handshake_with_its_own_reason() {
         assert_eq!(kind, tepal::layers::ErrorKind::Socks5(SocksReply::HostUnreachable));
     });
 }
+
+// Who asked for a connection and leaves before it stands is told of to the proxy's owner, whatever
+// it has said early: there is nobody to dial for any more.
+#[test]
+fn a_client_that_hangs_up_while_its_proxy_dials_is_told_of_at_once() {
+    type Leave = (&'static str, fn(&Transport), CloseKind);
+    let leaves: [Leave; 3] = [
+        ("close", Transport::close, CloseKind::HandshakeFailed),
+        ("write_eof", |client| client.write_eof().expect("open"), CloseKind::HandshakeFailed),
+        ("abort", Transport::abort, CloseKind::Reset),
+    ];
+    let requests: [(Stack, &[u8]); 2] = [
+        (Stack::new().with(SocksServer::new()), b"\x04\x01\0\x50\x01\x02\x03\x04\0"),
+        (
+            Stack::new().with(HttpConnectServer::new()),
+            b"CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n",
+        ),
+    ];
+    everywhere(|event_loop| {
+        for (stack, request) in &requests {
+            for (name, leave, kind) in leaves {
+                for early in [0, 10_000] {
+                    let said = [request, vec![b'+'; early].as_slice()].concat();
+                    let client: Rc<RefCell<Option<Transport>>> = Rc::default();
+                    let caller = Rc::clone(&client);
+                    let listen = Listen::on("127.0.0.1:0").stack(stack.clone());
+                    let log: Rc<RefCell<Option<layered::Log>>> = Rc::default();
+                    let logs = Rc::clone(&log);
+                    let factory = move |_: &tepal::Address| {
+                        let caller = Rc::clone(&caller);
+                        let (front, log) =
+                            Script::new(move |front: &Transport, call: &Call<'_>| {
+                                match call {
+                                    // Nobody answers it.
+                                    Call::Request(..) => {
+                                        leave(caller.borrow().as_ref().expect("it"))
+                                    }
+                                    Call::Lost(_) => front.event_loop().stop(),
+                                    _ => {}
+                                }
+                                None
+                            });
+                        *logs.borrow_mut() = Some(log);
+                        front
+                    };
+                    let server = event_loop.listen(factory, listen).expect("listens");
+                    let (script, _) = Script::new(move |transport: &Transport, call: &Call<'_>| {
+                        if let Call::Made = call {
+                            transport.write(&said);
+                        }
+                        None
+                    });
+                    let target = Target::address(address(&server));
+                    *client.borrow_mut() = Some(event_loop.connect(script, target));
+                    let begun = event_loop.time();
+                    run(event_loop);
+                    let after = event_loop.time().since(begun);
+                    assert!(after.as_secs() < 5, "{name} {early}: told after {after:?}");
+                    let closed = log.take().expect("accepted").take().closed.expect("ended");
+                    assert_eq!(closed.kind, kind, "{name} {early}: {closed:?}");
+                    if let Some(error) = closed.layer_error {
+                        assert_eq!(error.kind(), tepal::layers::ErrorKind::EofInHandshake);
+                    }
+                    client.take().expect("made").abort();
+                    server.close();
+                }
+            }
+        }
+    });
+}

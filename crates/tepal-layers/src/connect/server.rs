@@ -15,7 +15,8 @@ use crate::{
 ///
 /// When a client has said where it wants to go, [`Notice::Request`] tells the owner, who makes the
 /// connection and gives its [`ProxyAnswer`]. Then the layer answers 200, 403, 502 or 504; after a
-/// 200 it leaves the chain.
+/// 200 it leaves the chain. A client that hangs up meanwhile is told as by
+/// [`SocksServer`](crate::SocksServer).
 #[derive(Clone, Default)]
 pub struct HttpConnectServer {
     auth: Option<AuthHook>,

@@ -38,8 +38,11 @@ pub(crate) type RuleHook = Arc<dyn Fn(&ProxyRequest) -> Result<(), SocksReply> +
 ///
 /// When a client has said where it wants to go, [`Notice::Request`] tells the owner, who makes the
 /// connection and gives its [`ProxyAnswer`]. Then the layer answers the client and leaves the
-/// chain. Bytes that the client sends early wait. With an auth hook, SOCKS4, which cannot carry a
-/// password, is refused.
+/// chain. With an auth hook, SOCKS4, which cannot carry a password, is refused.
+///
+/// Until then the client is read on, up to 16 KiB, and what it sends early waits. If its bytes end,
+/// it has hung up, and the connection fails with [`EofInHandshake`](ErrorKind::EofInHandshake): give
+/// up what you are connecting to.
 #[derive(Clone, Default)]
 pub struct SocksServer {
     auth: Option<AuthHook>,
