@@ -35,7 +35,7 @@ impl<'a> Io<'a> {
         above: (&'a mut Inbound, &'a mut Outbound),
         lent: &'a mut [u8],
         need: &'a mut usize,
-        limits: (usize, usize),
+        limits: (usize, usize, bool),
         state: (LayerId, &'static str, bool, bool, bool),
         turn: Turn<'a>,
     ) -> Io<'a> {
@@ -46,7 +46,7 @@ impl<'a> Io<'a> {
             from_below: FromBelow { own: below.0, lent, taken: 0, need, held: false },
             to_above: ToAbove::new(above.0, limits.0, name, workspace),
             from_above: FromAbove::new(above.1, workspace),
-            to_below: ToBelow::new(below.1, limits.1, workspace),
+            to_below: ToBelow::new(below.1, limits.1, limits.2, workspace),
             now: turn.now,
             finishing,
             closing,
@@ -342,6 +342,8 @@ impl<'a> FromAbove<'a> {
 pub struct ToBelow<'a> {
     link: &'a mut Outbound,
     limit: usize,
+    // Those below take frames, and only whole ones.
+    whole: bool,
     pub(crate) refused: bool,
     workspace: &'a Workspace,
 }
@@ -351,17 +353,22 @@ impl<'a> ToBelow<'a> {
     pub(crate) fn new(
         link: &'a mut Outbound,
         limit: usize,
+        whole: bool,
         workspace: &'a Workspace,
     ) -> ToBelow<'a> {
-        ToBelow { link, limit, refused: false, workspace }
+        ToBelow { link, limit, whole, refused: false, workspace }
     }
 
     /// How many bytes the link below takes before it is full. A layer asks when it has something
     /// to send; it may overshoot by one piece. What its protocol must answer (an alert, a
     /// handshake) it sends at any time.
+    ///
+    /// Above a framing layer there is room until the frame is whole, which was written as one.
     #[inline]
     pub fn room(&mut self) -> usize {
+        let unfinished = self.whole && self.link.next_mark().is_none();
         let room = match self.link.pauses.is_empty() {
+            true if unfinished => self.limit,
             true => self.limit.saturating_sub(self.link.len()),
             false => 0,
         };

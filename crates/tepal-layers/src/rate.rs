@@ -89,6 +89,7 @@ impl LayerSpec for RateLimit {
         Ok(Box::new(RateLayer {
             read: gate(self.read, |all| &all.read)?,
             write: gate(self.write, |all| &all.write)?,
+            paid: 0,
             deadline: None,
         }))
     }
@@ -233,6 +234,8 @@ impl Drop for Gate {
 struct RateLayer {
     read: Gate,
     write: Gate,
+    // How much of the frame at the head of the input may pass already.
+    paid: usize,
     deadline: Option<Instant>,
 }
 
@@ -281,14 +284,26 @@ impl Layer for RateLayer {
             if !io.to_above.may_push() {
                 break;
             }
-            let allowed = self.read.ready(io.from_below.bytes().len().max(1), now);
+            let unpaid = io.from_below.bytes().len().saturating_sub(self.paid);
+            let allowed = self.read.ready(unpaid.max(1), now);
             if allowed == 0 {
                 io.from_below.hold();
                 self.wait_until(self.read.at);
                 break;
             }
-            let passed = io.to_above.pass_one(&mut io.from_below, allowed);
-            self.read.passed(passed);
+            if io.from_below.is_frame() {
+                // It passes whole, once it is paid for.
+                self.read.passed(allowed);
+                self.paid += allowed;
+                if self.paid < io.from_below.bytes().len() {
+                    continue;
+                }
+                self.paid = 0;
+                io.to_above.pass_one(&mut io.from_below, usize::MAX);
+            } else {
+                let passed = io.to_above.pass_one(&mut io.from_below, allowed);
+                self.read.passed(passed);
+            }
         }
         Ok(Status::Open)
     }

@@ -1,9 +1,11 @@
 //! Framing layers: a frame is whole or absent, whatever way its bytes take.
 
-use tepal_layers::check::{Bench, Case, Seen, check_layer};
+use std::time::Duration;
+
+use tepal_layers::check::{Bench, Case, Pair, Seen, Shift, check_layer};
 use tepal_layers::{
-    ByteOrder, Delimiter, ErrorKind, Fault, LayerSpec, LengthPrefixed, Lines, LinesMode,
-    Netstrings, Notice, Side, Stack,
+    ByteOrder, Delimiter, ErrorKind, Fault, Idle, LayerSpec, LengthPrefixed, Lines, LinesMode,
+    Netstrings, Notice, RateLimit, Side, Stack, Tap,
 };
 
 fn stack(spec: impl LayerSpec + 'static) -> Stack {
@@ -240,4 +242,57 @@ fn a_16_mib_frame_in_1_kib_pieces_costs_linear_time() {
     }
     assert_eq!(bench.frames().len(), 1);
     assert_eq!(bench.data().len(), 16 << 20);
+}
+
+type Framer = (Stack, fn(&[u8]) -> Vec<u8>);
+
+fn framers() -> [Framer; 3] {
+    [
+        (Stack::new().with(Lines::new(1 << 20)), |frame| [frame, b"\n"].concat()),
+        (Stack::new().with(LengthPrefixed::new(1 << 20)), |frame| {
+            [&u32::try_from(frame.len()).unwrap().to_be_bytes(), frame].concat()
+        }),
+        (Stack::new().with(Netstrings::new(1 << 20)), |frame| {
+            [frame.len().to_string().as_bytes(), b":", frame, b","].concat()
+        }),
+    ]
+}
+
+// A link is 64 KiB, and what is above a framing layer waited for room that only the whole frame
+// would have made.
+#[test]
+fn a_frame_larger_than_a_link_passes_whole_through_what_stands_above_its_layer() {
+    let second = Duration::from_secs(1);
+    for (framing, _) in framers() {
+        for above in [
+            framing.clone().with(Tap::text(|_| {})),
+            framing.clone().with(Idle::new(second * 100)),
+            framing.clone().with(RateLimit::new().write(30_000).read(30_000)),
+            framing.clone().with(Idle::new(second * 100)).with(Tap::text(|_| {})),
+        ] {
+            let mut pair = Pair::new(&above, &above).unwrap();
+            for frame in [vec![b'a'; 300_000], Vec::new(), vec![b'b'; 65_536], b"c".to_vec()] {
+                pair.client.write(&frame).unwrap();
+            }
+            pair.pass_time(second * 30);
+            let frames: Vec<usize> = pair.server.frames().iter().map(Vec::len).collect();
+            assert_eq!(frames, [300_000, 0, 65_536, 1], "{above:?}");
+            assert_eq!(pair.client.chain.write_len(), 0, "{above:?}");
+        }
+    }
+}
+
+// What such a layer made of a frame was never ended, and so never left.
+#[test]
+fn one_write_is_one_frame_also_through_a_layer_without_frames() {
+    for (framing, on_the_wire) in framers() {
+        let stack = framing.with(Shift(0));
+        let mut bench = Bench::new(&stack, Side::Client).unwrap();
+        let frames = [b"one".to_vec(), Vec::new(), Vec::new(), vec![b'2'; 200_000]];
+        for frame in &frames {
+            bench.write(frame).unwrap();
+        }
+        let expected: Vec<u8> = frames.iter().flat_map(|frame| on_the_wire(frame)).collect();
+        assert!(bench.sent() == expected, "{stack:?}");
+    }
 }

@@ -53,6 +53,9 @@ impl Chain {
             Some(upper) => upper.need.max(upper.left),
             None => self.offered.max(self.low),
         };
+        // A frame that has been written fills the links down to the layer that wants it whole.
+        let whole = self.framed
+            && self.floors.iter().take(index).any(|lower| lower.keeps_writes && !lower.dead);
         let Some(floor) = self.floors.get_mut(index) else { return 0 };
         let (lower, upper) = self.links.split_at_mut(index + 1);
         let (below, above) = (&mut lower[index], &mut upper[0]);
@@ -88,7 +91,7 @@ impl Chain {
             (&mut above.inbound, &mut above.outbound),
             lent,
             &mut floor.need,
-            (up_limit, self.limits.link),
+            (up_limit, self.limits.link, whole),
             (floor.id, floor.name, floor.ready, floor.finishing, self.phase == Phase::Closing),
             turn,
         );
@@ -160,7 +163,8 @@ impl Chain {
         appended + taken
     }
 
-    // What a layer without an idea of frames sent in one step is one frame to the one below.
+    // What a layer sent of itself in one step is one frame to the one below. What it makes of a
+    // frame becomes one when that has been taken whole.
     fn frame_output(&mut self, index: usize) {
         let partial = matches!(self.links[index + 1].outbound.next_mark(), Some(OutMark::Frame));
         let below = &mut self.links[index].outbound;
@@ -200,6 +204,7 @@ impl Chain {
     }
 
     fn settle_writes(&mut self, index: usize, turn: Turn<'_>) {
+        let keeps = index.checked_sub(1).is_some_and(|lower| self.floors[lower].keeps_writes);
         let floor = &mut self.floors[index];
         let (lower, upper) = self.links.split_at_mut(index + 1);
         let (below, above) = (&mut lower[index], &mut upper[0]);
@@ -220,7 +225,12 @@ impl Chain {
             _ => {}
         }
         let id = floor.id;
+        let empty = !above.outbound.is_partial();
         match above.outbound.take_mark() {
+            // What the layer made of one frame is one frame to the layer below, if that wants any.
+            Some(OutMark::Frame) if keeps && (empty || !below.outbound.ends_with_mark()) => {
+                below.outbound.mark(OutMark::Frame);
+            }
             None | Some(OutMark::Frame) => {}
             Some(OutMark::Insert(new)) => {
                 if !self.insert_waiting(new, id, turn) {

@@ -62,7 +62,7 @@ impl Chain {
         }
         let before = (above.outbound.len(), below.outbound.len());
         let mut from = FromAbove::new(&mut above.outbound, turn.workspace);
-        let mut to = ToBelow::new(&mut below.outbound, self.limits.link, turn.workspace);
+        let mut to = ToBelow::new(&mut below.outbound, self.limits.link, false, turn.workspace);
         let result = floor.layer.send_only(&mut from, &mut to);
         let refused = to.refused;
         let took = before.0.saturating_sub(above.outbound.len());
