@@ -1,7 +1,7 @@
 //! A kit that tests layers: yours as well as ours.
 //!
 //! [`check_layer`] feeds one layer the same bytes in every way a wire can deliver them and tells
-//! where the outcome differs. [`Bench`] drives one chain by hand with a virtual clock, and
+//! where the outcome differs, or what the layer owes its neighbours. [`Bench`] drives one chain by hand with a virtual clock, and
 //! [`Pair`] joins two of them. [`Shift`] is a layer to put around others.
 //!
 //! A layer that compresses, from its recipe to its tests:
@@ -11,6 +11,7 @@
 //! ```
 
 mod bench;
+mod manners;
 mod pair;
 mod shift;
 mod sweep;

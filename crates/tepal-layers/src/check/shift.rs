@@ -8,9 +8,13 @@ use crate::{Error, How, Info, Io, Layer, LayerSpec, Site, Status};
 #[derive(Clone, Debug)]
 pub struct Shift(pub u8);
 
+impl Shift {
+    pub(super) const NAME: &'static str = "shift";
+}
+
 impl LayerSpec for Shift {
     fn name(&self) -> &'static str {
-        "shift"
+        Self::NAME
     }
 
     fn build(&self, _: &mut Site<'_>) -> Result<Box<dyn Layer>, Error> {
@@ -20,7 +24,7 @@ impl LayerSpec for Shift {
 
 impl Layer for Shift {
     fn name(&self) -> &'static str {
-        "shift"
+        Self::NAME
     }
 
     fn step(&mut self, io: &mut Io<'_>) -> Result<Status, Error> {

@@ -1,4 +1,5 @@
-use super::{Bench, Seen};
+use super::manners::check_manners;
+use super::{Bench, Seen, Shift};
 use crate::{Notice, Side, Stack};
 
 /// One layer (or a stack of them), what a peer sends it, and what the protocol writes.
@@ -24,12 +25,20 @@ struct Outcome {
 }
 
 /// Feeds the input whole, byte by byte, split at every place, in pieces of every small size, with
-/// a tail glued behind, under every schedule of pauses of period 2 to 4, and with the end of input
-/// at each byte; returns what was seen when it came whole.
+/// a tail glued behind, under every schedule of pauses of period 2 to 4, with steps for which there
+/// is no reason, with a neighbour below, and with the end of input at each byte; returns what was
+/// seen when it came whole.
+///
+/// Looks at the manners, too: nothing is pushed up during a pause, no write is sent to a full wire
+/// nor forgotten on a free one, a close ends at the latest with the peer's end, and a deadline that
+/// has passed is not asked for again.
+///
+/// The outcome has to depend on the bytes alone: give a layer that draws lots, such as TLS, a
+/// [`Bench`] of its own.
 ///
 /// # Errors
 ///
-/// In words: which way of feeding it gave another outcome.
+/// In words: which way of feeding it gave another outcome, or what it owes its neighbours.
 pub fn check_layer(case: &Case<'_>) -> Result<Vec<Seen>, String> {
     let whole = run(case, &[case.input], &[], false)?;
     let same = |what: &str, got: Outcome| match got == whole {
@@ -55,6 +64,13 @@ pub fn check_layer(case: &Case<'_>) -> Result<Vec<Seen>, String> {
             }
         }
     }
+    let bytes: Vec<&[u8]> = case.input.chunks(1).collect();
+    same("stepped without a reason", run_with(case, &bytes, &[], false, true)?)?;
+    // Not alone in its chain, a layer gets each message by a whole step.
+    let specs = case.stack.specs().iter().cloned();
+    let below = specs.fold(Stack::new().with(Shift(0)), Stack::with_shared);
+    let beside = Case { stack: &below, ..*case };
+    same("with a neighbour below", run(&beside, &[case.input], &[], false)?)?;
     if !case.tail.is_empty() && !whole.seen.iter().any(|seen| matches!(seen, Seen::Failed(_))) {
         let glued = [case.input, case.tail].concat();
         let apart = run(case, &[case.input, case.tail], &[], false)?;
@@ -76,10 +92,21 @@ pub fn check_layer(case: &Case<'_>) -> Result<Vec<Seen>, String> {
             return Err(format!("an end at {at} was told to nobody: {joined:?}"));
         }
     }
+    check_manners(case)?;
     Ok(whole.seen)
 }
 
 fn run(case: &Case<'_>, pieces: &[&[u8]], pauses: &[bool], eof: bool) -> Result<Outcome, String> {
+    run_with(case, pieces, pauses, eof, false)
+}
+
+fn run_with(
+    case: &Case<'_>,
+    pieces: &[&[u8]],
+    pauses: &[bool],
+    eof: bool,
+    needless: bool,
+) -> Result<Outcome, String> {
     let mut bench = Bench::new(case.stack, case.side).map_err(|error| error.to_string())?;
     for write in case.writes {
         bench.write(write).or(Ok::<(), String>(()))?;
@@ -95,10 +122,20 @@ fn run(case: &Case<'_>, pieces: &[&[u8]], pauses: &[bool], eof: bool) -> Result<
             }
             paused = pause;
         }
-        let before = count_data(&bench.seen);
+        let before = (count_data(&bench.seen), bench.chain.data().len());
+        let layers = bench.chain.layers().count();
         bench.receive(piece);
-        if paused && count_data(&bench.seen) != before {
+        if needless {
+            bench.chain.wake();
+            bench.settle();
+        }
+        if paused && count_data(&bench.seen) != before.0 {
             return Err("data was told during a pause".to_owned());
+        }
+        // What a layer leaves behind it goes up by itself.
+        let stays = layers > 0 && bench.chain.layers().count() == layers;
+        if paused && stays && bench.chain.data().len() > before.1 {
+            return Err(format!("pushed up during a pause: {:?}", bench.chain.data()));
         }
     }
     bench.chain.resume_reading();
@@ -114,9 +151,14 @@ fn count_data(seen: &[Seen]) -> usize {
     seen.iter().filter(|seen| matches!(seen, Seen::Data(_))).count()
 }
 
-// Whether `Established` is told before or after a notice is no matter of bytes.
+// Whether `Established` is told before or after a notice is no matter of bytes. Nor is the neighbour.
 fn normal(seen: Vec<Seen>) -> Vec<Seen> {
-    let added =
-        |seen: &Seen| !matches!(seen, Seen::Established | Seen::Layer(Notice::Added { .. }));
-    seen.into_iter().filter(added).collect()
+    let kept = |seen: &Seen| match seen {
+        Seen::Established | Seen::Layer(Notice::Added { .. }) => false,
+        Seen::Layer(Notice::Ready { layer, .. } | Notice::Removed { layer, .. }) => {
+            *layer != Shift::NAME
+        }
+        _ => true,
+    };
+    seen.into_iter().filter(kept).collect()
 }
