@@ -8,6 +8,7 @@ use core::slice;
 ///
 /// A host makes one from an object it holds a reference to (a Python `bytes`, a buffer export). No
 /// allocation is needed: the owner is one word.
+#[derive(Debug)]
 pub struct ForeignBytes {
     /// The first byte; any well-aligned non-null pointer if `len` is zero.
     pub data: NonNull<u8>,

@@ -62,6 +62,7 @@ pub struct Command {
 /// # let _ = command;
 /// ```
 #[derive(Debug, Default)]
+#[non_exhaustive]
 pub enum Stdio {
     /// The parent's.
     #[default]
@@ -103,6 +104,7 @@ pub struct Child {
 /// assert_eq!(ExitStatus::Code(3).to_string(), "exit code 3");
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
 pub enum ExitStatus {
     /// It exited with this code.
     Code(i32),

@@ -64,6 +64,7 @@ pub enum Notice {
 
 /// How a layer left its chain.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
 pub enum How {
     /// Its handshake was its work (SOCKS, CONNECT, PROXY).
     Finished,
@@ -75,6 +76,19 @@ pub enum How {
     ByPeer,
     /// The peer did not answer in time; the layer was dropped and the rest goes on.
     TimedOut,
+}
+
+impl How {
+    /// It in one word: `finished`, `closed`, `unconfirmed`, `by_peer` or `timed_out`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            How::Finished => "finished",
+            How::Closed => "closed",
+            How::Unconfirmed => "unconfirmed",
+            How::ByPeer => "by_peer",
+            How::TimedOut => "timed_out",
+        }
+    }
 }
 
 /// What a handshake found out.
@@ -100,6 +114,7 @@ pub enum Info {
 
 /// What a TLS handshake found out.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
 pub struct TlsInfo {
     /// `"TLSv1.3"` or `"TLSv1.2"`, as OpenSSL spells them.
     pub version: &'static str,
@@ -117,6 +132,7 @@ pub struct TlsInfo {
 
 /// What a PROXY header told.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct ProxyInfo {
     /// The header's version, 1 or 2.
     pub version: u8,

@@ -1,3 +1,4 @@
+use std::fmt;
 use std::ops::DerefMut;
 
 use tepal_base::{Instant, Segment};
@@ -456,5 +457,36 @@ impl<'a> ToBelow<'a> {
                 return passed;
             }
         }
+    }
+}
+
+// Never the bytes: they may be secrets.
+impl fmt::Debug for Io<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Io").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for FromBelow<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FromBelow").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for ToAbove<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ToAbove").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for FromAbove<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FromAbove").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for ToBelow<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ToBelow").finish_non_exhaustive()
     }
 }

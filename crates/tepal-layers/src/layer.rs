@@ -1,4 +1,5 @@
 use std::any::Any;
+use std::fmt;
 
 use tepal_base::Instant;
 
@@ -233,4 +234,14 @@ pub enum WriteEof {
     Taken,
     /// It cannot be said without ending the other direction too (TLS 1.2).
     Refused,
+}
+
+impl fmt::Debug for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Status::Open => f.write_str("Open"),
+            Status::Done(how) => f.debug_tuple("Done").field(how).finish(),
+            Status::Become(layers) => f.debug_tuple("Become").field(&layers.len()).finish(),
+        }
+    }
 }

@@ -88,7 +88,7 @@ fn lengths_of_every_width_and_order_are_read_and_written() {
     }
     for width in [0, 9] {
         let spec = stack(LengthPrefixed::new(16).width(width));
-        let error = Bench::new(&spec, Side::Client).err().expect("a width out of range");
+        let error = Bench::new(&spec, Side::Client).expect_err("a width out of range");
         assert_eq!((error.kind(), error.layer()), (ErrorKind::InvalidSetting, "length"));
     }
 }

@@ -316,9 +316,9 @@ fn a_paused_protocol_does_not_stop_the_handshake() {
 #[test]
 fn what_a_layer_lacks_is_told_before_a_byte_is_sent() {
     let stack = Stack::new().with(client().build().unwrap());
-    let error = Bench::new(&stack, Side::Client).err().expect("no host name");
+    let error = Bench::new(&stack, Side::Client).expect_err("no host name");
     assert_eq!((error.kind(), error.layer()), (ErrorKind::InvalidSetting, "tls"));
-    let error = Bench::new(&stack, Side::Server).err().expect("no certificate");
+    let error = Bench::new(&stack, Side::Server).expect_err("no certificate");
     assert_eq!(error.fault(), Fault::Local);
     assert_eq!(Tls::builder().build().unwrap_err().kind(), ErrorKind::InvalidSetting);
 }

@@ -9,6 +9,7 @@ use crate::NameError;
 
 /// A look-up that gave no answer.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct LookupError {
     /// What went wrong, for programs.
     pub kind: LookupErrorKind,
@@ -56,6 +57,7 @@ impl LookupErrorKind {
 
 /// What one server did with one query.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct ServerReport {
     /// The server.
     pub server: SocketAddr,
@@ -99,6 +101,7 @@ pub enum ServerOutcome {
 
 /// What befell a socket, told by its owner.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
 pub enum SocketFault {
     /// Refused: an ICMP port unreachable, or a reset in answer to a connect.
     Refused,
@@ -140,6 +143,11 @@ impl fmt::Display for LookupError {
 }
 
 impl LookupError {
+    /// One that no server and no file had a part in.
+    pub fn new(kind: LookupErrorKind, name: impl Into<Box<str>>) -> LookupError {
+        LookupError { kind, name: name.into(), servers: Vec::new(), other_modules: Vec::new() }
+    }
+
     /// The message without the name, for a message that names it already.
     pub fn reason(&self) -> impl fmt::Display {
         Reason(self)

@@ -22,6 +22,7 @@ mod query;
 mod settings;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -445,5 +446,11 @@ impl Resolver {
             self.query_completed(completion, now);
         }
         self.send_waiting(now);
+    }
+}
+
+impl fmt::Debug for Resolver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Resolver").field("servers", &self.servers).finish_non_exhaustive()
     }
 }

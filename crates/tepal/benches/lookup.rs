@@ -64,7 +64,7 @@ fn main() {
             .map(|_| {
                 let start = Instant::now();
                 for _ in 0..per_round {
-                    black_box(event_loop.getaddrinfo(black_box(&query)));
+                    drop(black_box(event_loop.getaddrinfo(black_box(&query))));
                 }
                 start.elapsed() / per_round
             })

@@ -96,7 +96,7 @@ fn run(arguments: Arguments) -> Done<ExitCode> {
     let code = match status {
         ExitStatus::Code(code) => code,
         ExitStatus::Signal(signal) => 128 + signal,
-        ExitStatus::Unknown => 1,
+        _ => 1,
     };
     Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)))
 }

@@ -288,16 +288,16 @@ fn a_peer_that_never_says_goodbye_costs_the_layer_or_the_connection_as_asked_and
             let (client, _) = pair.run(event_loop);
             let outcome = outcome.take().expect("the pop has ended");
             match late {
-                Late::Keep => {
-                    assert_eq!(outcome, Ok(tepal::How::TimedOut));
-                    assert!(client.closed.expect("ended").is_clean());
-                }
                 Late::Close => {
                     let error = outcome.expect_err("the connection is dropped");
                     assert_eq!(error.kind(), ErrorKind::CloseTimeout);
                     let closed = client.closed.expect("ended");
                     assert_eq!(closed.kind, CloseKind::ClosingTimedOut);
                     assert_eq!((closed.layer(), closed.is_clean()), (Some("tls"), false));
+                }
+                _ => {
+                    assert_eq!(outcome, Ok(tepal::How::TimedOut));
+                    assert!(client.closed.expect("ended").is_clean());
                 }
             }
         }

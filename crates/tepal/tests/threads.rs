@@ -1,4 +1,5 @@
 //! S12: the loop creates no thread on its own behalf. One test, so that the process is its own.
+//! And what may go to other threads, which the compiler says.
 
 mod common;
 #[path = "common/dns.rs"]
@@ -33,4 +34,20 @@ fn s12_names_are_resolved_without_a_thread() {
             assert_eq!(threads(), before, "after {host}");
         }
     });
+}
+
+/// Compiles if these may go to other threads: handles for them, and what is told and passed on.
+#[allow(dead_code, reason = "it is compiled, which is the test")]
+fn what_other_threads_may_have() {
+    fn anywhere<T: Send + Sync>() {}
+    anywhere::<tepal::Remote>();
+    anywhere::<tepal::Trigger>();
+    anywhere::<tepal::Closed>();
+    anywhere::<tepal::ConnectError>();
+    anywhere::<tepal::Problem>();
+    anywhere::<tepal::names::ResolveError>();
+    anywhere::<tepal::layers::Error>();
+    anywhere::<tepal::Address>();
+    anywhere::<tepal::Stack>();
+    anywhere::<tepal::Timeouts>();
 }

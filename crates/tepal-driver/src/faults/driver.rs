@@ -1,4 +1,5 @@
 use std::collections::HashMap;
+use std::fmt;
 use std::io::{self, IoSlice};
 use std::os::fd::{OwnedFd, RawFd};
 use std::path::Path;
@@ -366,5 +367,11 @@ impl Driver for FaultDriver {
 
     fn variable(&mut self, name: &str) -> Option<String> {
         self.inner.variable(name)
+    }
+}
+
+impl fmt::Debug for FaultDriver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FaultDriver").field("inner", &self.inner.name()).finish_non_exhaustive()
     }
 }

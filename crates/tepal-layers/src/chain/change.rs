@@ -9,6 +9,7 @@ use crate::{Error, ErrorKind, How, Layer, LayerId, Notice, Pauses, Turn, Which};
 
 /// What becomes of bytes that were received and not consumed when a layer is pushed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[non_exhaustive]
 pub enum Residual {
     /// If there are any the connection fails: what a peer (or somebody in between) sent in plain
     /// text behind a STARTTLS must not be taken for what TLS protects.
@@ -22,6 +23,7 @@ pub enum Residual {
 
 /// What becomes of the connection if the peer does not answer a layer's close in time.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[non_exhaustive]
 pub enum Late {
     /// The connection fails with [`CloseTimeout`](ErrorKind::CloseTimeout).
     #[default]

@@ -30,6 +30,7 @@ pub enum Seen {
 
 /// One chain with a protocol that takes everything and remembers it, over a wire made of vectors,
 /// with a clock that the test moves.
+#[derive(Debug)]
 pub struct Bench {
     /// The chain, to call anything on it.
     pub chain: Chain,

@@ -4,6 +4,7 @@ use super::Bench;
 use crate::{Error, Limits, Place, Side, Stack};
 
 /// Two chains, each at one end of a wire.
+#[derive(Debug)]
 pub struct Pair {
     /// The end that connected.
     pub client: Bench,

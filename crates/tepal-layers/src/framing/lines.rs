@@ -84,6 +84,7 @@ impl LayerSpec for Delimiter {
 /// The bytes behind the line that is being told are the first to be treated so, however many of
 /// them have come already.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum LinesMode {
     /// Lines, as at first.
     Lines,

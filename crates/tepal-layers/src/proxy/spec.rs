@@ -6,6 +6,7 @@ use crate::{Error, ErrorKind, Info, Layer, LayerSpec, Network, ProxyInfo, Side, 
 
 /// What becomes of a connection from an address that is not trusted.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[non_exhaustive]
 pub enum Untrusted {
     /// It fails with [`Untrusted`](ErrorKind::Untrusted).
     #[default]

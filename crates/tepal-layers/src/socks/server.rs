@@ -10,6 +10,7 @@ use crate::{Error, ErrorKind, Host, Info, Layer, LayerSpec, Notice, Site, SocksR
 
 /// Where a client of our proxy wants to go.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct ProxyRequest {
     /// The host, to be resolved by us.
     pub host: Host,

@@ -18,6 +18,7 @@ use crate::{Error, ErrorKind, Host, Layer, LayerSpec, Side, Site};
 
 /// How a TLS layer ends when the connection is closed. A layer that is popped always waits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[non_exhaustive]
 pub enum CloseMode {
     /// It says close_notify and waits for the peer's.
     #[default]
@@ -30,6 +31,7 @@ pub enum CloseMode {
 
 /// What the peer's close_notify means when nobody here has closed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[non_exhaustive]
 pub enum PeerClose {
     /// It is the end of input.
     #[default]
@@ -40,6 +42,7 @@ pub enum PeerClose {
 
 /// A version of TLS.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[non_exhaustive]
 pub enum TlsVersion {
     /// TLS 1.2, RFC 5246.
     V1_2,

@@ -466,7 +466,7 @@ impl Slot {
 }
 
 fn simple_error(name: &str, kind: LookupErrorKind) -> LookupError {
-    LookupError { kind, name: name.into(), servers: Vec::new(), other_modules: Vec::new() }
+    LookupError::new(kind, name)
 }
 
 fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {

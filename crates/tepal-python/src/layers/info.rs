@@ -8,18 +8,7 @@ use tepal::layers::{How, Info, ProxyRequest};
 
 use crate::imports::imports;
 
-/// How a layer left, in one word.
-pub(crate) fn how_word(how: How) -> &'static str {
-    match how {
-        How::Finished => "finished",
-        How::Closed => "closed",
-        How::Unconfirmed => "unconfirmed",
-        How::ByPeer => "by_peer",
-        How::TimedOut => "timed_out",
-    }
-}
-
-/// The same, the other way.
+/// How a layer left, of the word that [`How::as_str`] has for it.
 pub(super) fn how_from(word: &Bound<'_, PyAny>) -> PyResult<How> {
     Ok(match word.extract::<&str>() {
         Ok("finished") => How::Finished,

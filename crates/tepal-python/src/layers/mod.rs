@@ -22,7 +22,7 @@ use tepal::layers::Error;
 use tepal::{LayerSpec, Stack};
 
 use info::how_from;
-pub(crate) use info::{how_word, info_to_python, request_to_python};
+pub(crate) use info::{info_to_python, request_to_python};
 pub(crate) use python::{PyLayers, with_engine};
 
 /// The native half of a layer's recipe.

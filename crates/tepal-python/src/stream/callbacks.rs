@@ -18,7 +18,7 @@ use super::reader::{self, Fed};
 use super::target;
 use crate::host::{PyEngine, PyHost, attached};
 use crate::imports::imports;
-use crate::layers::{how_word, info_to_python, request_to_python};
+use crate::layers::{info_to_python, request_to_python};
 use crate::memory;
 use crate::openssl::SslTransport;
 
@@ -297,7 +297,7 @@ impl StreamProtocol<PyHost> for PyStreamProtocol {
         how: How,
     ) -> Verdict<()> {
         self.hook(engine, Hook::LayerRemoved, |py| {
-            Ok([Some(name_of(py, layer)), Some(name_of(py, how_word(how)))])
+            Ok([Some(name_of(py, layer)), Some(name_of(py, how.as_str()))])
         })
     }
 

@@ -18,7 +18,7 @@ use crate::errors::{closed_record, error_of_layer, exception, os_error};
 use crate::event_loop::State;
 use crate::host::{Completion, PyEngine, PyHost};
 use crate::imports::imports;
-use crate::layers::{Spec, how_word, info_to_python, stack_of, with_engine};
+use crate::layers::{Spec, info_to_python, stack_of, with_engine};
 use crate::object::Ref;
 
 /// Ends a future of Python's with the outcome of an operation.
@@ -27,10 +27,9 @@ struct FutureCompletion(Ref);
 impl Completion for FutureCompletion {
     fn complete(self: Box<Self>, py: Python<'_>, engine: &PyEngine, outcome: Outcome) -> Flow {
         let result = match outcome {
-            Outcome::Popped(Ok(how)) => Ok(how_word(how)
-                .into_pyobject(py)
-                .unwrap_or_else(|never| match never {})
-                .into_any()),
+            Outcome::Popped(Ok(how)) => {
+                Ok(how.as_str().into_pyobject(py).unwrap_or_else(|never| match never {}).into_any())
+            }
             Outcome::Popped(Err(error)) => Err(error_of_layer(py, &error)),
             Outcome::Joined(Ok(counts)) => counts.into_pyobject(py).map(Bound::into_any),
             Outcome::Joined(Err(error)) => Err(os_error(&error)),

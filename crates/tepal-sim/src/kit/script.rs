@@ -183,3 +183,9 @@ impl<'a> Scripted<'a> {
         }
     }
 }
+
+impl fmt::Debug for Scripted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scripted").finish_non_exhaustive()
+    }
+}

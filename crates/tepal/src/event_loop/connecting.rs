@@ -30,6 +30,7 @@ use crate::{Closed, Problem};
 /// # Ok(())
 /// # }
 /// ```
+#[must_use = "dropping the future gives the attempt up"]
 pub struct Connecting {
     peer: String,
     // None once it was given out.
@@ -69,6 +70,7 @@ struct Awaited {
 /// # }
 /// ```
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct ConnectError {
     /// What the kernel said, or an error of the same meaning: `TimedOut` when a time was over,
     /// `NotFound` when there is no such name.

@@ -72,6 +72,7 @@ pub struct TimerHandle {
 /// # }
 /// ```
 #[derive(Clone)]
+#[must_use = "dropping a timer removes it"]
 pub struct Timer(Rc<TimerInner>);
 
 struct TimerInner {
@@ -104,6 +105,7 @@ struct TimerInner {
 /// # }
 /// ```
 #[derive(Debug)]
+#[must_use = "dropping a watcher removes it"]
 pub struct Watcher {
     lp: WeakLoop,
     key: WatchKey<RustHost>,

@@ -207,11 +207,10 @@ fn wrong_question(code: AddrInfoError, query: &AddrInfoQuery<'_>, tables: &Table
         Some(Ok(Some(_))) if code == AddrInfoError::AddressFamily => LookupErrorKind::OtherFamily,
         _ => return code.into(),
     };
-    let name = query.host.unwrap_or_default().into();
-    let error = LookupError { kind, name, servers: Vec::new(), other_modules: Vec::new() };
+    let error = LookupError::new(kind, query.host.unwrap_or_default());
     ResolveError { code, cause: Some(ResolveCause::Lookup(Box::new(error))) }
 }
 
 pub(super) fn removed() -> ResolveError {
-    ResolveError::foreign(AddrInfoError::Again, "the resolver was removed")
+    ResolveError::foreign(AddrInfoError::Again, "the resolver was removed, or is another loop's")
 }

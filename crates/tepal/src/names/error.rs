@@ -19,6 +19,7 @@ use super::{AddrInfoError, LookupError};
 /// # }
 /// ```
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct ResolveError {
     /// The code that getaddrinfo has for it. For programs.
     pub code: AddrInfoError,

@@ -37,6 +37,7 @@ use super::Problem;
 /// # }
 /// ```
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Closed {
     /// What ended it. For programs.
     pub kind: CloseKind,
@@ -89,7 +90,8 @@ pub struct Closed {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum CloseKind {
-    /// We closed it, and everything written had been given to the kernel.
+    /// We closed it, and everything written had been given to the kernel; or we gave an attempt up
+    /// before there was a connection, and [`Closed::unsent`] counts what was written early.
     Local,
     /// We aborted it.
     Aborted,

@@ -38,6 +38,7 @@ pub struct StreamOptions {
 /// options.reads = Reads::Gone; // for the write end of a pipe
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+#[non_exhaustive]
 pub enum Reads {
     /// Bytes are received.
     #[default]

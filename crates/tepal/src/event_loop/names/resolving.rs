@@ -22,6 +22,7 @@ use crate::names::{LookupKey, ResolveError};
 /// # Ok(())
 /// # }
 /// ```
+#[must_use = "dropping the future gives the question up"]
 pub struct Resolving<T> {
     pub(super) state: State<T>,
     pub(super) take: fn(Outcome) -> Result<T, ResolveError>,

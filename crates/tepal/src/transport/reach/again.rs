@@ -44,6 +44,7 @@ use crate::transport::{CloseKind, Closed};
 /// # }
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+#[non_exhaustive]
 pub enum Restart {
     /// With the name: a peer that has moved is found.
     #[default]
@@ -86,6 +87,7 @@ pub enum Restart {
 /// # }
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+#[non_exhaustive]
 pub enum Unsent {
     /// They are dropped, and [`Closed::unsent`] counts them: a peer that has lost its state could
     /// not make sense of the middle of a conversation.
