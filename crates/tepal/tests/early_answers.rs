@@ -10,8 +10,9 @@ use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 
 use common::{address, on_every_driver, run, with_faults_and_simulated};
-use tepal::{CloseKind, Closed, EventLoop, Half, Protocol, Transport};
-use tepal_driver::faults::Operation;
+use tepal::{CloseKind, Closed, EventLoop, Half, Protocol, RateLimit, Target, Transport};
+use tepal_driver::faults::{FaultDriver, Faults, Operation};
+use tepal_sim::{Config, SimDriver};
 
 const ANSWER: &[u8] = b"413 too large";
 
@@ -161,6 +162,43 @@ fn whatever_is_done_meanwhile_the_first_reason_stands() {
             event_loop.call_soon(|lp| lp.stop());
             run(event_loop);
         });
+    }
+}
+
+/// Writes as much as is taken, for ever.
+struct Floods;
+
+impl Protocol for Floods {
+    fn connection_established(&mut self, transport: &Transport) {
+        transport.write_segment(vec![7; 1 << 20]);
+    }
+    fn io_out(&mut self, transport: &Transport) {
+        transport.write_segment(vec![7; 1 << 20]);
+    }
+}
+
+#[test]
+fn a_peer_that_goes_on_sending_does_not_keep_the_end_from_being_told() {
+    for layered in [false, true] {
+        // What arrives between two reads fills a read.
+        let buffers = 4 << 20;
+        let config = Config { send_buffer: buffers, receive_buffer: buffers, ..Config::seeded(1) };
+        let faults = Faults::new(1);
+        let driver = FaultDriver::new(Box::new(SimDriver::with(config)), &faults);
+        let event_loop = EventLoop::with_driver(Box::new(driver));
+        let server = event_loop.listen(|_: &_| Floods, "127.0.0.1:0").expect("listens");
+        let seen = Rc::<RefCell<Seen>>::default();
+        let uploads = Uploads { seen: Rc::clone(&seen), pauses: false };
+        let target = Target::address(address(&server));
+        // A packet filter's answer to what is sent, which says nothing of what comes.
+        faults.fail(Operation::Send, 1, libc::EPERM);
+        event_loop.connect(uploads, if layered { target.layer(RateLimit::new()) } else { target });
+        run(&event_loop);
+        let seen = seen.take();
+        let closed = seen.closed.expect("it has ended");
+        assert_eq!((closed.kind, closed.half), (CloseKind::Failed, Some(Half::Write)), "{closed}");
+        let received = seen.received.len();
+        assert!((8 << 20..=16 << 20).contains(&received), "{received} bytes, {layered}");
     }
 }
 

@@ -6,6 +6,7 @@ use tepal_driver::{Descriptor, Half};
 use tepal_layers::Turn;
 
 use super::file::{FilePart, FileStep};
+use super::read_out::ReadingOut;
 use super::stream::{EndOutput, Stream};
 use super::{CloseKind, Closed};
 use crate::engine::{Engine, Flow, Host, Step, StreamKey, StreamProtocol, stream};
@@ -282,7 +283,7 @@ impl<H: Host> Engine<H> {
             return self.begin_read_out(key, closed);
         };
         stream.blocked = true;
-        layers.write_failed.get_or_insert(Box::new(closed));
+        layers.write_failed.get_or_insert(Box::new(ReadingOut::new(closed)));
         stream.readable = true;
         if !std::mem::replace(&mut stream.read_queued, true) {
             self.push_step(key, Step::Read);

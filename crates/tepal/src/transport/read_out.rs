@@ -4,6 +4,10 @@
 //! while its answer stands unread in our kernel. The answer is read before the end is told. A
 //! protocol that has paused reading may have done so until its output drains, which never happens
 //! now: it is told at once.
+//!
+//! What the peer had said stands in the kernel, so the end is told after the first read that leaves
+//! nothing there. Not every failure takes the other direction too (a packet filter's does not), and
+//! a peer that goes on sending could fill the kernel again before each read; so there is a most.
 
 use std::io;
 
@@ -18,7 +22,29 @@ pub(super) enum SendFailure {
     /// kernel would answer another attempt with another reason.
     Refused(io::Error),
     /// The end, to be told when the last of what the peer said has been read.
-    ReadingOut(Closed),
+    ReadingOut(ReadingOut),
+}
+
+/// Reads that are made after a failed write, of up to 256 KiB each: 16 MiB, more than a receive
+/// buffer holds (Linux lets one grow to 6 MiB unless told otherwise).
+const MOST_READS: u32 = 64;
+
+/// An end that is told once what stands in the kernel has been read.
+pub(super) struct ReadingOut {
+    pub(super) closed: Closed,
+    reads: u32,
+}
+
+impl ReadingOut {
+    pub(super) fn new(closed: Closed) -> ReadingOut {
+        ReadingOut { closed, reads: 0 }
+    }
+
+    /// After a read: whether there may be another one.
+    pub(super) fn may_read_on(&mut self) -> bool {
+        self.reads += 1;
+        self.reads < MOST_READS
+    }
 }
 
 impl<H: Host> Stream<H> {
@@ -42,7 +68,7 @@ impl<H: Host> Stream<H> {
     /// has not said so: one that did before it reset would have left a broken pipe.
     pub(super) fn is_reset(&self) -> bool {
         match self.send_failure.as_deref() {
-            Some(SendFailure::ReadingOut(closed)) => closed.kind == CloseKind::Reset,
+            Some(SendFailure::ReadingOut(end)) => end.closed.kind == CloseKind::Reset,
             _ => false,
         }
     }
@@ -50,13 +76,20 @@ impl<H: Host> Stream<H> {
     /// The end that was to be told after reading.
     pub(super) fn take_read_out(&mut self) -> Option<Closed> {
         match *self.send_failure.take()? {
-            SendFailure::ReadingOut(closed) => Some(closed),
+            SendFailure::ReadingOut(end) => Some(end.closed),
             SendFailure::Refused(_) => None,
         }
     }
 
     fn is_held(&self) -> bool {
         self.relay.as_ref().is_some_and(|relay| relay.is_held())
+    }
+
+    fn may_read_out(&mut self) -> bool {
+        match self.send_failure.as_deref_mut() {
+            Some(SendFailure::ReadingOut(end)) => end.may_read_on(),
+            _ => false,
+        }
     }
 
     // Whether the peer may have said something that can still be told.
@@ -78,7 +111,8 @@ impl<H: Host> Engine<H> {
             drop(objects);
             return self.stream_lose(key, closed);
         }
-        stream.send_failure.get_or_insert(Box::new(SendFailure::ReadingOut(closed)));
+        let end = SendFailure::ReadingOut(ReadingOut::new(closed));
+        stream.send_failure.get_or_insert(Box::new(end));
         if !std::mem::replace(&mut stream.read_queued, true) {
             self.push_step(key, Step::Read);
         }
@@ -88,9 +122,10 @@ impl<H: Host> Engine<H> {
     pub(super) fn read_out(&self, key: StreamKey<H>) -> Flow {
         let flow = self.stream_read_on_long_way(key, self.core().objects.borrow_mut());
         let mut objects = self.core().objects.borrow_mut();
-        let done = stream(&mut objects, key)
-            .filter(|stream| !stream.has_more_to_tell())
-            .and_then(Stream::take_read_out);
+        let done = stream(&mut objects, key).and_then(|stream| {
+            let more = stream.may_read_out() && stream.has_more_to_tell();
+            if more { None } else { stream.take_read_out() }
+        });
         drop(objects);
         if let Some(closed) = done {
             self.stream_lose(key, closed);

@@ -31,6 +31,7 @@ pub(super) use pump::Feed;
 
 use super::Closed;
 use super::file::FilePart;
+use super::read_out::ReadingOut;
 use super::stream::{EndOutput, Phase, Stream};
 use crate::engine::{Host, TimerKey};
 
@@ -103,7 +104,7 @@ pub(super) struct Layers<H: Host> {
     // The chain has failed: what ends the connection once the last bytes (an alert) have left.
     pub(super) failed: Option<Box<Closed>>,
     // Sending has failed; what the peer said before is read to the end first.
-    pub(super) write_failed: Option<Box<Closed>>,
+    pub(super) write_failed: Option<Box<ReadingOut>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -65,16 +65,16 @@ impl<H: Host> Engine<H> {
         if layers.failed.is_some() {
             return;
         }
-        if more {
+        if more && layers.write_failed.as_mut().is_none_or(|end| end.may_read_on()) {
             if !std::mem::replace(&mut stream.read_queued, true) {
                 self.push_step(key, Step::Read);
             }
             return;
         }
-        let closed = layers.write_failed.take();
+        let end = layers.write_failed.take();
         drop(objects);
-        if let Some(closed) = closed {
-            self.stream_lose(key, *closed);
+        if let Some(end) = end {
+            self.stream_lose(key, end.closed);
         }
     }
 }

@@ -281,7 +281,7 @@ impl<H: Host> Engine<H> {
         let write_failed = layers.write_failed.take();
         if at_once {
             drop(objects);
-            let closed = write_failed.map_or(closed, |failed| failed.in_layer(shaking));
+            let closed = write_failed.map_or(closed, |end| end.closed.in_layer(shaking));
             return self.fail_stream(key, closed, in_handshake);
         }
         layers.failed = Some(Box::new(closed.clone()));
