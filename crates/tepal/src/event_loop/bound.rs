@@ -4,6 +4,8 @@
 #![allow(unreachable_pub, reason = "named by associated types of a public trait")]
 
 use std::io;
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
 use tepal_base::Buffer;
@@ -24,8 +26,40 @@ pub struct Bound {
     closed: ClosedCell,
 }
 
-/// A boxed datagram protocol.
-pub struct BoundDatagram(pub(super) Box<dyn super::DatagramProtocol>);
+/// A boxed datagram protocol with the loop that calls it.
+pub struct BoundDatagram {
+    protocol: Box<dyn super::DatagramProtocol>,
+    lp: Option<Loop>,
+}
+
+/// Takes the place of a protocol that is dropped; of no size, so that its box is no allocation.
+struct Gone;
+
+impl Protocol for Gone {}
+impl super::DatagramProtocol for Gone {}
+
+// A destructor's panic is reported like a callback's. It must not leave the engine half-way
+// through ending the connection. Without a loop nothing of the protocol was ever called, and the
+// process's panic hook has printed it.
+fn drop_guarded<T>(protocol: T, lp: Option<&Loop>) {
+    match lp {
+        Some(lp) => lp.engine().host().guard_aside(lp.engine(), || drop(protocol)),
+        None => drop(catch_unwind(AssertUnwindSafe(|| drop(protocol)))),
+    }
+}
+
+impl Drop for Bound {
+    fn drop(&mut self) {
+        let protocol = mem::replace(&mut self.protocol, Box::new(Gone));
+        drop_guarded(protocol, self.transport.as_ref().map(Transport::event_loop));
+    }
+}
+
+impl Drop for BoundDatagram {
+    fn drop(&mut self) {
+        drop_guarded(mem::replace(&mut self.protocol, Box::new(Gone)), self.lp.as_ref());
+    }
+}
 
 /// Callbacks that are handed on as they are: `name(argument: type) -> result;`.
 macro_rules! hand_on {
@@ -88,7 +122,7 @@ impl StreamProtocol<RustHost> for Bound {
         engine: &RustEngine,
         stream: StreamKey<RustHost>,
     ) -> Verdict<()> {
-        self.closed.established();
+        self.closed.established(engine);
         self.call(engine, stream, |protocol, transport| protocol.connection_established(transport))
     }
 
@@ -139,11 +173,11 @@ impl StreamProtocol<RustHost> for Bound {
 
     fn finished(
         &mut self,
-        _engine: &RustEngine,
+        engine: &RustEngine,
         _stream: StreamKey<RustHost>,
         _closed: &Closed,
     ) -> Verdict<()> {
-        self.closed.finished();
+        self.closed.finished(engine);
         Ok(())
     }
 
@@ -161,14 +195,19 @@ impl StreamProtocol<RustHost> for Bound {
 }
 
 impl BoundDatagram {
+    pub(super) fn new(protocol: Box<dyn super::DatagramProtocol>) -> BoundDatagram {
+        BoundDatagram { protocol, lp: None }
+    }
+
     fn call<R>(
         &mut self,
         engine: &RustEngine,
         endpoint: DatagramKey<RustHost>,
         call: impl FnOnce(&mut dyn super::DatagramProtocol, &DatagramTransport) -> R,
     ) -> Verdict<R> {
-        let transport = DatagramTransport::new(Loop::from_engine(engine), endpoint);
-        engine.host().guard(|| call(&mut *self.0, &transport))
+        let lp = self.lp.get_or_insert_with(|| Loop::from_engine(engine));
+        let transport = DatagramTransport::new(lp.clone(), endpoint);
+        engine.host().guard(|| call(&mut *self.protocol, &transport))
     }
 }
 

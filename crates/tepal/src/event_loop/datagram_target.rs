@@ -42,7 +42,7 @@ impl Loop {
     ) -> impl Future<Output = Result<DatagramTransport, ConnectError>> + 'static {
         let (lp, target) = (self.clone(), target.into());
         let way = Way { begun: lp.time(), lp, target };
-        async move { way.connect(BoundDatagram(Box::new(protocol))).await }
+        async move { way.connect(BoundDatagram::new(Box::new(protocol))).await }
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use super::host::RustEngine;
 use super::{ConnectError, Transport};
 use crate::{CloseKind, Closed, Phase, Problem, Restart, Timeouts, Unsent};
 
@@ -42,13 +43,14 @@ pub(super) struct Fate {
 /// # }
 /// ```
 #[derive(Debug)]
+#[must_use = "a future does nothing unless it is awaited or polled"]
 pub struct Established(Transport);
 
 impl Fate {
-    pub(super) fn established(&self) {
+    pub(super) fn established(&self, engine: &RustEngine) {
         let gone = self.closed.replace(None);
         drop(gone);
-        self.wake();
+        self.wake(engine);
     }
 
     pub(super) fn lost(&self, closed: &Closed) {
@@ -61,15 +63,24 @@ impl Fate {
         self.closed.borrow().clone()
     }
 
-    pub(super) fn finished(&self) {
+    pub(super) fn finished(&self, engine: &RustEngine) {
         self.over.set(true);
-        self.wake();
+        self.wake(engine);
     }
 
     // Nothing is borrowed: a waker is the user's code.
-    fn wake(&self) {
-        let waiting = self.waiting.take();
-        waiting.into_iter().for_each(Waker::wake);
+    fn wake(&self, engine: &RustEngine) {
+        for waker in self.waiting.take() {
+            engine.host().guard_aside(engine, || waker.wake());
+        }
+    }
+
+    // A future that is polled often, beside others in one task, waits once.
+    fn wait(&self, waker: &Waker) {
+        let mut waiting = self.waiting.borrow_mut();
+        if !waiting.iter().any(|known| known.will_wake(waker)) {
+            waiting.push(waker.clone());
+        }
     }
 }
 
@@ -141,7 +152,7 @@ impl Future for Established {
             let closed = transport.closed().unwrap_or_else(|| Closed::new(CloseKind::Local));
             return Poll::Ready(Err(ConnectError::of(closed)));
         }
-        fate.waiting.borrow_mut().push(context.waker().clone());
+        fate.wait(context.waker());
         Poll::Pending
     }
 }

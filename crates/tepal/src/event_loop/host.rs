@@ -6,11 +6,11 @@
 #![allow(unreachable_pub, reason = "named by associated types of a public trait")]
 
 use std::any::Any;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::task::Waker;
 
@@ -28,6 +28,8 @@ use crate::{Address, StreamOptions};
 /// The Rust host. Public in name only: it stands in the types of keys.
 pub struct RustHost {
     pub(super) id: u64,
+    // What a panic hook panicked with, for the end of the run.
+    raised: Cell<Option<Box<dyn Any + Send>>>,
     // Each is None while it runs, since it may set another.
     panics: RefCell<Option<PanicHook>>,
     troubles: RefCell<Option<TroubleHook>>,
@@ -67,6 +69,7 @@ impl RustHost {
     pub(super) fn new(id: u64) -> RustHost {
         RustHost {
             id,
+            raised: Cell::new(None),
             // The process's panic hook has printed it by now.
             panics: RefCell::new(Some(Box::new(|_| Flow::Continue(())))),
             troubles: RefCell::new(Some(Box::new(|what, error| {
@@ -91,9 +94,32 @@ impl RustHost {
     fn panicked(&self, payload: Box<dyn Any + Send>) -> Flow {
         let hook = self.panics.take();
         let Some(mut hook) = hook else { return Flow::Continue(()) };
-        let flow = hook(payload);
+        // Its own panic waits until everything is in order again.
+        let flow = catch_unwind(AssertUnwindSafe(|| hook(payload))).unwrap_or_else(|payload| {
+            self.raised.set(Some(payload));
+            Flow::Break(())
+        });
         put_back(&self.panics, hook);
         flow
+    }
+
+    /// Goes on with the panic of a panic hook, if one has ended the run.
+    pub(super) fn raise(&self) {
+        if let Some(payload) = self.raised.take() {
+            resume_unwind(payload);
+        }
+    }
+
+    pub(super) fn drop_hooks(&self) {
+        let hooks = (self.panics.take(), self.troubles.take());
+        drop(hooks);
+    }
+
+    /// Runs what is neither a protocol's callback nor a job: a waker, a destructor.
+    pub(super) fn guard_aside(&self, engine: &RustEngine, call: impl FnOnce()) {
+        if self.guard_flow(call).is_break() && engine.is_running() {
+            engine.interrupt();
+        }
     }
 
     pub(super) fn guard<R>(&self, call: impl FnOnce() -> R) -> Verdict<R> {
@@ -178,10 +204,10 @@ impl Host for RustHost {
         self.guard(|| Bound::new((factory.protocol)(peer), Rc::default()))
     }
 
-    fn connection_released(&self, _engine: &RustEngine, listener: ListenerKey<Self>) {
+    fn connection_released(&self, engine: &RustEngine, listener: ListenerKey<Self>) {
         let server = self.servers.borrow().get(&listener).cloned();
         if let Some(server) = server {
-            server.released();
+            self.guard_aside(engine, || server.released());
         }
     }
 

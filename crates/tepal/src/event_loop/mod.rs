@@ -124,8 +124,15 @@ impl EventLoop {
     /// # Errors
     ///
     /// `ResourceBusy` inside a callback of this loop, and what the kernel's wait failed with.
+    ///
+    /// # Panics
+    ///
+    /// With what the [panic hook](EventLoop::set_panic_hook) itself panicked with, and with what a
+    /// destructor of a callback did. The loop can be run again.
     pub fn run_forever(&self) -> io::Result<()> {
-        self.0.0.run().map(|_: ControlFlow<()>| ())
+        let result = self.0.0.run();
+        self.0.0.host().raise();
+        result.map(|_: ControlFlow<()>| ())
     }
 
     /// Runs until `future` is done, and returns its value. The future may borrow what lives longer
@@ -139,7 +146,7 @@ impl EventLoop {
     ///
     /// # Panics
     ///
-    /// With the future's own panic.
+    /// With the future's own panic, and those of [`run_forever`](EventLoop::run_forever).
     pub fn run_until_complete<F: Future>(&self, future: F) -> io::Result<F::Output> {
         task::run_until_complete(self, future)
     }
@@ -155,16 +162,20 @@ impl EventLoop {
 
     // Futures first, while what wakes them still finds the loop.
     fn end(&self) -> io::Result<usize> {
-        if !self.is_running() {
+        if !self.is_running() && !self.is_closed() {
             task::queue_all(self);
         }
-        self.0.0.close()
+        let open = self.0.0.close()?;
+        // They may hold the loop, which holds them.
+        self.0.0.host().drop_hooks();
+        Ok(open)
     }
 
-    /// Says what happens when a callback panics. By default the process's panic hook has printed
-    /// the panic and the loop goes on. The hook gets the payload; `Break` ends
-    /// [`run_forever`](EventLoop::run_forever) at once, with the rest of the turn still queued. To
-    /// unwind, let the hook keep the payload and call [`std::panic::resume_unwind`] after the run.
+    /// Says what happens when a callback panics, or the destructor of a protocol. By default the
+    /// process's panic hook has printed the panic and the loop goes on. The hook gets the payload;
+    /// `Break` ends [`run_forever`](EventLoop::run_forever) at once, with the rest of the turn still
+    /// queued. A hook that panics, as by [`std::panic::resume_unwind`] with the payload, ends it the
+    /// same way, and then the run unwinds.
     pub fn set_panic_hook(
         &self,
         hook: impl FnMut(Box<dyn Any + Send>) -> ControlFlow<()> + 'static,
@@ -206,6 +217,18 @@ impl Loop {
         &self.0
     }
 
+    fn is(&self, other: &Loop) -> bool {
+        self.0.host().id == other.0.host().id
+    }
+
+    // A loop that is closed opens nothing: nobody would ever close it.
+    fn check_open(&self) -> io::Result<()> {
+        match self.is_closed() {
+            true => Err(io::Error::new(io::ErrorKind::BrokenPipe, "the loop is closed")),
+            false => Ok(()),
+        }
+    }
+
     fn downgrade(&self) -> WeakLoop {
         WeakLoop(self.0.downgrade())
     }
@@ -215,9 +238,12 @@ impl Loop {
         LOOPS.try_with(|loops| loops.borrow().get(&id)?.upgrade().map(Loop)).ok()?
     }
 
-    /// Runs `callback` in the next turn.
+    /// Runs `callback` in the next turn. On a loop that is closed it is dropped, as it is by all
+    /// that follows.
     pub fn call_soon(&self, callback: impl FnOnce(&Loop) + 'static) -> Handle {
-        Handle::new(self, self.0.call_soon(Job::Call(CallOnce::new(callback))))
+        let handle = Handle::new(self, self.0.call_soon(Job::Call(CallOnce::new(callback))));
+        self.0.drop_if_closed();
+        handle
     }
 
     /// Runs `callback` once `delay` has passed: never early, and as soon as the turn in which it is
@@ -236,7 +262,10 @@ impl Loop {
         deadline: Instant,
         callback: impl FnOnce(&Loop) + 'static,
     ) -> TimerHandle {
-        TimerHandle::new(self, self.0.call_at(deadline, Job::Call(CallOnce::new(callback))))
+        let job = Job::Call(CallOnce::new(callback));
+        let handle = TimerHandle::new(self, self.0.call_at(deadline, job));
+        self.0.drop_if_closed();
+        handle
     }
 
     /// A restartable timer, created stopped.
@@ -263,7 +292,9 @@ impl Loop {
         interval: Duration,
         callback: impl FnMut(&Loop, &Timer) + 'static,
     ) -> Timer {
-        Timer::new(self, interval, callback)
+        let timer = Timer::new(self, interval, callback);
+        self.0.drop_if_closed();
+        timer
     }
 
     /// A watcher of a descriptor of the caller's, created stopped. `callback` gets the events that
@@ -271,13 +302,15 @@ impl Loop {
     ///
     /// # Errors
     ///
-    /// `AlreadyExists` if the descriptor has a watcher, `EBADF` if it is not open.
+    /// `AlreadyExists` if the descriptor has a watcher, `EBADF` if it is not open; `BrokenPipe` if
+    /// the loop is closed.
     pub fn watch(
         &self,
         fd: RawFd,
         events: Interest,
         mut callback: impl FnMut(&Loop, Interest) + 'static,
     ) -> io::Result<Watcher> {
+        self.check_open()?;
         let key = self.0.watch(
             fd,
             Box::new(move |lp, why| {
@@ -297,12 +330,14 @@ impl Loop {
     ///
     /// # Errors
     ///
-    /// `AddrInUse` if another loop listens for this signal, `InvalidInput` if it cannot be caught.
+    /// `AddrInUse` if another loop listens for this signal, `InvalidInput` if it cannot be caught;
+    /// `BrokenPipe` if the loop is closed.
     pub fn add_signal_handler(
         &self,
         signal: Signal,
         mut callback: impl FnMut(&Loop, Signal) + 'static,
     ) -> io::Result<()> {
+        self.check_open()?;
         let old = self.0.signal_add(signal, Box::new(move |lp, _| callback(lp, signal)))?;
         drop(old);
         Ok(())
@@ -322,6 +357,7 @@ impl Loop {
     /// allocation.
     pub fn trigger(&self, mut callback: impl FnMut(&Loop) + 'static) -> Trigger {
         let (_, trigger) = self.0.trigger(Box::new(move |lp, _| callback(lp)));
+        self.0.drop_if_closed();
         trigger
     }
 
@@ -337,7 +373,10 @@ impl Loop {
         F: Future + 'static,
         F::Output: 'static,
     {
-        Task::spawn(self, future)
+        match self.is_closed() {
+            true => Task::of_closed_loop(),
+            false => Task::spawn(self, future),
+        }
     }
 
     /// Waits for `span` inside a future.
@@ -353,6 +392,18 @@ impl Loop {
     /// Ends [`EventLoop::run_forever`] after this turn.
     pub fn stop(&self) {
         self.0.stop();
+    }
+
+    /// For the child process after a `fork(2)` that is not followed by `exec`: lets go of all that
+    /// the parent's loop has, without a sign to the parent or to a peer. To be called in the child
+    /// before anything else is done with the loop, dropping it included: the kernel's objects behind
+    /// it are shared with the parent, whose registrations a drop would take away.
+    ///
+    /// The child's copies of descriptors are closed. No callback is called, and none is dropped. The
+    /// loop is closed from then on; a run that the fork happened in ends when its current callback
+    /// returns. Does nothing worse in a parent than ending its loop.
+    pub fn abandon_after_fork(&self) {
+        self.0.abandon_after_fork();
     }
 
     /// The loop's clock: monotonic, never set back.

@@ -149,13 +149,14 @@ impl Loop {
         self.getaddrinfo_with(None, query)
     }
 
-    /// As [`getaddrinfo`](Loop::getaddrinfo), by this resolver.
+    /// As [`getaddrinfo`](Loop::getaddrinfo), by this resolver. One of another loop answers no
+    /// question here: each fails.
     pub fn getaddrinfo_with(
         &self,
         resolver: Option<&Resolver>,
         query: &AddrInfoQuery<'_>,
     ) -> Resolving<Vec<AddrInfo>> {
-        let key = resolver.map(|resolver| resolver.0.key);
+        let key = resolver.map(|resolver| resolver.key_in(self));
         self.ask(take_addrinfo, |completion| self.engine().getaddrinfo(key, query, completion))
     }
 
@@ -274,7 +275,7 @@ impl Loop {
     /// the system's files.
     pub fn set_resolver(&self, resolver: Option<&Resolver>) {
         let default = self.engine().host().default_resolver.replace(resolver.cloned());
-        self.engine().set_default_resolver(resolver.map(|resolver| resolver.0.key));
+        self.engine().set_default_resolver(resolver.map(|resolver| resolver.key_in(self)));
         drop(default);
     }
 
@@ -325,8 +326,13 @@ impl Resolver {
         self.0.engine.upgrade().map_or(0, |engine| engine.resolver_sockets(self.0.key))
     }
 
-    pub(super) fn key(&self) -> ResolverKey<RustHost> {
-        self.0.key
+    /// Its name in this loop, which names nothing if the resolver is another loop's.
+    pub(super) fn key_in(&self, lp: &Loop) -> ResolverKey<RustHost> {
+        let own = self.0.engine.upgrade().map(Loop);
+        match own.is_some_and(|own| own.is(lp)) {
+            true => self.0.key,
+            false => ResolverKey::from_bits(0),
+        }
     }
 }
 

@@ -19,14 +19,17 @@ use crate::{Reads, StreamOptions};
 impl Loop {
     /// Connects to `target`; the protocol is attached first. Its `connection_made` comes in the
     /// next turn, before anything is sent. The transport may be written to at once.
+    ///
+    /// A loop that is closed drops the protocol; the transport is closing then.
     pub fn connect(&self, protocol: impl Protocol, target: impl Into<Target>) -> Transport {
         let target: Target = target.into();
         let closed = ClosedCell::default();
         let protocol = Bound::new(Box::new(protocol), closed.clone());
         let (stack, host) = (target.stack.clone(), target.host_name());
-        let key = self.0.stream_reach(target.outbound(), protocol, StreamOptions::default());
+        let key = self.0.stream_reach(target.outbound(self), protocol, StreamOptions::default());
         // A stream that was made just now takes layers.
         let _ = self.0.stream_set_layers(key, stack, Side::Client, host);
+        self.0.drop_if_closed();
         Transport::new(self.clone(), key, closed)
     }
 
@@ -44,12 +47,13 @@ impl Loop {
     ///
     /// # Errors
     ///
-    /// The kernel's, by address; nothing is left open then.
+    /// The kernel's, by address; nothing is left open then. `BrokenPipe` if the loop is closed.
     pub fn listen<P: Protocol>(
         &self,
         factory: impl FnMut(&Address) -> P + 'static,
         listen: impl Into<Listen>,
     ) -> io::Result<Server> {
+        self.check_open()?;
         // One factory serves several listening sockets; it is never entered twice at once, because
         // accepting is the loop's own step.
         let factory = Rc::new(RefCell::new(factory));
@@ -67,8 +71,9 @@ impl Loop {
     ///
     /// # Errors
     ///
-    /// The kernel's.
+    /// The kernel's; `BrokenPipe` if the loop is closed.
     pub fn attach(&self, protocol: impl Protocol, fd: OwnedFd) -> io::Result<Transport> {
+        self.check_open()?;
         let options = options_of(fd.as_raw_fd());
         let descriptor = self.0.with_driver(|driver| driver.adopt(fd))?;
         let closed = ClosedCell::default();
@@ -81,7 +86,7 @@ impl Loop {
     ///
     /// # Errors
     ///
-    /// The kernel's.
+    /// As for [`attach`](Self::attach).
     pub fn attach_with(
         &self,
         protocol: impl Protocol,
@@ -101,8 +106,9 @@ impl Loop {
     ///
     /// # Errors
     ///
-    /// `EBADF` if it is not open.
+    /// `EBADF` if it is not open; `BrokenPipe` if the loop is closed.
     pub fn attach_borrowed(&self, protocol: impl Protocol, fd: RawFd) -> io::Result<Transport> {
+        self.check_open()?;
         let options = options_of(fd);
         let descriptor = self.0.with_driver(|driver| driver.borrow(fd))?;
         let closed = ClosedCell::default();
@@ -115,13 +121,14 @@ impl Loop {
     ///
     /// # Errors
     ///
-    /// `InvalidInput` if neither is given; the kernel's.
+    /// `InvalidInput` if neither is given; `BrokenPipe` if the loop is closed; the kernel's.
     pub fn datagram(
         &self,
         protocol: impl DatagramProtocol,
         local: Option<Address>,
         peer: Option<Address>,
     ) -> io::Result<DatagramTransport> {
+        self.check_open()?;
         let Some(sample) = local.as_ref().or(peer.as_ref()) else {
             let text = "a datagram endpoint needs a local address or a peer";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
@@ -133,7 +140,7 @@ impl Loop {
             });
             connected?;
         }
-        let protocol = BoundDatagram(Box::new(protocol));
+        let protocol = BoundDatagram::new(Box::new(protocol));
         let key = self.0.datagram(socket, protocol, true)?;
         Ok(DatagramTransport::new(self.clone(), key))
     }
@@ -142,12 +149,14 @@ impl Loop {
     ///
     /// # Errors
     ///
-    /// The kernel's: the program does not exist, no descriptors are left.
+    /// The kernel's: the program does not exist, no descriptors are left. `BrokenPipe` if the loop
+    /// is closed.
     pub fn subprocess(
         &self,
         protocol: impl ProcessProtocol,
         mut command: Command,
     ) -> io::Result<Process> {
+        self.check_open()?;
         Process::start(self, Box::new(protocol), &mut command)
     }
 }

@@ -73,6 +73,7 @@ pub(super) struct ServerState {
 /// # }
 /// ```
 #[derive(Debug)]
+#[must_use = "the connections that are left are aborted only by a future that is awaited"]
 pub struct Drain {
     server: Server,
     sleep: Sleep,

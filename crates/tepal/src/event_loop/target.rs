@@ -7,8 +7,8 @@ use std::time::Duration;
 use tepal_driver::{Address, SocketOption};
 use tepal_layers::{LayerSpec, Stack};
 
-use super::Resolver;
 use super::host::RustHost;
+use super::{Loop, Resolver};
 use crate::engine::{Outbound, Peer};
 use crate::names::Family;
 use crate::{Addresses, Backoff, Handshakes, Timeouts};
@@ -122,7 +122,7 @@ impl Target {
         self
     }
 
-    /// Who looks the name up, instead of the loop's own resolver.
+    /// Who looks the name up, instead of the loop's own resolver: one of the same loop.
     pub fn resolver(mut self, resolver: &Resolver) -> Target {
         self.resolver = Some(resolver.clone());
         self
@@ -215,10 +215,10 @@ impl Target {
         }
     }
 
-    pub(super) fn outbound(self) -> Outbound<RustHost> {
+    pub(super) fn outbound(self, lp: &Loop) -> Outbound<RustHost> {
         let mut to = Outbound::to(self.peer);
         to.local = self.local;
-        to.resolver = self.resolver.as_ref().map(Resolver::key);
+        to.resolver = self.resolver.as_ref().map(|resolver| resolver.key_in(lp));
         to.addresses = self.addresses;
         to.handshakes = self.handshakes;
         to.timeouts = self.timeouts;

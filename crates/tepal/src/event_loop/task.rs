@@ -45,6 +45,7 @@ pub struct Task<T>(Option<async_task::Task<T>>);
 /// # }
 /// ```
 #[derive(Debug)]
+#[must_use = "a future does nothing unless it is awaited or polled"]
 pub struct Sleep {
     lp: WeakLoop,
     deadline: Instant,
@@ -67,6 +68,7 @@ pub struct Sleep {
 /// # }
 /// ```
 #[derive(Debug)]
+#[must_use = "a future does nothing unless it is awaited or polled"]
 pub struct Timeout<F> {
     sleep: Sleep,
     future: Option<Pin<Box<F>>>,
@@ -112,6 +114,11 @@ impl<T: 'static> Task<T> {
         Task(Some(task))
     }
 
+    // The future is dropped with the loop.
+    pub(super) fn of_closed_loop() -> Task<T> {
+        Task(None)
+    }
+
     /// Drops the future at its next turn; it is not run on. Its value is lost.
     pub fn cancel(mut self) {
         drop(self.0.take());
@@ -148,7 +155,7 @@ impl<T> Future for Task<T> {
     type Output = T;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
-        let task = self.0.as_mut().expect("present until the task is consumed");
+        let task = self.0.as_mut().expect("the loop was open when the task was spawned");
         Pin::new(task).poll(context)
     }
 }
@@ -183,7 +190,7 @@ impl Future for Sleep {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         // Without a loop there is no time, and nobody who would poll.
-        let Some(lp) = self.lp.get() else { return Poll::Pending };
+        let Some(lp) = self.lp.get().filter(|lp| !lp.is_closed()) else { return Poll::Pending };
         if lp.time() >= self.deadline {
             return Poll::Ready(());
         }
@@ -258,7 +265,7 @@ pub(super) fn run_until_complete<F: Future>(
     let mut value = None;
     waker.wake_by_ref();
     // A break, like a stop, shows as a future without a value.
-    let _: Flow = lp.engine().run_between(|| {
+    let result = lp.engine().run_between(|| {
         if value.is_none()
             && ring.due.swap(false, Ordering::AcqRel)
             && let Poll::Ready(ready) = future.as_mut().poll(&mut Context::from_waker(&waker))
@@ -266,7 +273,9 @@ pub(super) fn run_until_complete<F: Future>(
             value = Some(ready);
             lp.stop();
         }
-    })?;
+    });
+    lp.engine().host().raise();
+    let _: Flow = result?;
     value.ok_or_else(|| {
         let text = "the loop was stopped before the future was done";
         io::Error::new(io::ErrorKind::Interrupted, text)

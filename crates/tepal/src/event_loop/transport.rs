@@ -113,6 +113,9 @@ impl Transport {
     /// Closes once all is sent; reads no more. `connection_lost` follows in a later turn, at the
     /// latest when the peer has taken nothing for the
     /// [closing time-out](Self::set_closing_timeout).
+    ///
+    /// An attempt that has not led to a connection yet is given up at once, and with it what was
+    /// written early: [`Closed::unsent`] counts it.
     pub fn close(&self) {
         self.lp.engine().stream_close(self.key);
     }
@@ -243,8 +246,12 @@ impl Transport {
     /// # Errors
     ///
     /// At once `NotConnected` if one of them is not established, `InvalidInput` if one is joined
-    /// already. In the operation: how a connection was lost.
+    /// already or the other is of another loop. In the operation: how a connection was lost.
     pub fn join(&self, other: &Transport) -> io::Result<Pending<io::Result<(u64, u64)>>> {
+        if !self.lp.is(&other.lp) {
+            let text = "connections of two loops cannot be joined";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
         let (operation, finish) = Pending::new();
         let completion = Box::new(move |_: &Loop, outcome: Outcome| {
             if let Outcome::Joined(result) = outcome {
