@@ -266,12 +266,14 @@ impl<'a> ToAbove<'a> {
 pub struct FromAbove<'a> {
     link: &'a mut Outbound,
     workspace: &'a Workspace,
+    // A frame's end was taken.
+    pub(crate) took_frame: bool,
 }
 
 impl<'a> FromAbove<'a> {
     #[inline]
     pub(crate) fn new(link: &'a mut Outbound, workspace: &'a Workspace) -> FromAbove<'a> {
-        FromAbove { link, workspace }
+        FromAbove { link, workspace, took_frame: false }
     }
 
     /// How many bytes are there before the next frame's end, or the end of writing.
@@ -322,6 +324,7 @@ impl<'a> FromAbove<'a> {
     pub fn take_frame(&mut self) {
         if self.is_frame() {
             self.link.take_mark();
+            self.took_frame = true;
         }
     }
 
@@ -410,9 +413,14 @@ impl<'a> ToBelow<'a> {
         self.link.queue.push(Segment::from(bytes));
     }
 
-    /// Sends one frame to a layer that keeps writes apart.
+    /// Ends one frame for a layer below that keeps writes apart, if there is one. Without it, what
+    /// comes of one frame from above is one frame below, and so is what the layer sends of itself in
+    /// one step.
+    #[inline]
     pub fn end_frame(&mut self) {
-        self.link.mark(OutMark::Frame);
+        if self.whole {
+            self.link.mark(OutMark::Frame);
+        }
     }
 
     /// Sends the first `count` bytes that were written, as they are. Segments change hands.

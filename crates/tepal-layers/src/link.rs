@@ -317,6 +317,11 @@ impl Outbound {
         self.marks.push_back((self.position + self.queue.len() as u64, mark));
     }
 
+    #[inline]
+    pub(crate) fn mark_count(&self) -> usize {
+        self.marks.len()
+    }
+
     /// Whether a mark stands behind the last byte.
     pub(crate) fn ends_with_mark(&self) -> bool {
         let end = self.position + self.queue.len() as u64;

@@ -54,8 +54,7 @@ impl Chain {
             None => self.offered.max(self.low),
         };
         // A frame that has been written fills the links down to the layer that wants it whole.
-        let whole = self.framed
-            && self.floors.iter().take(index).any(|lower| lower.keeps_writes && !lower.dead);
+        let whole = self.wants_frames(index);
         let Some(floor) = self.floors.get_mut(index) else { return 0 };
         let (lower, upper) = self.links.split_at_mut(index + 1);
         let (below, above) = (&mut lower[index], &mut upper[0]);
@@ -79,6 +78,7 @@ impl Chain {
         let (in_len, in_marks) = (below.inbound.len(), below.inbound.mark_count());
         let (up_len, up_marks) = (above.inbound.len(), above.inbound.mark_count());
         let (out_len, down_len) = (above.outbound.len(), below.outbound.len());
+        let (out_marks, down_marks) = (above.outbound.mark_count(), below.outbound.mark_count());
         // What the reader above has seen and left, because it needs more, takes no room.
         let up_limit = self.limits.link + up_left;
         let mut nothing = None;
@@ -99,6 +99,7 @@ impl Chain {
         let (taken, held, ready) = (io.from_below.taken(), io.from_below.held, io.ready);
         floor.refused_up = io.to_above.refused;
         floor.refused_down = io.to_below.refused;
+        let took_frame = io.from_above.took_frame;
         floor.deadline = floor.layer.deadline();
         let became_ready = ready && !floor.ready;
         floor.ready = ready;
@@ -118,8 +119,10 @@ impl Chain {
         if below.inbound.is_empty() && !below.inbound.has_marks() {
             below.inbound.release(turn.workspace);
         }
-        let sent_down = below.outbound.len() > down_len;
+        let sent_bytes = below.outbound.len() > down_len;
+        let sent_down = sent_bytes || below.outbound.mark_count() > down_marks;
         let took_out = out_len.saturating_sub(above.outbound.len());
+        let freed_above = took_out > 0 || above.outbound.mark_count() < out_marks;
         let took_in = taken + in_len.saturating_sub(below.inbound.len());
         self.budget = self.budget.saturating_sub(STEP_COST + took_in + took_out);
         let pushed_up = above.inbound.len() != up_len || above.inbound.mark_count() != up_marks;
@@ -135,11 +138,15 @@ impl Chain {
             if sent_down || (freed_below && lower.refused_up) {
                 self.dirty |= 1 << (index - 1);
             }
-            if sent_down && lower.keeps_writes {
-                self.frame_output(index);
+            // What a layer sends of itself is a frame, and else a part of the one it came from.
+            if sent_bytes && whole && (took_out == 0 || took_frame) {
+                let below = &mut self.links[index].outbound;
+                if !below.ends_with_mark() {
+                    below.mark(OutMark::Frame);
+                }
             }
         }
-        if took_out > 0
+        if freed_above
             && let Some(upper) = self.floors.get(index + 1)
             && upper.refused_down
         {
@@ -163,14 +170,10 @@ impl Chain {
         appended + taken
     }
 
-    // What a layer sent of itself in one step is one frame to the one below. What it makes of a
-    // frame becomes one when that has been taken whole.
-    fn frame_output(&mut self, index: usize) {
-        let partial = matches!(self.links[index + 1].outbound.next_mark(), Some(OutMark::Frame));
-        let below = &mut self.links[index].outbound;
-        if !partial && !below.ends_with_mark() {
-            below.mark(OutMark::Frame);
-        }
+    // Whether a layer below that one makes frames of what is written.
+    #[inline]
+    fn wants_frames(&self, index: usize) -> bool {
+        self.framed && self.floors.iter().take(index).any(|lower| lower.keeps_writes)
     }
 
     // Moves marks past a layer that has seen all it could before them.
@@ -204,7 +207,7 @@ impl Chain {
     }
 
     fn settle_writes(&mut self, index: usize, turn: Turn<'_>) {
-        let keeps = index.checked_sub(1).is_some_and(|lower| self.floors[lower].keeps_writes);
+        let whole = self.wants_frames(index);
         let floor = &mut self.floors[index];
         let (lower, upper) = self.links.split_at_mut(index + 1);
         let (below, above) = (&mut lower[index], &mut upper[0]);
@@ -227,8 +230,8 @@ impl Chain {
         let id = floor.id;
         let empty = !above.outbound.is_partial();
         match above.outbound.take_mark() {
-            // What the layer made of one frame is one frame to the layer below, if that wants any.
-            Some(OutMark::Frame) if keeps && (empty || !below.outbound.ends_with_mark()) => {
+            // What the layer made of one frame is one frame to those below, if they want any.
+            Some(OutMark::Frame) if whole && (empty || !below.outbound.ends_with_mark()) => {
                 below.outbound.mark(OutMark::Frame);
             }
             None | Some(OutMark::Frame) => {}
@@ -242,6 +245,9 @@ impl Chain {
         self.dirty |= 1 << index;
         if index > 0 {
             self.dirty |= 1 << (index - 1);
+        }
+        if self.floors.get(index + 1).is_some_and(|upper| upper.refused_down) {
+            self.dirty |= 1 << (index + 1);
         }
     }
 

@@ -108,6 +108,7 @@ impl<C: Codec> Framing<C> {
                 io.to_below.take(&mut io.from_above, len);
             }
             io.from_above.take_frame();
+            io.to_below.end_frame();
         }
         Ok(())
     }
