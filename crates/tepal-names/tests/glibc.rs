@@ -27,169 +27,63 @@ use tepal_names::error::Over;
 use tepal_names::resolver::Settings;
 use tepal_names::{Family, Interfaces, Resolver, Source};
 
-const HOSTS: &str = "\
-127.0.0.1 localhost
-::1 localhost ip6-localhost
-10.0.0.1 first alias
-10.0.0.2 second alias
-127.0.0.1 a.multi
-127.0.0.2 a.multi B.multi # comment
-fe80::1%lo scoped
-::ffff:10.1.2.3 mapped
-2001:db8::7 only6
-010.0.0.1 octal
-10.0.0.9\tdup dup
-10.0.0.10 both
-2001:db8::10 both
-";
+/// The hosts file, and the tables of both questions, which the tests of the Python package share.
+const HOSTS: &str = include_str!("data/addrinfo.hosts");
+const CASES: &str = include_str!("data/addrinfo.tsv");
+const NAME_CASES: &str = include_str!("data/nameinfo.tsv");
 const RESOLV_CONF: &str =
     "nameserver 127.0.0.1\nsearch a.test b.test\noptions timeout:2 attempts:2\n";
 const NSSWITCH: &str = "hosts: files dns\n";
 
-type Case = (Option<&'static str>, Option<&'static str>, i32, i32, i32, u32);
-
 const INET: i32 = 2;
 const INET6: i32 = 10;
-const STREAM: i32 = 1;
-const PASSIVE: u32 = 1;
-const CANON: u32 = 2;
-const NUMHOST: u32 = 4;
-const MAPPED: u32 = 8;
-const ALL: u32 = 16;
-const NUMSERV: u32 = 0x400;
 
-#[rustfmt::skip]
-const CASES: &[Case] = &[
-    // Literals.
-    (Some("127.0.0.1"), Some("80"), 0, STREAM, 0, 0),
-    (Some("127.0.0.1"), Some("80"), 0, 0, 0, 0),
-    (Some("127.1"), Some("80"), 0, STREAM, 0, CANON),
-    (Some("0x7f.1"), Some("80"), 0, STREAM, 0, 0),
-    (Some("0177.0.0.1"), Some("80"), 0, STREAM, 0, 0),
-    (Some("2130706433"), Some("80"), 0, STREAM, 0, 0),
-    (Some("1.2.3"), None, 0, STREAM, 0, 0),
-    (Some("1.2.3.4."), None, 0, STREAM, 0, NUMHOST),
-    (Some("256.0.0.1"), None, 0, STREAM, 0, NUMHOST),
-    (Some("08.0.0.1"), None, 0, STREAM, 0, NUMHOST),
-    (Some("::1"), Some("80"), 0, STREAM, 0, CANON),
-    (Some("::ffff:1.2.3.4"), Some("80"), 0, STREAM, 0, 0),
-    (Some("::ffff:1.2.3.4"), Some("80"), INET, STREAM, 0, MAPPED),
-    (Some("::ffff:1.2.3.4"), Some("80"), INET, STREAM, 0, 0),
-    (Some("fe80::1%lo"), Some("80"), 0, STREAM, 0, 0),
-    (Some("fe80::1%1"), Some("80"), 0, STREAM, 0, 0),
-    (Some("fe80::1%7"), Some("80"), 0, STREAM, 0, 0),
-    (Some("fe80::1%nope"), Some("80"), 0, STREAM, 0, 0),
-    (Some("2001:db8::1%lo"), Some("80"), 0, STREAM, 0, 0),
-    (Some("2001:db8::1%3"), Some("80"), 0, STREAM, 0, 0),
-    (Some("ff02::1%lo"), Some("80"), 0, STREAM, 0, 0),
-    (Some("::1"), None, INET, STREAM, 0, 0),
-    (Some("127.0.0.1"), None, INET6, STREAM, 0, 0),
-    (Some("127.0.0.1"), None, INET6, STREAM, 0, MAPPED),
-    (Some("[::1]"), None, 0, STREAM, 0, NUMHOST),
-    (Some("name"), None, 0, STREAM, 0, NUMHOST),
-    // No host.
-    (None, Some("80"), 0, STREAM, 0, 0),
-    (None, Some("80"), 0, STREAM, 0, PASSIVE),
-    (None, Some("80"), INET, 0, 0, PASSIVE),
-    (None, Some("80"), INET6, 0, 0, 0),
-    (None, Some("80"), 0, STREAM, 0, CANON),
-    (None, None, 0, STREAM, 0, 0),
-    (Some("*"), Some("80"), 0, STREAM, 0, PASSIVE),
-    (Some("127.0.0.1"), Some("*"), 0, STREAM, 0, 0),
-    (Some("127.0.0.1"), Some(""), 0, STREAM, 0, 0),
-    // Services, types, protocols.
-    (Some("127.0.0.1"), Some("http"), 0, 0, 0, 0),
-    (Some("127.0.0.1"), Some("http"), 0, STREAM, 0, 0),
-    (Some("127.0.0.1"), Some("domain"), 0, 0, 0, 0),
-    (Some("127.0.0.1"), Some("tftp"), 0, STREAM, 0, 0),
-    (Some("127.0.0.1"), Some("tftp"), 0, 2, 0, 0),
-    (Some("127.0.0.1"), Some("HTTP"), 0, STREAM, 0, 0),
-    (Some("127.0.0.1"), Some("nosuchservice"), 0, 0, 0, 0),
-    (Some("127.0.0.1"), Some("http"), 0, STREAM, 0, NUMSERV),
-    (Some("127.0.0.1"), Some("80"), 0, STREAM, 0, NUMSERV),
-    (Some("127.0.0.1"), Some("+80"), 0, STREAM, 0, 0),
-    (Some("127.0.0.1"), Some(" 80"), 0, STREAM, 0, 0),
-    (Some("127.0.0.1"), Some("80x"), 0, STREAM, 0, 0),
-    (Some("127.0.0.1"), Some("-1"), 0, STREAM, 0, 0),
-    (Some("127.0.0.1"), Some("80"), 0, 3, 0, 0),
-    (Some("127.0.0.1"), None, 0, 3, 0, 0),
-    (Some("127.0.0.1"), None, 0, 3, 1, 0),
-    (Some("127.0.0.1"), Some("80"), 0, 0, 6, 0),
-    (Some("127.0.0.1"), Some("80"), 0, 0, 17, 0),
-    (Some("127.0.0.1"), Some("80"), 0, STREAM, 17, 0),
-    (Some("127.0.0.1"), Some("80"), 0, 2, 136, 0),
-    (Some("127.0.0.1"), Some("80"), 0, 5, 0, 0),
-    (Some("127.0.0.1"), Some("80"), 0, 6, 0, 0),
-    (Some("127.0.0.1"), Some("80"), 0, STREAM, 132, 0),
-    (Some("127.0.0.1"), Some("80"), 0, 9, 0, 0),
-    (Some("127.0.0.1"), Some("80"), 0, 0, 99, 0),
-    (Some("127.0.0.1"), Some("80"), 0, STREAM, 0, 0x1000_0000),
-    // The hosts file.
-    (Some("localhost"), Some("80"), 0, STREAM, 0, CANON),
-    (Some("LOCALHOST"), Some("80"), INET, STREAM, 0, 0),
-    (Some("localhost"), Some("80"), INET6, STREAM, 0, 0),
-    (Some("localhost"), Some("80"), INET6, STREAM, 0, MAPPED),
-    (Some("localhost"), Some("80"), INET6, STREAM, 0, MAPPED | ALL),
-    (Some("ip6-localhost"), Some("80"), INET, STREAM, 0, 0),
-    (Some("alias"), Some("80"), 0, STREAM, 0, CANON),
-    (Some("alias"), Some("80"), INET6, STREAM, 0, MAPPED),
-    (Some("b.multi"), Some("80"), 0, 0, 0, CANON),
-    (Some("a.multi"), Some("80"), INET, STREAM, 0, 0),
-    (Some("mapped"), Some("80"), 0, STREAM, 0, 0),
-    (Some("mapped"), Some("80"), INET, STREAM, 0, 0),
-    (Some("dup"), Some("80"), 0, STREAM, 0, 0),
-    (Some("both"), Some("80"), 0, STREAM, 0, 0),
-    (Some("both"), Some("80"), INET6, STREAM, 0, MAPPED),
-    (Some("both"), Some("80"), INET6, STREAM, 0, MAPPED | ALL),
-    (Some("only6"), Some("80"), 0, STREAM, 0, 0),
-    // Name servers.
-    (Some("one.test"), Some("80"), 0, STREAM, 0, CANON),
-    (Some("one.test."), Some("80"), 0, STREAM, 0, 0),
-    (Some("ONE.Test"), Some("80"), INET, STREAM, 0, 0),
-    (Some("one.test"), Some("80"), INET6, STREAM, 0, 0),
-    (Some("one.test"), Some("80"), INET6, STREAM, 0, MAPPED),
-    (Some("two.test"), Some("http"), 0, 0, 0, CANON),
-    (Some("two.test"), Some("80"), INET6, STREAM, 0, 0),
-    (Some("two.test"), Some("80"), INET6, STREAM, 0, MAPPED | ALL),
-    (Some("six.test"), Some("80"), 0, STREAM, 0, 0),
-    (Some("six.test"), Some("80"), INET, STREAM, 0, 0),
-    (Some("alias.test"), Some("80"), 0, STREAM, 0, CANON),
-    (Some("alias.test"), Some("80"), INET, STREAM, 0, CANON),
-    (Some("nodata.test"), Some("80"), 0, STREAM, 0, 0),
-    (Some("nodata.test"), Some("80"), INET, STREAM, 0, 0),
-    (Some("missing.test"), Some("80"), 0, STREAM, 0, 0),
-    (Some("missing.test."), Some("80"), INET6, STREAM, 0, 0),
-    (Some("servfail.test"), Some("80"), 0, STREAM, 0, 0),
-    (Some("contradiction.test"), Some("80"), 0, STREAM, 0, 0),
-    (Some("big.test"), Some("80"), INET, STREAM, 0, 0),
-    (Some("short"), Some("80"), 0, STREAM, 0, CANON),
-    (Some("inb"), Some("80"), 0, STREAM, 0, CANON),
-    (Some("nowhere"), Some("80"), 0, STREAM, 0, 0),
-    (Some("x.short"), Some("80"), 0, STREAM, 0, CANON),
-    (Some("_under.test"), Some("80"), 0, STREAM, 0, 0),
-    (Some("a..b"), Some("80"), 0, STREAM, 0, 0),
-    (Some("labelxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx.test"), Some("80"), 0, STREAM, 0, 0),
-];
+/// Arguments of getaddrinfo.
+#[derive(Clone, Copy, Debug)]
+struct Case {
+    host: Option<&'static str>,
+    service: Option<&'static str>,
+    family: i32,
+    socket_type: i32,
+    protocol: i32,
+    flags: u32,
+}
 
-const NAME_CASES: &[(&str, u32)] = &[
-    ("127.0.0.1:80", 0),
-    ("127.0.0.1:80", 1),
-    ("127.0.0.1:80", 2),
-    ("127.0.0.1:80", 3),
-    ("127.0.0.1:69", 16),
-    ("127.0.0.1:69", 0),
-    ("10.0.0.1:443", 0),
-    ("[::1]:443", 0),
-    ("192.0.2.80:1", 0),
-    ("192.0.2.80:1", 8),
-    ("192.0.2.99:1", 0),
-    ("192.0.2.99:1", 8),
-    ("[fe80::1%1]:80", 3),
-    ("[fe80::1%9]:80", 3),
-    ("[2001:db8::1%1]:80", 3),
-    ("[2001:db8::7]:80", 0),
-    ("127.0.0.1:80", 0x1000),
-];
+/// The lines of a table that are no comments, each as its cells.
+fn rows(table: &'static str) -> impl Iterator<Item = Vec<&'static str>> {
+    let lines = table.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    lines.map(|line| line.split('\t').collect())
+}
+
+fn number(cell: &str) -> u32 {
+    let hex = cell.strip_prefix("0x").map(|digits| u32::from_str_radix(digits, 16));
+    hex.unwrap_or_else(|| cell.parse()).expect("a number")
+}
+
+/// A cell of text: `-` is none, `""` is empty.
+fn text(cell: &'static str) -> Option<&'static str> {
+    match cell {
+        "-" => None,
+        "\"\"" => Some(""),
+        cell => Some(cell),
+    }
+}
+
+fn cases() -> Vec<Case> {
+    let case = |cells: Vec<&'static str>| Case {
+        host: text(cells[0]),
+        service: text(cells[1]),
+        family: number(cells[2]) as i32,
+        socket_type: number(cells[3]) as i32,
+        protocol: number(cells[4]) as i32,
+        flags: number(cells[5]),
+    };
+    rows(CASES).map(case).collect()
+}
+
+fn name_cases() -> Vec<(&'static str, u32)> {
+    rows(NAME_CASES).map(|cells| (cells[0], number(cells[1]))).collect()
+}
 
 /// What our own name server knows.
 fn serve(asked: &Asked) -> Vec<u8> {
@@ -270,7 +164,7 @@ fn parse(over: Over, message: &[u8]) -> Asked {
 
 #[test]
 fn getaddrinfo_and_getnameinfo_answer_as_glibc_does() {
-    assert!(CASES.len() >= 60);
+    assert!(cases().len() >= 60);
     namespace::run(
         "getaddrinfo_and_getnameinfo_answer_as_glibc_does",
         &["--net", "--mount"],
@@ -311,13 +205,14 @@ fn inside() {
     let ours = Ours::new(&services);
     let mut pump = ours.pump;
     let mut wrong = Vec::new();
-    for (case, theirs) in CASES.iter().zip(&theirs) {
-        let ours = render(ask_ours(&mut pump, case, &ours.services, &ours.interfaces));
+    let (cases, name_cases) = (cases(), name_cases());
+    for (case, theirs) in cases.iter().zip(&theirs) {
+        let ours = render(ask_ours(&mut pump, *case, &ours.services, &ours.interfaces));
         if ours != *theirs {
             wrong.push(format!("{case:?}\n  ours   {ours}\n  theirs {theirs}"));
         }
     }
-    for (case, theirs) in NAME_CASES.iter().zip(&their_names) {
+    for (case, theirs) in name_cases.iter().zip(&their_names) {
         let ours = match ask_name(&mut pump, *case, &ours.services, &ours.interfaces) {
             Ok((host, service)) => format!("{host},{service}"),
             Err(error) => format!("E{}", error.code()),
@@ -327,7 +222,7 @@ fn inside() {
         }
     }
     assert!(wrong.is_empty(), "{} differences:\n{}", wrong.len(), wrong.join("\n"));
-    println!("{} cases of getaddrinfo and {} of getnameinfo", CASES.len(), NAME_CASES.len());
+    println!("{} cases of getaddrinfo and {} of getnameinfo", cases.len(), name_cases.len());
 }
 
 struct Ours {
@@ -353,7 +248,7 @@ type Row = (i32, i32, i32, String, String, u16, u32);
 
 fn ask_ours(
     pump: &mut pump::Pump,
-    &(host, service, family, socket_type, protocol, flags): &Case,
+    Case { host, service, family, socket_type, protocol, flags }: Case,
     services: &Services,
     interfaces: &Interfaces,
 ) -> Result<Vec<Row>, AddrInfoError> {
@@ -461,11 +356,13 @@ def name(host, port, scope, flags):
         Some(value) => format!("{value:?}"),
         None => "None".to_owned(),
     };
-    for (host, service, family, kind, protocol, flags) in CASES {
+    let (cases, name_cases) = (cases(), name_cases());
+    for Case { host, service, family, socket_type, protocol, flags } in &cases {
         let (host, service) = (quote(host), quote(service));
-        script += &format!("print(info({host},{service},{family},{kind},{protocol},{flags}))\n");
+        script +=
+            &format!("print(info({host},{service},{family},{socket_type},{protocol},{flags}))\n");
     }
-    for (address, flags) in NAME_CASES {
+    for (address, flags) in &name_cases {
         let address: SocketAddr = address.parse().unwrap();
         let scope = if let SocketAddr::V6(v6) = address { v6.scope_id() } else { 0 };
         let (ip, port) = (address.ip(), address.port());
@@ -482,7 +379,7 @@ def name(host, port, scope, flags):
     assert!(output.status.success());
     let lines: Vec<String> =
         String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect();
-    assert_eq!(lines.len(), CASES.len() + NAME_CASES.len());
-    let (infos, names) = lines.split_at(CASES.len());
+    assert_eq!(lines.len(), cases.len() + name_cases.len());
+    let (infos, names) = lines.split_at(cases.len());
     (infos.to_vec(), names.to_vec())
 }

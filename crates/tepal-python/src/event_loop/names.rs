@@ -218,7 +218,10 @@ fn host_text(host: &Bound<'_, PyAny>) -> PyResult<Option<String>> {
     }
     if let Ok(text) = host.cast::<PyString>() {
         return match text.to_str() {
-            Ok(text) if text.is_ascii() && text.len() < 64 => Ok(Some(text.to_owned())),
+            // The root is a name to servers, and none to Python's codec.
+            Ok(text) if text.is_ascii() && text.len() < 64 && text != "." => {
+                Ok(Some(text.to_owned()))
+            }
             // Python's own codec, for its errors.
             _ => {
                 let encoded = text.call_method1(intern!(host.py(), "encode"), ("idna",))?;
