@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from contextvars import ContextVar, Token
+from dataclasses import replace
 from typing import Any
 
 from ._reaching import NO_TIMEOUTS, Attempt, Phase, Problem, Timeouts
@@ -79,25 +81,28 @@ class Story:
         layer = getattr(error, "layer", None)
         if layer is None and self.has_ssl and phase is Phase.HANDSHAKE:
             layer = "tls"
-        to = f" to {self.host}:{self.port}" if self.host is not None else ""
-        return Problem(
+        kind, elapsed, total = self.kind(error, layer), time.monotonic() - self.began, self.limits.total
+        if total is None or kind != "timed_out" or elapsed < total:
+            total = None
+        problem = Problem(
             phase,
-            self.kind(error, layer),
+            kind,
             layer=layer,
             host=self.host,
             port=self.port,
             address=self.trying if last is None else last.address,
             cause=copy_of(error) if isinstance(error, OSError) else None,
             attempts=tuple(self.attempts),
-            elapsed=time.monotonic() - self.began,
-            text=f"{phase}{to}: {error}",
+            elapsed=elapsed,
+            total=total,
         )
+        return replace(problem, text=_line(problem, error))
 
     def kind(self, error: Any, layer: str | None) -> str:
         """What happened, in one word."""
         if isinstance(error, socket.gaierror):
             unknown = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", None))
-            return "name_not_found" if error.errno in unknown else "failed"
+            return "name_not_found" if error.errno in unknown else "name_unknown"
         if isinstance(error, TimeoutError):
             return "timed_out"
         if layer is not None:
@@ -108,6 +113,49 @@ class Story:
             # asyncio has made one of several, which have the numbers.
             number = self.attempts[-1].error.errno
         return _KINDS.get(number, "failed") if number is not None else "failed"
+
+
+def _line(problem: Problem, error: Any) -> str:
+    """What was tried, where, what each address said, how long it took: the line that `connect` has."""
+    target = "the peer" if problem.address is None else _place(problem.address)
+    if problem.host is not None:
+        target = f"{problem.host} port {problem.port}"
+    what = {
+        Phase.RESOLVE: f"cannot find {target}",
+        Phase.CONNECT: f"cannot connect to {target}",
+        Phase.HANDSHAKE: f"cannot set up {problem.layer or 'the connection'} with {target}",
+    }[problem.phase]
+    said = "; ".join(map(_said, problem.attempts)) if problem.phase is Phase.CONNECT else ""
+    whole = "" if problem.total is None else f", the whole may take {problem.total:g} s"
+    return f"{what}: {said or _words(error)} (attempt 1, {problem.elapsed:.3f} s{whole})"
+
+
+def _place(address: Any) -> str:
+    if not isinstance(address, tuple):
+        return str(address)
+    host, port = address[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _said(attempt: Attempt) -> str:
+    where, error, elapsed = _place(attempt.address), attempt.error, attempt.elapsed
+    if elapsed is None:
+        return f"{where} was not tried"
+    if error is None:
+        return f"{where} connected after {elapsed:.3f} s"
+    if isinstance(error, TimeoutError):
+        return f"{where} gave no answer in {elapsed:.3f} s"
+    if isinstance(error, (ConnectionRefusedError, ConnectionResetError)):
+        return f"{where} said {_words(error)} after {elapsed:.3f} s"
+    return f"{where} failed after {elapsed:.3f} s: {_words(error)}"
+
+
+def _words(error: Any) -> str:
+    # asyncio's own words name the address, which stands there already.
+    number = getattr(error, "errno", None)
+    if number is not None and str(getattr(error, "strerror", "")).startswith("Connect call failed"):
+        return f"{os.strerror(number)} (os error {number})"
+    return str(error)
 
 
 @asynccontextmanager
@@ -172,6 +220,9 @@ class Telling:
 
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
         story = _current.get()
+        if isinstance(error, asyncio.CancelledError):
+            # The time was over, or somebody gave it up, who will not ask.
+            error = TimeoutError(errno.ETIMEDOUT, "no answer in time")
         if story is None or (error is not None and not isinstance(error, OSError)):
             return
         elapsed = time.monotonic() - self.began

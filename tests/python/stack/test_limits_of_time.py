@@ -32,9 +32,7 @@ def test_a_peer_that_does_not_answer_is_told_by_timeout_connecting(run: Any) -> 
                 filler.setblocking(False)
                 filler.connect_ex(full.getsockname())
                 fillers.append(filler)
-            transport = loop.connect(
-                Client, *full.getsockname(), timeouts=tepal.Timeouts(connecting=0.1)
-            )
+            transport = loop.connect(Client, *full.getsockname(), timeouts=tepal.Timeouts(connecting=0.1))
             with pytest.raises(tepal.ConnectError) as caught:
                 await transport.established()
             for filler in fillers:
@@ -185,6 +183,14 @@ def test_create_connection_limits_each_phase(run: Any, limit: str) -> None:
         assert problem.kind == "timed_out" and problem.port == address[1]
         assert problem.phase is (tepal.Phase.RESOLVE if limit == "dns" else tepal.Phase.CONNECT)
         assert problem.address == (None if limit == "dns" else address)
+        assert problem.total == (0.05 if limit == "total" else None)
+        text = str(problem)
+        if limit == "dns":
+            assert text.startswith(f"cannot find name.test port {address[1]}: "), text
+        else:
+            begin = f"cannot connect to 127.0.0.1 port {address[1]}: 127.0.0.1:{address[1]} gave no answer in"
+            assert text.startswith(begin), text
+        assert (", the whole may take 0.05 s)" in text) == (limit == "total"), text
         del told
 
     run(main())
