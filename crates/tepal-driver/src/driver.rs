@@ -243,6 +243,25 @@ pub trait Driver {
     /// is closed, `EPERM` for a regular file.
     fn watch(&mut self, descriptor: Descriptor, token: u64, interest: Interest) -> io::Result<()>;
 
+    /// As [`watch`](Driver::watch) for whoever waits once, and perhaps again and again for the same
+    /// descriptor. Whether the reports stop by themselves after the first wait that has one; where
+    /// they do not, the caller stops them.
+    ///
+    /// A watch that has stopped so costs nothing to keep, and arming it again is one call to the
+    /// kernel. It gives way to anybody who registers the descriptor, and is then `EBADF`.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`watch`](Driver::watch).
+    fn watch_once(
+        &mut self,
+        descriptor: Descriptor,
+        token: u64,
+        interest: Interest,
+    ) -> io::Result<bool> {
+        self.watch(descriptor, token, interest).map(|()| false)
+    }
+
     // ---- waiting, in three steps
 
     /// First step: hands out the waiter, armed to end at `deadline` (`None`: no deadline;

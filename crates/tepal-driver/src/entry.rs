@@ -56,11 +56,13 @@ pub(crate) enum Registration {
         slot: Slot,
         armed: Interest,
     },
-    /// Reports levels; no slot while the interest is empty.
+    /// Reports levels; no slot while the interest is empty, but for one that reports `once`: that
+    /// keeps its slot when its report has emptied the interest.
     Levels {
         token: u64,
         slot: Option<Slot>,
         interest: Interest,
+        once: bool,
     },
     /// A regular file: one report, after which `receive` is pulled to the end.
     AlwaysReady {

@@ -178,6 +178,28 @@ on_every_engine! {
         assert_eq!(bytes, b"xy");
     }
 
+    fn a_watch_that_has_reported_once_is_armed_again_and_gives_way(driver) {
+        let (ours, mut theirs) = UnixStream::pair().expect("opens");
+        let watched = driver.borrow(ours.as_raw_fd()).expect("borrows");
+        std::io::Write::write_all(&mut theirs, b"x").expect("writes");
+        let mut stops = false;
+        for token in [5, 6] {
+            stops = driver.watch_once(watched, token, Interest::READ).expect("watches");
+            assert_eq!(of_token(&look(driver), token), Readiness::READABLE);
+            if stops {
+                assert!(look(driver).is_empty(), "it has reported");
+            }
+        }
+        assert_eq!(stops, driver.name() == "epoll");
+        if !stops {
+            driver.close(watched).expect("lets go");
+        }
+        let next = driver.borrow(ours.as_raw_fd()).expect("borrows");
+        driver.register(next, 7, Interest::READ).expect("registers");
+        assert_eq!(of_token(&look(driver), 7), Readiness::READABLE);
+        assert_eq!(errno(driver.watch_once(watched, 6, Interest::READ)), Some(libc::EBADF));
+    }
+
     fn a_second_watcher_for_a_descriptor_is_refused(driver) {
         let (ours, _theirs) = UnixStream::pair().expect("opens");
         let first = driver.borrow(ours.as_raw_fd()).expect("borrows");

@@ -117,7 +117,8 @@ impl<S: Selector> Engine<S> {
         }
         let interest = Interest::READ;
         if let Ok(slot) = self.selector.add(entry.as_fd(), key, Trigger::Level, interest) {
-            entry.registration = Registration::Levels { token: 0, slot: Some(slot), interest };
+            entry.registration =
+                Registration::Levels { token: 0, slot: Some(slot), interest, once: false };
         } else if let Some(entry) = self.entries.remove(key) {
             forsake(entry);
         }

@@ -10,7 +10,7 @@ use tepal_base::{Buffer, Instant};
 
 use super::{Engine, files, machine, monotonic, options};
 use crate::entry::{self, Entry, Kind as EntryKind};
-use crate::selector::Selector;
+use crate::selector::{Selector, Trigger};
 use crate::signals::ProcessSignals;
 use crate::{
     Address, Child, Command, Connect, Descriptor, Domain, Driver, Event, ExitStatus, FileStamp,
@@ -214,7 +214,18 @@ impl<S: Selector> Driver for Engine<S> {
     }
 
     fn watch(&mut self, descriptor: Descriptor, token: u64, interest: Interest) -> io::Result<()> {
-        self.watch_levels(descriptor, token, interest)
+        self.watch_levels(descriptor, token, Trigger::Level, interest)
+    }
+
+    fn watch_once(
+        &mut self,
+        descriptor: Descriptor,
+        token: u64,
+        interest: Interest,
+    ) -> io::Result<bool> {
+        let trigger = if S::HAS_ONCE { Trigger::Once } else { Trigger::Level };
+        self.watch_levels(descriptor, token, trigger, interest)?;
+        Ok(S::HAS_ONCE)
     }
 
     fn prepare(&mut self, deadline: Option<Instant>) -> Box<dyn Wait> {

@@ -132,6 +132,7 @@ impl<S: Selector> Engine<S> {
         &mut self,
         descriptor: Descriptor,
         token: u64,
+        trigger: Trigger,
         interest: Interest,
     ) -> io::Result<()> {
         let key = entry::key(descriptor);
@@ -161,34 +162,41 @@ impl<S: Selector> Engine<S> {
                 None
             }
             (None, false) if entry.kind == Kind::File => return Err(Errno::PERM.into()),
-            (None, false) => {
-                Some(self.selector.add(entry.as_fd(), key, Trigger::Level, interest)?)
-            }
+            (None, false) => Some(self.selector.add(entry.as_fd(), key, trigger, interest)?),
             (Some(slot), false) => {
-                self.selector.change(entry.as_fd(), slot, key, Trigger::Level, interest)?;
+                self.selector.change(entry.as_fd(), slot, key, trigger, interest)?;
                 Some(slot)
             }
         };
-        entry.registration = Registration::Levels { token, slot, interest };
+        let once = trigger == Trigger::Once;
+        entry.registration = Registration::Levels { token, slot, interest, once };
         self.hold(fd, key);
         Ok(())
     }
 
     // Whether a borrowed descriptor's number is in use by another token. epoll(7) itself knows
     // which file a number names, but not of a watcher that is stopped. A number that we own cannot
-    // be anybody else's: who used it before has closed it.
-    fn check_unclaimed(&self, key: Key<Entry>) -> rustix::io::Result<()> {
+    // be anybody else's: who used it before has closed it. A watch that has reported once gives way.
+    fn check_unclaimed(&mut self, key: Key<Entry>) -> rustix::io::Result<()> {
         let entry = self.entries.get(key).ok_or(Errno::BADF)?;
         if !entry.is_borrowed() {
             return Ok(());
         }
         let holder = self.holders.get(entry.as_raw_fd() as usize).copied();
         let holder = holder.filter(|holder| *holder != key);
-        match holder.and_then(|holder| self.entries.get(holder)).map(|entry| entry.registration) {
-            Some(Registration::Levels { slot: None, .. }) => Err(Errno::EXIST),
-            Some(Registration::Levels { .. } | Registration::Edges { .. })
-                if !S::TELLS_DUPLICATES =>
+        let Some(holder) = holder.and_then(|holder| self.entries.get_mut(holder)) else {
+            return Ok(());
+        };
+        match holder.registration {
+            Registration::Levels { slot: Some(slot), interest, once: true, .. }
+                if interest.is_none() =>
             {
+                self.selector.remove(holder.as_fd(), slot, false);
+                holder.registration = Registration::Superseded;
+                Ok(())
+            }
+            Registration::Levels { slot: None, .. } => Err(Errno::EXIST),
+            Registration::Levels { .. } | Registration::Edges { .. } if !S::TELLS_DUPLICATES => {
                 Err(Errno::EXIST)
             }
             _ => Ok(()),
@@ -306,13 +314,16 @@ impl Entry {
         if readiness.intersects(Readiness::READ_CLOSED | Readiness::ERROR) {
             self.closing = true;
         }
-        let (token, interest) = match self.registration {
+        let (token, interest) = match &mut self.registration {
             // Output is reported although it may not have been asked for: an error ends it too.
             Registration::Edges { token, armed, .. } => {
-                (token, Interest { read: armed.read, write: true })
+                (*token, Interest { read: armed.read, write: true })
             }
-            Registration::Levels { token, interest, .. } => (token, interest),
-            Registration::AlwaysReady { token } => (token, Interest::BOTH),
+            Registration::Levels { token, interest, once: true, .. } => {
+                (*token, std::mem::replace(interest, Interest::NONE))
+            }
+            Registration::Levels { token, interest, .. } => (*token, *interest),
+            Registration::AlwaysReady { token } => (*token, Interest::BOTH),
             Registration::None | Registration::Superseded => return,
         };
         let mut mask = of_interest(interest) | Readiness::ERROR;

@@ -31,6 +31,7 @@ fn count() {
 impl Selector for Counted {
     const NAME: &'static str = "counted";
     const TELLS_DUPLICATES: bool = Epoll::TELLS_DUPLICATES;
+    const HAS_ONCE: bool = Epoll::HAS_ONCE;
 
     fn new() -> io::Result<Counted> {
         Epoll::new().map(Counted)
@@ -156,6 +157,21 @@ fn a_connection_that_blocks_often_costs_two() {
     }
     driver.close(server).expect("closes");
     assert_eq!(CONTROLS.get(), 2);
+}
+
+#[test]
+fn whoever_waits_again_and_again_costs_one_epoll_ctl_each_time() {
+    let mut driver = Engine::<Counted>::new().expect("opens");
+    let (client, server) = connection(&mut driver, Domain::Unix);
+    let number = driver.raw_fd(server).expect("is open");
+    let borrowed = driver.borrow(number).expect("borrows");
+    driver.send(client, &[IoSlice::new(b"request")]).expect("sends");
+    CONTROLS.set(0);
+    for _ in 0..100 {
+        assert!(driver.watch_once(borrowed, 1, Interest::READ).expect("watches"));
+        assert_eq!(wait(&mut driver).len(), 1);
+    }
+    assert_eq!(CONTROLS.get(), 100);
 }
 
 #[test]

@@ -42,6 +42,7 @@ const MOST_EVENTS: usize = 4096;
 impl Selector for Epoll {
     const NAME: &'static str = "epoll";
     const TELLS_DUPLICATES: bool = true;
+    const HAS_ONCE: bool = true;
 
     fn new() -> io::Result<Epoll> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
@@ -126,6 +127,7 @@ impl Selector for Epoll {
 fn flags(trigger: Trigger, interest: Interest) -> EventFlags {
     let mut flags = EventFlags::empty();
     flags.set(EventFlags::ET, trigger == Trigger::Edge);
+    flags.set(EventFlags::ONESHOT, trigger == Trigger::Once);
     flags.set(EventFlags::IN | EventFlags::RDHUP, interest.read);
     flags.set(EventFlags::OUT, interest.write);
     flags

@@ -26,6 +26,9 @@ pub(crate) trait Selector: Sized + 'static {
     /// Whether `add` gives `EEXIST` for a file that is there under the same number.
     const TELLS_DUPLICATES: bool;
 
+    /// Whether it has [`Trigger::Once`].
+    const HAS_ONCE: bool;
+
     fn new() -> io::Result<Self>;
 
     /// What ends a wait from outside. Its use is not reported.
@@ -75,6 +78,8 @@ pub(crate) enum Trigger {
     Edge,
     /// As long as it is ready.
     Level,
+    /// As `Level`, in one wait; then nothing until it is asked again.
+    Once,
 }
 
 /// How long to wait.

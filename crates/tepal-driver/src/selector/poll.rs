@@ -46,6 +46,7 @@ const NOTIFIER: Place =
 impl Selector for Poll {
     const NAME: &'static str = "poll";
     const TELLS_DUPLICATES: bool = false;
+    const HAS_ONCE: bool = false;
 
     fn new() -> io::Result<Poll> {
         let notifier = Arc::new(Notifier::new()?);
@@ -206,7 +207,7 @@ impl Poll {
         let place = self.places[slot as usize];
         let idle = match place.trigger {
             Trigger::Edge => events == 0 && place.told_end,
-            Trigger::Level => events == 0,
+            Trigger::Level | Trigger::Once => events == 0,
         };
         let fd = if idle { -1 } else { place.fd };
         self.asked[slot as usize] = libc::pollfd { fd, events, revents: 0 };
