@@ -35,11 +35,18 @@ class Sockets(Base):
     async def sock_recv(self, sock: socket.socket, n: int) -> bytes:
         """Receive up to n bytes; none at the end of the stream."""
         self._check_socket(sock)
-        try:
-            return sock.recv(n)  # type: ignore[no-any-return]
-        except Retry:
-            pass
-        return await self._again(sock, False, "recv", n)  # type: ignore[no-any-return]
+        while True:
+            try:
+                return sock.recv(n)  # type: ignore[no-any-return]
+            except Retry:
+                pass
+            fd = sock.fileno()
+            future = self._waits_for(fd, False)
+            try:
+                await future
+            except BaseException:
+                self._not_until_ready(fd, False, future)
+                raise
 
     async def sock_recv_into(self, sock: socket.socket, buf: Any) -> int:
         """Receive into a buffer; returns the number of bytes."""
@@ -197,7 +204,14 @@ class Sockets(Base):
     async def _again(self, sock: socket.socket, writes: bool, method: str, *args: Any) -> Any:
         """What would have blocked, when it need not."""
         while True:
-            await self._when_ready(sock.fileno(), writes)
+            # `_when_ready`, without a coroutine of its own.
+            fd = sock.fileno()
+            future = self._waits_for(fd, writes)
+            try:
+                await future
+            except BaseException:
+                self._not_until_ready(fd, writes, future)
+                raise
             try:
                 return getattr(sock, method)(*args)
             except Retry:
@@ -212,15 +226,19 @@ class Sockets(Base):
             await self._when_ready(sock.fileno(), True)
 
     async def _when_ready(self, fd: int, writes: bool) -> None:
-        if self._transports.data:
-            self._ensure_fd_no_transport(fd)
-        future: asyncio.Future[None] = self.create_future()
-        self._until_ready(fd, writes, future)
+        future = self._waits_for(fd, writes)
         try:
             await future
         except BaseException:
             self._not_until_ready(fd, writes, future)
             raise
+
+    def _waits_for(self, fd: int, writes: bool) -> asyncio.Future[None]:
+        if self._transports.data:
+            self._ensure_fd_no_transport(fd)
+        future: asyncio.Future[None] = self.create_future()
+        self._until_ready(fd, writes, future)
+        return future
 
     def _check_socket(self, sock: socket.socket) -> None:
         if ssl is not None and isinstance(sock, ssl.SSLSocket):

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+import tepal
+
 
 class Recorder(asyncio.Protocol):
     """Keeps how it ended."""
@@ -81,6 +83,44 @@ def test_a_number_that_is_used_again_serves_the_new_socket(loop: Any, run: Any, 
         await asyncio.gather(task, return_exceptions=True)
         again.close()
         end.close()
+
+    run(main())
+
+
+@pytest.mark.parametrize("user", ["reader", "watcher", "transport"])
+def test_a_socket_that_was_waited_for_serves_who_comes_next(loop: Any, run: Any, pair: Any, user: str) -> None:
+    one, other = pair
+
+    async def main() -> None:
+        for _ in range(2):
+            receiving = loop.create_task(loop.sock_recv(one, 100))
+            await asyncio.sleep(0.01)
+            other.send(b"received")
+            assert await receiving == b"received"
+        heard = loop.create_future()
+
+        class Hears(asyncio.Protocol):
+            def data_received(self, data: bytes) -> None:
+                heard.set_result(data)
+
+        if user == "reader":
+            loop.add_reader(one, lambda: heard.set_result(one.recv(100)))
+        elif user == "watcher":
+            watcher = loop.watch(one, tepal.READ, lambda events: heard.set_result(one.recv(100)))
+            watcher.start()
+        else:
+            transport, _ = await loop.create_connection(Hears, sock=one)
+        other.send(b"heard")
+        assert await heard == b"heard"
+        if user == "transport":
+            transport.close()
+            await asyncio.sleep(0)
+            return
+        assert loop.remove_reader(one) if user == "reader" else watcher.stop() is None
+        receiving = loop.create_task(loop.sock_recv(one, 100))
+        await asyncio.sleep(0.01)
+        other.send(b"again")
+        assert await receiving == b"again"
 
     run(main())
 

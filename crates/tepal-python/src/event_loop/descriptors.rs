@@ -61,6 +61,16 @@ impl FdHandles {
     fn interest(&self) -> Interest {
         Interest { read: self.reader.is_some(), write: self.writer.is_some() }
     }
+
+    // Watches for those who wait.
+    fn arm(&self, engine: &PyEngine) -> std::io::Result<()> {
+        let stays = |waiter: &Option<Waiter>| matches!(waiter, Some(Waiter::Handle(_)));
+        if stays(&self.reader) || stays(&self.writer) {
+            engine.watch_set(self.key, self.interest())
+        } else {
+            engine.watch_once(self.key, self.interest())
+        }
+    }
 }
 
 impl State {
@@ -72,33 +82,34 @@ impl State {
         waiter: Waiter,
     ) -> std::io::Result<Option<Waiter>> {
         let host = self.host();
-        let known = host.descriptors.borrow().get(&fd).map(|handles| handles.key);
-        let key = match known {
-            Some(key) => key,
-            None => {
-                let key = self.engine.watch(fd, Callback::Descriptor(fd))?;
-                let handles = FdHandles { key, reader: None, writer: None, file: None };
-                host.descriptors.borrow_mut().insert(fd, handles);
-                key
+        let known = host.descriptors.borrow().contains_key(&fd);
+        if !known {
+            let key = self.engine.watch(fd, Callback::Descriptor(fd))?;
+            let handles = FdHandles { key, reader: None, writer: None, file: None };
+            host.descriptors.borrow_mut().insert(fd, handles);
+        }
+        let mut descriptors = host.descriptors.borrow_mut();
+        let Some(handles) = descriptors.get_mut(&fd) else { return Ok(None) };
+        let was_kept = known && handles.interest().is_none();
+        let old = handles.place(direction).replace(waiter);
+        let armed = handles.arm(&self.engine);
+        let Err(error) = armed else { return Ok(old) };
+        let waiter = handles.place(direction).take();
+        let gone = match handles.interest().is_none() {
+            true => descriptors.remove(&fd),
+            false => {
+                let _ = handles.arm(&self.engine);
+                None
             }
         };
-        let mut descriptors = host.descriptors.borrow_mut();
-        let handles = descriptors.entry(fd).or_insert(FdHandles {
-            key,
-            reader: None,
-            writer: None,
-            file: None,
-        });
-        let old = handles.place(direction).replace(waiter);
-        let interest = handles.interest();
         drop(descriptors);
-        match self.engine.watch_set(key, interest) {
-            Ok(()) => Ok(old),
-            Err(error) => {
-                let unused = self.take_descriptor(fd, direction);
-                drop(unused);
-                Err(error)
-            }
+        if let Some(gone) = gone {
+            self.engine.watch_remove(gone.key);
+        }
+        match waiter {
+            // What was kept is of another file, or somebody else has that now.
+            Some(waiter) if was_kept => self.set_descriptor(fd, direction, waiter),
+            _ => Err(error),
         }
     }
 
@@ -130,16 +141,17 @@ impl PyHost {
         let mut descriptors = self.descriptors.borrow_mut();
         let handles = descriptors.get_mut(&fd)?;
         let taken = handles.place(direction).take();
-        let (key, interest) = (handles.key, handles.interest());
-        if interest.is_none() {
-            let gone = descriptors.remove(&fd);
+        if !handles.interest().is_none() {
+            // Fails if its owner has closed it: then nothing is reported any more anyway.
+            let _ = handles.arm(engine);
+            return taken;
+        }
+        // Who reads will mostly read again.
+        if direction == Direction::Write || !engine.watch_is_kept(handles.key) {
+            let (key, gone) = (handles.key, descriptors.remove(&fd));
             drop(descriptors);
             drop(gone);
             engine.watch_remove(key);
-        } else {
-            drop(descriptors);
-            // The descriptor was closed by its owner: then nothing is reported any more anyway.
-            let _ = engine.watch_set(key, interest);
         }
         taken
     }
