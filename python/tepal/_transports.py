@@ -43,22 +43,20 @@ class StreamTransport(Listed, Stacked, NativeStream):
         return not (self.is_reading() or self.is_closing())
 
     def _find_fact(self, name: str, default: Any) -> Any:
-        # For `get_extra_info`, which knows what `_extra` has.
-        extra = self._extra
-        if extra is None:
-            extra = self._extra = {}
+        # For `get_extra_info`, which knows what `_extra` has, and keeps the socket itself.
         if name == "socket":
             sock = self._sock
             if sock is None:
                 if not self._lost:
                     return default
                 sock = _closed_socket()
-            extra[name] = value = trsock.TransportSocket(sock)
-            return value
+            return trsock.TransportSocket(sock)
         value = self._take_peer() if name == "peername" else self._take_local()
         if value is None:
             return default
-        extra[name] = value
+        if self._extra is None:
+            self._extra = {}
+        self._extra[name] = value
         return value
 
     def _fatal_error(self, exc: BaseException, message: str = "Fatal error on transport") -> None:

@@ -301,6 +301,41 @@ def test_a_connection_does_not_see_what_another_has_set_in_its_context(loop: Any
     assert seen == ["server", "init", "made"] * 2
 
 
+@pytest.mark.parametrize("keeps", ["nothing", "told", "socket"])
+def test_a_socket_asked_for_in_connection_made_stays_if_it_is_kept(loop: Any, run: Any, keeps: str) -> None:
+    made = []
+    kept: list[Any] = []
+
+    class Asks(Recorder):
+        def connection_made(self, transport: Any) -> None:
+            told = transport.get_extra_info("socket")
+            assert transport.get_extra_info("socket") is told
+            told.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            made.append((transport, told.fileno(), weakref.ref(told._sock)))
+            kept.extend({"nothing": [], "told": [told], "socket": [told._sock]}[keeps])
+            super().connection_made(transport)
+
+    async def main() -> None:
+        server = await loop.create_server(lambda: Asks(loop), "127.0.0.1", 0)
+        theirs = socket.create_connection(server.sockets[0].getsockname())
+        await until(lambda: len(made) == 1)
+        await asyncio.sleep(0)
+        transport, number, sock = made[0]
+        assert (sock() is None) == (keeps == "nothing")
+        told = transport.get_extra_info("socket")
+        assert told.fileno() == number
+        if keeps != "nothing":
+            assert told._sock is sock()
+        transport.close()
+        await until(lambda: told.fileno() == -1)
+        assert transport.get_extra_info("socket") is told
+        theirs.close()
+        server.close()
+        await server.wait_closed()
+
+    run(main())
+
+
 def test_lent_memory_is_free_again_when_the_protocol_hears_of_it(loop: Any, run: Any) -> None:
     class Lends(asyncio.BufferedProtocol):
         def __init__(self) -> None:

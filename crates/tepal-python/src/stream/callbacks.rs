@@ -28,7 +28,10 @@ impl StreamProtocol<PyHost> for PyStreamProtocol {
         let name = intern!(py, "connection_made");
         let transport = self.transport(py).to_owned();
         match self.call(engine, py, name, Some(transport.as_any().as_borrowed())) {
-            Ok(_) => Ok(()),
+            Ok(_) => {
+                self.forget_view(engine, py);
+                Ok(())
+            }
             // A protocol that does not know of its connection, and the peer waits for it.
             Err(error)
                 if error.is_instance_of::<PyMemoryError>(py)
@@ -350,7 +353,7 @@ impl StreamProtocol<PyHost> for PyStreamProtocol {
         if let Some(descriptor) = engine.stream_descriptor(stream) {
             // For those who ask for it later.
             let local = engine.with_driver(|driver| driver.local_address(descriptor));
-            inner.local.replace(local.ok().map(Box::new));
+            inner.local.set(local.ok().map(Box::new));
         }
         let exc = self.exception(py, closed);
         if closed.error.is_some() && inner.role.get() != Role::Connection {

@@ -5,6 +5,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
 use super::transport::StreamTransport;
+use crate::object::Ref;
 
 #[pymethods]
 impl StreamTransport {
@@ -23,7 +24,8 @@ impl StreamTransport {
             return Ok(fact);
         }
         let name = match name.cast::<PyString>().ok().and_then(|name| name.to_str().ok()) {
-            Some("socket" | "sockname" | "peername") => {
+            Some("socket") => return StreamTransport::tell_socket(slf, name, default),
+            Some("sockname" | "peername") => {
                 return slf.call_method1(intern!(py, "_find_fact"), (name, default));
             }
             Some(name) => name,
@@ -37,9 +39,9 @@ impl StreamTransport {
     /// The peer that accept() told, once; or who is at the other end of a connection we made.
     fn _take_peer(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
         let inner = self.inner.get(py);
-        let told = inner.peer.take();
+        let told = inner.peer.take().address();
         let peer = match (told, self.state(py), inner.key.get()) {
-            (Some(peer), _, _) => Some(*peer),
+            (Some(peer), _, _) => Some(peer),
             (None, Some(state), Some(key)) => state
                 .engine
                 .stream_descriptor(key)
@@ -66,6 +68,26 @@ impl StreamTransport {
 }
 
 impl StreamTransport {
+    // The same object, as long as somebody keeps it.
+    fn tell_socket<'py>(
+        slf: &Bound<'py, Self>,
+        name: &Bound<'py, PyAny>,
+        default: Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        let inner = slf.get().inner.get(py);
+        let known = inner.links.borrow().sock_told.as_ref().map(|told| told.bind(py).to_owned());
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let fact = slf.call_method1(intern!(py, "_find_fact"), (name, &default))?;
+        if !fact.is(&default) {
+            let old = inner.links.borrow_mut().sock_told.replace(Ref::new(fact.clone()));
+            drop(old);
+        }
+        Ok(fact)
+    }
+
     /// What `get_extra_info` tells of layers; None of what is no name of one.
     fn layer_fact<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
         let tls = self.layer_info(py, "tls")?;

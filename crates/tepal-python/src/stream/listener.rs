@@ -8,6 +8,7 @@ use tepal::{Address, Side, Stack, StreamOptions, Timeouts};
 use tepal_driver::SocketOption;
 
 use super::calling::{copy_context, in_context};
+use super::peer::Peer;
 use super::protocol::PyStreamProtocol;
 use super::reach::{Spans, timeouts};
 use super::server;
@@ -199,7 +200,7 @@ impl PyFactory {
         let old = inner.links.replace(links);
         drop(old);
         inner.fd.set(fd.unwrap_or(-1));
-        inner.peer.replace(Some(Box::new(peer.clone())));
+        inner.peer.set(Peer::new(peer));
         engine.stream_set_options(stream, self.setup.options);
         if let Some(timeouts) = self.setup.timeouts {
             engine.stream_set_timeouts(stream, timeouts);

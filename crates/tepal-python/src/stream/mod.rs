@@ -14,6 +14,7 @@ mod hooks;
 mod listener;
 mod manner;
 mod opening;
+mod peer;
 mod pipe;
 mod protocol;
 mod reach;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
-use pyo3::{Borrowed, PyTraverseError, PyVisit, intern};
+use pyo3::{Borrowed, PyTraverseError, PyVisit, ffi, intern};
 use tepal::Closed;
 use tepal::engine::{Failure, StreamKey, Verdict};
 
@@ -179,6 +179,23 @@ impl PyStreamProtocol {
         }
     }
 
+    /// Lets the socket go that `connection_made` asked for to set options, and has not kept. Whoever asks
+    /// later gets another.
+    pub(super) fn forget_view(&self, engine: &PyEngine, py: Python<'_>) {
+        let mut links = self.inner(py).links.borrow_mut();
+        let (Some(sock), Some(told)) = (&links.sock, &links.sock_told) else { return };
+        // What is told refers to the socket. SAFETY: live objects.
+        let unused =
+            unsafe { ffi::Py_REFCNT(sock.as_ptr()) == 2 && ffi::Py_REFCNT(told.as_ptr()) == 1 };
+        if !links.sock_is_view || !unused {
+            return;
+        }
+        let told = links.sock_told.take();
+        drop(links);
+        self.detach_view(engine, py);
+        drop(told);
+    }
+
     pub(super) fn error_hook(&self, engine: &PyEngine, hook: Hook, closed: &Closed) -> Verdict<()> {
         let py = attached();
         if !self.inner(py).hooks.get().has(hook) {
@@ -229,6 +246,8 @@ impl PyStreamProtocol {
             (links.closed.take(), links.failure.take(), links.raised.take())
         };
         if old.0.is_some() {
+            let told = inner.links.borrow_mut().sock_told.take();
+            drop(told);
             // Addresses and the like are those of the new connection.
             if let Err(error) = self.transport(py).setattr(intern!(py, "_extra"), py.None()) {
                 PyHost::nobody_gets(engine, error, None);

@@ -11,6 +11,7 @@ use tepal_driver::Descriptor;
 use super::hooks::Hooks;
 use super::manner::Manner;
 use super::opening::Opening;
+use super::peer::Peer;
 use super::pipe::Role;
 use crate::errors::os_error;
 use crate::event_loop::{Loop, State};
@@ -40,9 +41,9 @@ pub(super) struct Inner {
     /// Which attempt `Links::failure` belongs to; null: what ends the connection in any case.
     pub(super) failure_of: Cell<*const Problem>,
     /// The peer of an accepted connection, until somebody asks for it.
-    pub(super) peer: RefCell<Option<Box<Address>>>,
+    pub(super) peer: Cell<Peer>,
     /// Our own address, from the end of a connection on.
-    pub(super) local: RefCell<Option<Box<Address>>>,
+    pub(super) local: Cell<Option<Box<Address>>>,
     /// The socket of a transport that is not open yet; see `dial`.
     pub(super) dialled: Cell<Option<Descriptor>>,
     /// The kernel's number, for those who ask while it is open; -1 before and after.
@@ -68,6 +69,8 @@ pub(super) struct Links {
     pub(super) sock: Option<Ref>,
     /// The socket was made for somebody who asked; the engine owns the descriptor.
     pub(super) sock_is_view: bool,
+    /// What `get_extra_info` tells of the socket, unless `_extra` says it.
+    pub(super) sock_told: Option<Ref>,
     pub(super) server: Option<Ref>,
     pub(super) waiter: Option<Ref>,
     /// What `connection_lost` is told instead of the engine's reason.
@@ -369,8 +372,8 @@ impl Inner {
             hooks: Cell::default(),
             stacked: Cell::new(false),
             failure_of: Cell::new(ptr::null()),
-            peer: RefCell::new(None),
-            local: RefCell::new(None),
+            peer: Cell::default(),
+            local: Cell::new(None),
             dialled: Cell::new(None),
             fd: Cell::new(-1),
             closing: Cell::new(false),
@@ -404,12 +407,13 @@ impl Inner {
 }
 
 impl Links {
-    fn all(&self) -> [Option<&Ref>; 8] {
+    fn all(&self) -> [Option<&Ref>; 9] {
         [
             self.event_loop.as_ref(),
             self.protocol.as_ref(),
             self.context.as_ref(),
             self.sock.as_ref(),
+            self.sock_told.as_ref(),
             self.server.as_ref(),
             self.waiter.as_ref(),
             self.failure.as_ref(),
