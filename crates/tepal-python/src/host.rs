@@ -325,7 +325,7 @@ impl Host for PyHost {
     fn wait(&self, wait: &mut dyn Wait) -> Flow {
         let py = attached();
         if wait.blocks() || crate::exit::is_near() {
-            Queued::settle_leaver(py);
+            Queued::rest(py);
             self.sleeps.set(true);
             py.detach(|| crate::exit::wait(|| wait.wait()));
             self.sleeps.set(false);

@@ -11,9 +11,16 @@ use super::class::{HANDLE, TIMER_HANDLE};
 use super::object::{HandleObject, show_context};
 use crate::object::UnderGil;
 
-/// How many freed objects are kept for the next ones: about as many callbacks as a busy turn has.
-/// They take 150 KiB.
-const FREE_MOST: usize = 1024;
+/// How many freed objects are kept for the next ones: about as many callbacks as another thread queues
+/// before the loop gets the GIL. They take 5 MiB, which the queue has taken a moment before.
+const FREE_MOST: usize = 32 * 1024;
+
+/// How many are kept by a loop that sleeps: about as many callbacks as a busy turn has, 150 KiB.
+const FREE_ASLEEP: usize = 1024;
+
+/// How many of those beyond are given back each time that a loop falls asleep. A loop that is fed by a
+/// thread sleeps between two floods, too.
+const GIVEN_BACK: usize = 64;
 
 /// How many of these are kept for when memory runs out: a future that has its result cannot tell its
 /// waiters once more, so their handles must not fail.
@@ -28,6 +35,7 @@ pub(super) static FREED: UnderGil<Freed> = UnderGil::new(Freed {
     depth: Cell::new(0),
     waiting: Cell::new(ptr::null_mut()),
     runs: Cell::new(0),
+    queued: Cell::new(0),
     leaver: Cell::new(ptr::null_mut()),
 });
 
@@ -40,6 +48,8 @@ pub(super) struct Freed {
     waiting: Cell<*mut HandleObject>,
     /// How many loops run.
     pub(super) runs: Cell<u32>,
+    /// How many handles wait in queues or for their time.
+    pub(super) queued: Cell<usize>,
     /// The handle that left a queue last while others held it; null once it is freed. See `queued`.
     pub(super) leaver: Cell<*mut HandleObject>,
 }
@@ -50,10 +60,17 @@ struct FreeList {
 }
 
 impl Freed {
-    /// Whether handles are made faster than they are freed.
-    #[inline]
-    pub(super) fn is_empty(&self, timed: bool) -> bool {
-        self.lists[usize::from(timed)].len.get() <= RESERVE
+    /// A loop falls asleep: gives back some of what a flood of callbacks has left.
+    pub(super) fn shrink(&self) {
+        for list in &self.lists {
+            let beyond = list.len.get().saturating_sub(FREE_ASLEEP);
+            for _ in 0..beyond.min(GIVEN_BACK) {
+                let Some(object) = list.take() else { break };
+                // SAFETY: an object that nobody else knows and whose fields are released; it counts its
+                // class, which lives for ever.
+                unsafe { give_back(object.as_ptr()) };
+            }
+        }
     }
 }
 
@@ -148,8 +165,19 @@ unsafe fn release_and_keep(freed: &Freed, handle: *mut HandleObject) {
             (*handle).weak_references = list.head.replace(handle).cast();
             list.len.set(list.len.get() + 1);
         } else {
-            ffi::PyObject_GC_Del(object.cast::<c_void>());
-            ffi::Py_DECREF(class.cast::<ffi::PyObject>());
+            give_back(handle);
         }
+    }
+}
+
+/// # Safety
+///
+/// `handle` is dead and its fields are released.
+unsafe fn give_back(handle: *mut HandleObject) {
+    // SAFETY: as the contract says; the class outlives its objects.
+    unsafe {
+        let class = ffi::Py_TYPE(handle.cast());
+        ffi::PyObject_GC_Del(handle.cast::<c_void>());
+        ffi::Py_DECREF(class.cast::<ffi::PyObject>());
     }
 }

@@ -11,8 +11,8 @@
 //! though: who has just cancelled a handle drops it a moment later. The last of these, the *leaver*, is
 //! looked at when another takes its place, before a wait, and at the end of a run.
 //!
-//! The same is true of the context, which is a copy that nobody else knows: where handles come faster
-//! than they go, it is hidden until it is used.
+//! The same is true of the context, which is a copy that nobody else knows: where more than a few
+//! handles wait, it is hidden until it is used.
 
 use std::ops::Deref;
 use std::ptr;
@@ -23,6 +23,10 @@ use pyo3::{PyTraverseError, PyVisit, ffi};
 use super::freed::FREED;
 use super::object::{HandleObject, Parts};
 use super::reference::HandleRef;
+
+/// How many handles may wait before contexts are hidden, which costs as much as a glance of the
+/// collector's at each.
+const FEW: usize = 256;
 
 /// The queue's reference to a handle.
 pub(crate) struct Queued(HandleRef);
@@ -39,21 +43,30 @@ impl Queued {
         let handle = HandleRef::new_untracked(py, parts, when)?;
         if !runs {
             handle.track();
-        } else if parts.context.is_none() && FREED.get(py).is_empty(when.is_some()) {
+        } else if parts.context.is_none() && FREED.get(py).queued.get() > FEW {
             handle.hide_context();
         }
-        Ok(Queued(handle))
+        Ok(Queued::count(py, handle))
     }
 
     /// Queues a handle once more, which the collector knows.
     pub(crate) fn again(py: Python<'_>, handle: &HandleRef) -> Queued {
         handle.track();
-        Queued(handle.clone_ref(py))
+        Queued::count(py, handle.clone_ref(py))
     }
 
-    /// Looks at the leaver now: no other may come for long.
-    pub(crate) fn settle_leaver(py: Python<'_>) {
-        settle(FREED.get(py).leaver.replace(ptr::null_mut()));
+    #[inline]
+    fn count(py: Python<'_>, handle: HandleRef) -> Queued {
+        let queued = &FREED.get(py).queued;
+        queued.set(queued.get() + 1);
+        Queued(handle)
+    }
+
+    /// A loop falls asleep: looks at the leaver now, since no other may come for long.
+    pub(crate) fn rest(py: Python<'_>) {
+        let freed = FREED.get(py);
+        settle(freed.leaver.replace(ptr::null_mut()));
+        freed.shrink();
     }
 
     /// The run has ended: the loop is an object like any other.
@@ -93,7 +106,7 @@ impl Drop for QueuedRun<'_> {
     fn drop(&mut self) {
         let runs = &FREED.get(self.0).runs;
         runs.set(runs.get() - 1);
-        Queued::settle_leaver(self.0);
+        Queued::rest(self.0);
     }
 }
 
@@ -111,6 +124,8 @@ impl Drop for Queued {
     fn drop(&mut self) {
         // SAFETY: a live object, which the queue lets go here, with the GIL held.
         let (shared, py) = unsafe { (is_shared(self.0.as_object()), Python::assume_attached()) };
+        let queued = &FREED.get(py).queued;
+        queued.set(queued.get() - 1);
         if shared {
             leave(py, &self.0);
         }
