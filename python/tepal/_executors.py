@@ -6,8 +6,9 @@ import asyncio
 import sys
 import threading
 import warnings
+from asyncio.futures import _copy_future_state  # type: ignore[attr-defined]
 from collections.abc import Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ._native import check_callback
@@ -41,7 +42,24 @@ class Executors(Base):
             if executor is None:
                 executor = ThreadPoolExecutor(thread_name_prefix="asyncio")
                 self._default_executor = executor
-        return asyncio.wrap_future(executor.submit(func, *args), loop=self)  # type: ignore[arg-type]
+        work = executor.submit(func, *args)
+        if type(work) is not Future:
+            # Of an executor of somebody's own.
+            return asyncio.wrap_future(work, loop=self)  # type: ignore[arg-type]
+        # `wrap_future`, without looking at each step at what is known here.
+        future: asyncio.Future[T] = self.create_future()
+
+        def cancel(future: asyncio.Future[T]) -> None:
+            if future.cancelled():
+                work.cancel()
+
+        def tell(work: Future[T]) -> None:
+            if not self.is_closed():
+                self.call_soon_threadsafe(_copy_future_state, work, future)
+
+        future.add_done_callback(cancel)
+        work.add_done_callback(tell)
+        return future
 
     def set_default_executor(self, executor: ThreadPoolExecutor) -> None:
         """Set the pool that `run_in_executor(None, ...)` uses."""
