@@ -27,6 +27,8 @@ mod listen;
 mod near;
 mod report;
 mod resolve;
+mod service;
+mod stdio;
 
 use std::ffi::OsString;
 use std::io::{self, Write};

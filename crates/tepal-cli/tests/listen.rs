@@ -79,7 +79,7 @@ fn the_first_signal_drains_and_the_second_cuts_off() {
     client.write_all(b"before").expect("writes");
     client.read_exact(&mut [0; 6]).expect("reads");
     server.signal(Signal::INT);
-    server.wait_for_text("1 connections are left to end");
+    server.wait_for_text("1 connection is left to end");
     assert!(TcpStream::connect_timeout(&address, LIMIT).is_err(), "it listens no more");
     assert_eq!(exchange(client, b"after"), b"after");
     ends(server, 0);
@@ -93,7 +93,7 @@ fn the_first_signal_drains_and_the_second_cuts_off() {
         server.wait_for_text("left to end");
         server.signal(Signal::TERM);
         let said = ends(server, 6);
-        assert!(said.contains("1 connections are cut off"), "{said}");
+        assert!(said.contains("1 connection is cut off"), "{said}");
     }
 
     let (server, address) = listen(&["--echo", "--drain", "50ms"]);
@@ -142,7 +142,7 @@ fn a_place_that_cannot_be_listened_at_is_8_and_a_name_without_address_3() {
         .failed(8, &["/no/such/folder/socket"]);
     run(&["listen", "tcp:no-such-host.invalid:0,timeout-dns=5s", "--echo"], b"")
         .failed(3, &["no-such-host.invalid"]);
-    run(&["listen", "tcp:127.0.0.1:0"], b"").failed(2, &["--to", "--echo", "--exec"]);
+    run(&["listen", "tcp:127.0.0.1:0"], b"").failed(2, &["--to", "--echo", "--exec", "--stdio"]);
     run(&["listen", "tcp:127.0.0.1:0", "--echo", "--exec", "true"], b"").failed(2, &["one of"]);
 }
 
@@ -180,6 +180,32 @@ fn a_unix_socket_is_listened_at_and_its_file_goes_with_the_server() {
         ends(server, 0);
         assert!(!std::path::Path::new(&file).exists());
     }
+}
+
+#[test]
+fn the_file_of_a_unix_socket_has_the_permissions_that_were_asked_for() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = Folder::new("listen-mode");
+    for mode in [0o600, 0o660] {
+        let file = folder.file(&format!("socket-{mode:o}"));
+        let chain = format!("unix:{file},mode={mode:o}");
+        let server = Program::start(&mut tepal(&["listen", &chain, "--echo"]));
+        server.wait_for_text("listening on");
+        let permissions = std::fs::metadata(&file).expect("it is there").permissions();
+        assert_eq!(permissions.mode() & 0o777, mode);
+    }
+}
+
+#[test]
+fn who_is_not_allowed_is_not_served_and_does_not_count() {
+    let chain = "tcp:127.0.0.1:0,allow=127.0.0.2,allow=127.1.0.0/16";
+    let server = Program::start(&mut tepal(&["listen", chain, "--once", "--echo", "-v"]));
+    let address = server.wait_for_port("listening on 127.0.0.1:");
+    gets_nothing(address);
+    server.wait_for_text("allow= does not name its address");
+    let ended = run(&["connect", &format!("tcp:{address},local=127.1.2.3")], b"hello");
+    assert_eq!(ended.silent(), b"hello");
+    ends(server, 0);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
 use common::{LIMIT, connect, ends, exchange, gets_nothing, listen, pattern};
@@ -24,6 +24,29 @@ fn a_program_reads_and_writes_the_connection() {
 
     let (_server, address) = listen(&["lines,end=crlf", "--exec", "cat"]);
     assert_eq!(exchange(connect(address), b"one\r\n\r\ntwo\r\n"), b"one\r\n\r\ntwo\r\n");
+}
+
+#[test]
+fn a_program_can_have_a_terminal() {
+    let script = "test -t 0 && test -t 1 && test -t 2 && read line && echo \"got $line\"";
+    let (server, address) = listen(&["--once", "--pty", "--exec", "sh", "-c", script]);
+    let mut client = connect(address);
+    client.write_all(b"hello\n").expect("writes");
+    let mut all = String::new();
+    client.read_to_string(&mut all).expect("reads to the end");
+    // The terminal shows what is typed.
+    assert_eq!(all, "hello\r\ngot hello\r\n");
+    drop(client);
+    ends(server, 0);
+
+    // The end of the client's direction is typed, in a line and behind one.
+    for (sent, shown) in [(&b"one\n"[..], "one\r\none\r\n"), (b"one\ntwo", "one\r\ntwoone\r\ntwo")]
+    {
+        let (server, address) = listen(&["--once", "--pty", "--exec", "sh", "-c", "exec sort"]);
+        let all = String::from_utf8(exchange(connect(address), sent)).expect("UTF-8");
+        assert!(all.replace("^D\u{8}\u{8}", "").starts_with(shown), "{all:?}");
+        ends(server, 0);
+    }
 }
 
 #[test]

@@ -133,6 +133,11 @@ fn a_wrong_word_is_2_and_pointed_at() {
     for (arguments, text, argument, column) in [
         (&["conect"][..], "did you mean 'connect'?", "conect", 1),
         (&["connect", "tpc:a:1"], "did you mean 'tcp'?", "tpc:a:1", 1),
+        (&["connect", "localhost:80"], "did you mean 'tcp:localhost:80'?", "localhost:80", 1),
+        (&["connect", "tcp:a:1", "--pty", "--echo"], "before it", "--pty", 1),
+        (&["connect", "tcp:a:1", "--echo", "--keep-open"], "standard input", "--keep-open", 1),
+        (&["listen", "unix:/a,mode=rw", "--echo"], "octal", "unix:/a,mode=rw", 14),
+        (&["listen", "tcp:a:1,allow=b", "--echo"], "10.0.0.0/8", "tcp:a:1,allow=b", 15),
         (&["connect", "tls"], "begins with tcp or unix", "tls", 1),
         (&["connect", "tcp:a:1", "tsl,x=1"], "did you mean 'tls'?", "tsl,x=1", 1),
         (&["connect", "tcp:a:1", "tcp:b:2"], "--to", "tcp:b:2", 1),

@@ -4,7 +4,7 @@ use tepal::layers::{Group, Untrusted};
 use tepal::{Lines, ProxyHeader, RateLimit};
 
 use super::options::Options;
-use super::{Chain, Element, End, Mistake, NAMES, Part, proxies, tls};
+use super::{Chain, Element, End, Mistake, NAMES, Part, proxies, tap, tls};
 use crate::near::near;
 
 /// Puts the layer of an element on top of a chain.
@@ -15,6 +15,7 @@ pub(super) fn add(chain: &mut Chain, element: &Element, end: End) -> Result<(), 
         "socks5" | "socks4" | "http-connect" => proxies::add(chain, element, &mut options, end)?,
         "proxy" => add_header(chain, element, &mut options, end)?,
         "rate" => add_rate(chain, element, &mut options)?,
+        "tap" => tap::add(chain, element, &mut options)?,
         "lines" => add_lines(chain, element, &mut options)?,
         "tcp" | "unix" => {
             let text = "the wire comes first, and a chain has one; another chain goes behind --to";

@@ -4,6 +4,7 @@ mod element;
 mod layers;
 mod options;
 mod proxies;
+mod tap;
 mod tls;
 mod values;
 mod wire;
@@ -21,8 +22,8 @@ pub(crate) use wire::{Place, Wire};
 use crate::exit::Exit;
 
 /// The names that begin an element, in the order in which help tells of them.
-pub(crate) const NAMES: [&str; 9] =
-    ["tcp", "unix", "tls", "socks5", "socks4", "http-connect", "proxy", "rate", "lines"];
+pub(crate) const NAMES: [&str; 10] =
+    ["tcp", "unix", "tls", "socks5", "socks4", "http-connect", "proxy", "rate", "tap", "lines"];
 
 /// Which end of the connections the chain describes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -68,6 +68,13 @@ pub(crate) fn count(text: &str) -> Result<u32, String> {
     number.ok_or_else(|| "is a number above zero".to_owned())
 }
 
+/// Permissions of a file, in octal.
+pub(super) fn mode(text: &str) -> Result<u32, String> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    let mode = u32::from_str_radix(text, 8).ok().filter(|mode| digits && *mode <= 0o777);
+    mode.ok_or_else(|| "is a file's permissions in octal, such as 660".to_owned())
+}
+
 /// Bytes: `1000`, `64k`, `2m`, `1g`, by powers of 1024.
 pub(crate) fn size(text: &str) -> Result<u64, String> {
     let bad = || "is a number of bytes above zero, such as 65536, 64k or 2m".to_owned();
@@ -159,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_and_spans_have_units() {
+    fn sizes_spans_and_modes_are_read_with_their_units() {
         assert_eq!(size("64k"), Ok(65_536));
         assert_eq!(size("2M"), Ok(2 << 20));
         assert_eq!(size("7"), Ok(7));
@@ -169,6 +176,10 @@ mod tests {
         assert_eq!(span("1.5"), Ok(Duration::from_millis(1500)));
         assert_eq!(span("200ms"), Ok(Duration::from_millis(200)));
         assert_eq!(span("2h"), Ok(Duration::from_secs(7200)));
+        assert_eq!((mode("660"), mode("0600")), (Ok(0o660), Ok(0o600)));
+        for bad in ["", "888", "1777", "+7", "rw-"] {
+            assert!(mode(bad).is_err(), "{bad}");
+        }
         for bad in ["", "s", "0", "-1", "inf", "nan", "1d", "1e300", "9999h9"] {
             assert!(span(bad).is_err(), "{bad}");
         }

@@ -3,9 +3,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tepal::layers::Network;
 use tepal::names::Family;
 use tepal::{Address, Addresses, SocketOption, Target, Timeouts};
 
+use super::element::Word;
 use super::options::Options;
 use super::{Element, End, Mistake, NAMES, values};
 use crate::near::suggestion;
@@ -24,6 +26,10 @@ pub(crate) struct Wire {
     /// How many connections the kernel may hold before they are accepted.
     pub(crate) backlog: Option<u32>,
     pub(crate) reuse_port: bool,
+    /// Whose connections are accepted; everybody's if there are none.
+    allowed: Vec<Network>,
+    /// The permissions of a Unix socket's file.
+    pub(crate) mode: Option<u32>,
 }
 
 /// Where that is.
@@ -50,6 +56,8 @@ impl Wire {
             options: Vec::new(),
             backlog: None,
             reuse_port: false,
+            allowed: Vec::new(),
+            mode: None,
         };
         let mut options = Options::of(element);
         let tcp = matches!(wire.place, Place::Tcp(..));
@@ -95,7 +103,13 @@ impl Wire {
             name => {
                 let text =
                     format!("a chain begins with tcp:HOST:PORT or unix:PATH, not with '{name}'");
-                let near = suggestion(name, ["tcp", "unix"]);
+                let near = match &element.rest {
+                    // A host and a port, as other programs take them.
+                    Some(Word { text: port, .. }) if port.parse::<u16>().is_ok() => {
+                        format!("; did you mean 'tcp:{name}:{port}'?")
+                    }
+                    _ => suggestion(name, ["tcp", "unix"]),
+                };
                 Err(element.mistake_of_name(format!("{text}{near}")))
             }
         }
@@ -126,8 +140,16 @@ impl Wire {
 
     fn read_accepting(&mut self, tcp: bool, options: &mut Options<'_>) -> Result<(), Mistake> {
         self.backlog = options.parsed("backlog", values::count)?;
-        if tcp {
-            self.reuse_port = options.flag("reuse-port")?;
+        if !tcp {
+            self.mode = options.parsed("mode", values::mode)?;
+            return Ok(());
+        }
+        self.reuse_port = options.flag("reuse-port")?;
+        for word in options.all("allow")? {
+            let network = word.text.parse().map_err(|_| {
+                options.wrong(word, "allow", "is an IP address or a network: 10.0.0.0/8")
+            })?;
+            self.allowed.push(network);
         }
         Ok(())
     }
@@ -165,6 +187,12 @@ impl Wire {
             }
         }
         Ok(())
+    }
+
+    /// Whether a connection from there is accepted.
+    pub(crate) fn allows(&self, peer: &Address) -> bool {
+        let named = |ip: IpAddr| self.allowed.iter().any(|network| network.contains(ip));
+        self.allowed.is_empty() || peer.as_ip().is_some_and(|peer| named(peer.ip()))
     }
 
     pub(super) fn target(&self) -> Target {

@@ -14,6 +14,8 @@ connecting:
 listening, where HOST may be * for all addresses:
   backlog=COUNT           how many connections may wait to be accepted (1024)
   reuse-port              let several processes listen at the port
+  allow=NETWORK           accept only from there, 10.0.0.0/8; several times. Who is behind a
+                          proxy in front is not asked
 limits, each a time (1.5, 200ms, 10s, 5m, 2h) or none:
   timeout=TIME            from the beginning until the connection stands (none)
   timeout-dns=TIME        for the lookup of the name (15s)
@@ -31,6 +33,7 @@ unix:PATH, the wire: a Unix socket
 
 listening (the file is removed at the end; one that nobody listens at is replaced):
   backlog=COUNT           how many connections may wait to be accepted (1024)
+  mode=OCTAL              the permissions of the file, 660 (as the process's mask leaves them)
 limits, as for tcp: timeout, timeout-connecting, timeout-handshake, timeout-idle, timeout-read,
   timeout-write, timeout-session, timeout-closing
 ";
@@ -104,6 +107,13 @@ rate, a layer: holds a rate, in each direction of each connection; what is over 
   shared                  all connections of the chain together
 ";
 
+const TAP: &str = "\
+tap, a layer: shows what passes where it stands: below tls the records, above it the plain bytes
+
+  file=FILE               written anew, for its owner alone (standard error)
+  form=text|pcapng        for people, or for Wireshark (by the file's ending, .pcapng, else text)
+";
+
 const LINES: &str = "\
 lines, a layer and the top of its chain: whole lines only, whose ends are translated
 
@@ -123,6 +133,7 @@ pub(super) fn about(name: &str) -> Option<&'static str> {
         ("http-connect", HTTP_CONNECT),
         ("proxy", PROXY),
         ("rate", RATE),
+        ("tap", TAP),
         ("lines", LINES),
     ];
     texts.iter().find(|(known, _)| *known == name).map(|(_, text)| *text)
@@ -148,7 +159,7 @@ mod tests {
         let data = concat!(env!("CARGO_MANIFEST_DIR"), "/../tepal-layers/tests/data");
         let certificate = format!("tls,cert={data}/server.pem,key={data}/server.key");
         let trusting = format!("tls,ca={data}/ca.pem");
-        let cases: [(&str, &[&str], End); 13] = [
+        let cases: [(&str, &[&str], End); 14] = [
             ("tcp", &["tcp:a:1"], End::Connects),
             ("tcp", &["tcp:a:1"], End::Accepts),
             ("unix", &["unix:/a"], End::Connects),
@@ -161,6 +172,7 @@ mod tests {
             ("proxy", &["tcp:a:1", "proxy"], End::Connects),
             ("proxy", &["tcp:a:1", "proxy,trust=::1"], End::Accepts),
             ("rate", &["tcp:a:1", "rate,read=1"], End::Connects),
+            ("tap", &["tcp:a:1", "tap"], End::Accepts),
             ("lines", &["tcp:a:1", "lines"], End::Accepts),
         ];
         for (name, arguments, end) in cases {

@@ -13,6 +13,7 @@ usage: tepal connect CHAIN...                  join a connection to standard inp
        tepal listen CHAIN... --to CHAIN...     pass each connection on
        tepal listen CHAIN... --echo            send each what it sends
        tepal listen CHAIN... --exec PROGRAM    run a program for each
+       tepal listen CHAIN... --stdio           join the first to standard input and output
        tepal resolve NAME [TYPE...]            tell the addresses of a name, or its records
        tepal help [TOPIC]                      about a command, about chains, about one layer
 
@@ -29,6 +30,7 @@ A CHAIN is a list of arguments from the wire upward, each name:host:port,option=
 /// `tepal connect --help`.
 const CONNECT: &str = "\
 usage: tepal connect CHAIN... [OPTION...]
+       tepal connect CHAIN... --to CHAIN... | --echo | --exec PROGRAM [ARG...]
 
 Connects, and joins the connection to standard input and output, which may be terminals, pipes,
 files or closed. The end of the input is told to the peer, and what the peer still sends is read.
@@ -42,6 +44,8 @@ files or closed. The end of the input is told to the peer, and what the peer sti
       --after-peer TIME    once the peer has ended: close when the input brings nothing for TIME
                            (default 0.5; none: wait for the end of the input)
       --keep-open          do not tell the peer of the end of the input
+      --to CHAIN..., --echo, --exec PROGRAM [ARG...], --pty
+                           serve the connection so, as 'listen' does, and not standard input
   -v, --verbose            tell the phases on standard error; twice: the layers too
   -h, --help               this text
 
@@ -51,7 +55,8 @@ A TIME is 1.5 (seconds), 200ms, 10s, 5m or 2h.
 
 /// `tepal listen --help`.
 const LISTEN: &str = "\
-usage: tepal listen CHAIN... --to CHAIN... | --echo | --exec PROGRAM [ARG...] [OPTION...]
+usage: tepal listen CHAIN... [OPTION...] --to CHAIN... | --echo | --stdio
+       tepal listen CHAIN... [OPTION...] --exec PROGRAM [ARG...]
 
 Accepts connections, and serves each of them. 'tepal help chain' tells how a chain is written.
 
@@ -63,6 +68,10 @@ Accepts connections, and serves each of them. 'tepal help chain' tells how a cha
                            run a program whose standard input and output are the connection; all
                            that follows is its arguments, so it stands last. Its environment has
                            the client's address as TEPAL_PEER
+      --pty                before --exec: the program gets a terminal of its own, for its standard
+                           error too, and not a pair of sockets
+      --stdio              accept one connection, and join it to standard input and output, with
+                           the options of 'connect': --after-input, --after-peer, --keep-open
       --once               accept one connection, and end with its exit status
       --max-connections N  so many at once at each address; others wait to be accepted
       --drain TIME         how long connections may take to end after the first SIGINT or SIGTERM
@@ -118,6 +127,7 @@ Layers follow, the lowest first:
                    the peer is a proxy, and is asked for HOST:PORT
   proxy            the PROXY protocol's header: who is at the other end
   rate             so many bytes per second
+  tap              shows what passes
   lines            whole lines only, and their ends translated; the last of a chain
 
 A backslash takes the next character as it is, and double quotes what is between them, so that a
@@ -146,7 +156,7 @@ pub(crate) fn version() -> String {
 
 /// What there is help about.
 pub(crate) fn topics() -> impl Iterator<Item = &'static str> {
-    ["connect", "listen", "resolve", "chain"].into_iter().chain(NAMES)
+    ["connect", "listen", "resolve", "chain", "status"].into_iter().chain(NAMES)
 }
 
 pub(crate) fn about(topic: &str) -> Option<String> {
@@ -155,6 +165,7 @@ pub(crate) fn about(topic: &str) -> Option<String> {
         "listen" => Some(listen()),
         "resolve" => Some(resolve()),
         "chain" | "chains" => Some(CHAIN.to_owned()),
+        "status" => Some(STATUS.to_owned()),
         name => elements::about(name).map(str::to_owned),
     }
 }

@@ -1,15 +1,17 @@
 //! Where to listen.
 
+use std::fs::{Permissions, set_permissions};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
 use std::rc::Rc;
 
 use tepal::names::{AddrInfoQuery, Family, Hints, SocketType};
 use tepal::{Address, EventLoop, Server};
 
-use super::Station;
 use crate::chain::{PassedOn, Place, Wire};
 use crate::exit::{Exit, Failure};
+use crate::service::Station;
 
 /// The addresses that a wire means, and whether they are a name's.
 pub(super) struct Places {
@@ -108,7 +110,10 @@ fn open_one(station: &Rc<Station>, address: &Address, most: Option<u32>) -> io::
     listen = wire.timeouts.handshake.into_iter().fold(listen, tepal::Listen::handshaking);
     let most = most.map(|most| usize::try_from(most).unwrap_or(usize::MAX));
     listen = most.into_iter().fold(listen, tepal::Listen::max_connections);
-    let station = Rc::clone(station);
-    let lp = station.lp.clone();
-    lp.listen(move |peer: &Address| station.accept(peer), listen)
+    let (accepting, lp) = (Rc::clone(station), station.lp.clone());
+    let server = lp.listen(move |peer: &Address| accepting.accept(peer), listen)?;
+    if let (Place::Unix(path), Some(mode)) = (&wire.place, wire.mode) {
+        set_permissions(path, Permissions::from_mode(mode)).inspect_err(|_| server.close())?;
+    }
+    Ok(server)
 }

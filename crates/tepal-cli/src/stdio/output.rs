@@ -4,14 +4,14 @@ use std::rc::Rc;
 use tepal::{CloseKind, Closed, Protocol, Transport};
 
 use super::Session;
-use crate::exit::Failure;
+use crate::exit::Exit;
 
 /// Standard output's protocol: it only takes.
 pub(super) struct Output(pub(super) Rc<Session>);
 
 impl Protocol for Output {
     fn resume_writing(&mut self, _: &Transport) {
-        self.0.network.get().into_iter().for_each(Transport::resume_reading);
+        self.0.network.resume_reading();
     }
 
     fn connection_lost(&mut self, _: &Transport, closed: &Closed) {
@@ -20,9 +20,14 @@ impl Protocol for Output {
                 Some(code) => io::Error::from_raw_os_error(code),
                 None => io::ErrorKind::BrokenPipe.into(),
             };
-            self.0.report.phase("output", &error);
-            self.0.settle(Err(Failure::of_output(&error)));
+            let talk = &self.0.talk;
+            talk.report.phase("output", &error);
+            // A reader that has gone is no news.
+            match error.kind() {
+                io::ErrorKind::BrokenPipe => talk.fail_silently(Exit::Stdio),
+                _ => talk.fail(Exit::Stdio, format_args!("standard output: {error}")),
+            }
         }
-        self.0.lp.stop();
+        self.0.talk.station.lp.stop();
     }
 }

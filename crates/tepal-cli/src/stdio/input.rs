@@ -3,7 +3,6 @@ use std::rc::Rc;
 use tepal::{Closed, Crossing, Protocol, Transport};
 
 use super::Session;
-use crate::exit::{Exit, Failure};
 
 /// Standard input's protocol: what is read goes to the peer.
 pub(super) struct Input {
@@ -26,9 +25,8 @@ impl Input {
             let whole = piece.strip_suffix(b"\n");
             self.line.extend_from_slice(whole.unwrap_or(piece));
             if self.line.len() > most {
-                let text =
-                    format!("standard input: a line is longer than {most} bytes (lines,max=)");
-                self.session.end(Err(Failure::new(Exit::Stdio, text)));
+                let text = "standard input: a line is longer than";
+                self.session.fail(format_args!("{text} {most} bytes (lines,max=)"));
                 return (data.len(), Crossing::None);
             }
             if whole.is_some() {
@@ -46,8 +44,8 @@ impl Input {
 impl Protocol for Input {
     fn data_received(&mut self, input: &Transport, data: &[u8]) -> usize {
         let session = Rc::clone(&self.session);
-        let Some(network) = session.network.get() else { return data.len() };
-        let (used, crossing) = match session.settings.lines {
+        let network = &session.network;
+        let (used, crossing) = match session.lines() {
             Some(most) => self.write_lines(network, data, most),
             None => (data.len(), network.write(data)),
         };
@@ -60,10 +58,8 @@ impl Protocol for Input {
 
     fn eof_received(&mut self, _: &Transport) -> bool {
         // The last line counts also where its end is missing.
-        if !self.line.is_empty()
-            && let Some(network) = self.session.network.get()
-        {
-            network.write(&std::mem::take(&mut self.line));
+        if !self.line.is_empty() {
+            self.session.network.write(&std::mem::take(&mut self.line));
         }
         self.session.input_ended();
         false
@@ -71,8 +67,7 @@ impl Protocol for Input {
 
     fn connection_lost(&mut self, _: &Transport, closed: &Closed) {
         if !closed.is_clean() {
-            let text = format!("standard input: {closed}");
-            self.session.end(Err(Failure::new(Exit::Stdio, text)));
+            self.session.fail(format_args!("standard input: {closed}"));
         }
     }
 }

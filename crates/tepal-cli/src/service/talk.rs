@@ -1,4 +1,4 @@
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt::Display;
 use std::rc::Rc;
 
@@ -9,13 +9,14 @@ use crate::exit::Exit;
 use crate::hint::told;
 use crate::report::Report;
 
-/// One accepted connection with all that belongs to it, held by each part. When the last part is
+/// One connection with all that belongs to it, held by each part. When the last part is
 /// gone, so is the talk.
-pub(super) struct Talk {
-    pub(super) station: Rc<Station>,
-    pub(super) report: Report,
-    pub(super) peer: Address,
-    /// The client's side, once it is there.
+pub(crate) struct Talk {
+    pub(crate) station: Rc<Station>,
+    pub(crate) report: Report,
+    /// Who is at the other end, once that is known.
+    pub(super) peer: OnceCell<Address>,
+    /// That side, once it is there.
     pub(super) front: RefCell<Option<Transport>>,
     /// The program that serves it, while it runs.
     pub(super) child: RefCell<Option<Process>>,
@@ -27,14 +28,12 @@ pub(super) struct Talk {
 const SIGHUP: Signal = 1;
 
 impl Talk {
-    pub(super) fn begin(station: &Rc<Station>, number: u64, peer: &Address) -> Rc<Talk> {
+    pub(super) fn begin(station: &Rc<Station>, report: Report, peer: Option<Address>) -> Rc<Talk> {
         station.open.set(station.open.get() + 1);
-        let report = Report::new(&station.lp, station.verbosity, Some(number));
-        report.phase("accepted", format_args!("from {peer}"));
         Rc::new(Talk {
             station: Rc::clone(station),
             report,
-            peer: peer.clone(),
+            peer: peer.map(OnceCell::from).unwrap_or_default(),
             front: RefCell::default(),
             child: RefCell::default(),
             exit: Cell::new(Exit::Success),
@@ -52,13 +51,26 @@ impl Talk {
     }
 
     /// Something went wrong. What follows from it is told on request only.
-    pub(super) fn fail(&self, exit: Exit, text: impl Display) {
-        if self.exit.get() == Exit::Success {
-            self.exit.set(exit);
-            self.report.failure(text);
-        } else {
-            self.report.phase("and", text);
+    pub(crate) fn fail(&self, exit: Exit, text: impl Display) {
+        match self.set_exit(exit) {
+            true => self.report.failure(text),
+            false => self.report.phase("and", text),
         }
+    }
+
+    /// Something went wrong that need not be told.
+    pub(crate) fn fail_silently(&self, exit: Exit) {
+        self.set_exit(exit);
+    }
+
+    // Whether it is the first.
+    fn set_exit(&self, exit: Exit) -> bool {
+        let first = self.exit.get() == Exit::Success;
+        if first {
+            self.exit.set(exit);
+            self.station.failed(exit);
+        }
+        first
     }
 
     /// Joins the client to what serves it. How each of them ends its protocol hears.
@@ -77,11 +89,11 @@ impl Talk {
         });
     }
 
-    /// The client has gone. A program that has ended its side is about to end by itself, unless
+    /// The first side has gone. A program that has ended its own is about to end by itself, unless
     /// something went wrong.
-    pub(super) fn client_gone(&self, closed: &Closed) {
+    pub(super) fn front_gone(&self, name: &str, closed: &Closed) {
         self.front.take();
-        self.side_ended(&format!("client {}", self.peer), closed);
+        self.side_ended(name, closed);
         if self.exit.get() != Exit::Success
             && let Some(process) = self.child.borrow().as_ref()
         {
@@ -91,7 +103,7 @@ impl Talk {
         }
     }
 
-    /// Nobody serves the client.
+    /// Nobody serves it.
     pub(super) fn hang_up(&self) {
         self.front.borrow().iter().for_each(Transport::abort);
     }
@@ -99,6 +111,6 @@ impl Talk {
 
 impl Drop for Talk {
     fn drop(&mut self) {
-        self.station.ended(self.exit.get());
+        self.station.ended();
     }
 }
