@@ -1,8 +1,7 @@
 use std::cell::{Cell, RefCell};
 
-use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use pyo3::{PyTraverseError, PyVisit, intern};
+use pyo3::{PyTraverseError, PyVisit};
 use tepal::DatagramKey;
 
 use super::peers::Peers;
@@ -74,16 +73,8 @@ impl DatagramTransport {
     ) -> PyResult<()> {
         let py = slf.py();
         let state = event_loop.get().state(py)?;
-        state.check_open()?;
-        let fd: i32 = sock.call_method0(intern!(py, "fileno"))?.extract()?;
         let inner = slf.get().inner.get(py);
-        if inner.key.get().is_some() {
-            return Err(PyRuntimeError::new_err("this transport is open already"));
-        }
-        let descriptor = state
-            .engine
-            .with_driver(|driver| driver.borrow(fd))
-            .map_err(|error| os_error(&error))?;
+        let (fd, descriptor) = state.lend(&sock, || inner.key.get().is_some())?;
         inner.fd.set(fd);
         inner.connected.set(connected);
         inner.sends_empty.set(sends_empty);

@@ -3,12 +3,15 @@
 
 use std::os::fd::RawFd;
 
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit, intern};
 use tepal::Interest;
 use tepal::engine::{Flow, WatchKey};
+use tepal_driver::Descriptor;
 
 use super::{Loop, State};
+use crate::errors::os_error;
 use crate::handle::HandleRef;
 use crate::host::{Callback, PyEngine, PyHost};
 use crate::object::Ref;
@@ -34,6 +37,27 @@ pub(super) enum Waiter {
 pub(super) enum Direction {
     Read,
     Write,
+}
+
+impl State {
+    /// Lends the engine the descriptor of a Python object, which stays the object's, for a transport:
+    /// its number, and what the engine calls it. `is_open` is asked last, since `fileno` is the user's
+    /// code, which may have opened the transport.
+    ///
+    /// Errors: the loop is closed; the object has no descriptor; the transport is open; the system's.
+    pub(crate) fn lend(
+        &self,
+        owner: &Bound<'_, PyAny>,
+        is_open: impl FnOnce() -> bool,
+    ) -> PyResult<(RawFd, Descriptor)> {
+        self.check_open()?;
+        let fd: RawFd = owner.call_method0(intern!(owner.py(), "fileno"))?.extract()?;
+        if is_open() {
+            return Err(PyRuntimeError::new_err("this transport is open already"));
+        }
+        let lent = self.engine.with_driver(|driver| driver.borrow(fd));
+        Ok((fd, lent.map_err(|error| os_error(&error))?))
+    }
 }
 
 impl Direction {

@@ -1,7 +1,5 @@
 //! How a transport begins on a descriptor that Python made.
 
-use pyo3::exceptions::PyRuntimeError;
-use pyo3::intern;
 use pyo3::prelude::*;
 use tepal::StreamOptions;
 use tepal_driver::Descriptor;
@@ -9,7 +7,6 @@ use tepal_driver::Descriptor;
 use super::protocol::PyStreamProtocol;
 use super::server;
 use super::transport::{Links, StreamTransport};
-use crate::errors::os_error;
 use crate::event_loop::{Loop, State};
 use crate::object::Ref;
 
@@ -33,16 +30,8 @@ impl StreamTransport {
     ) -> PyResult<()> {
         let py = slf.py();
         let state = event_loop.get().state(py)?;
-        state.check_open()?;
-        let fd: i32 = opening.sock.call_method0(intern!(py, "fileno"))?.extract()?;
         let inner = slf.get().inner.get(py);
-        if inner.key.get().is_some() {
-            return Err(PyRuntimeError::new_err("this transport is open already"));
-        }
-        let descriptor = state
-            .engine
-            .with_driver(|driver| driver.borrow(fd))
-            .map_err(|error| os_error(&error))?;
+        let (fd, descriptor) = state.lend(&opening.sock, || inner.key.get().is_some())?;
         inner.adopt(&opening.protocol)?;
         let links = Links {
             event_loop: Some(Ref::new(event_loop.clone().into_any())),
