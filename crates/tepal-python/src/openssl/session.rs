@@ -1,20 +1,25 @@
 //! One TLS session of an `ssl.SSLObject`, without a socket and without a clock.
 
+mod chunk;
+mod drained;
+
 use std::cell::{Cell, RefCell};
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 
 use pyo3::exceptions::PyTypeError;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use pyo3::{PyTraverseError, PyVisit};
-use pyo3::{ffi, intern};
 
 use super::Classes;
 use super::library::{self, Library, Ssl};
 use super::wire::{self, WireBio};
 use crate::memory;
 use crate::object::Ref;
+
+pub(super) use drained::Drained;
 
 // From OpenSSL's ssl.h; the numbers are part of its ABI.
 const WANT_READ: i32 = 2;
@@ -73,13 +78,6 @@ pub(super) enum Plain {
     Again,
     /// The peer's close_notify.
     End,
-}
-
-/// All the plaintext there was, and what stood behind it.
-pub(super) struct Drained<'py> {
-    pub(super) data: Option<Bound<'py, PyBytes>>,
-    pub(super) ended: bool,
-    pub(super) error: Option<PyErr>,
 }
 
 impl Session {
@@ -268,85 +266,6 @@ impl Session {
         }
     }
 
-    /// Takes ciphertext in and reads all there is, as one `bytes`.
-    pub(super) fn drain<'py>(&self, py: Python<'py>, fresh: &[u8]) -> Drained<'py> {
-        let mut drained = Drained { data: None, ended: false, error: None };
-        if let Way::Direct { wire, .. } = &self.way
-            && !self.busy.get()
-            && self.late.borrow().is_empty()
-        {
-            // SAFETY: settled below. Until then this holds the GIL, or the session is busy: nobody
-            // else comes to the wire.
-            unsafe { wire.lend(fresh) };
-            self.drain_all(py, &mut drained);
-            wire.settle();
-        } else if let Err(error) = self.feed(py, fresh) {
-            drained.error = Some(error);
-        } else {
-            self.drain_all(py, &mut drained);
-        }
-        drained
-    }
-
-    fn drain_all<'py>(&self, py: Python<'py>, drained: &mut Drained<'py>) {
-        loop {
-            let room = match &self.way {
-                Way::Buffers { .. } => MOST,
-                Way::Direct { library, ssl, wire, .. } => {
-                    // SAFETY: a live SSL; the question changes nothing.
-                    let pending = unsafe { (library.has_pending)(ssl.as_ptr()) } != 0;
-                    match wire.most_plain() {
-                        0 if pending => RECORD,
-                        0 if self.late.borrow().is_empty() => return,
-                        most => most.clamp(64, MOST),
-                    }
-                }
-            };
-            let mut chunk = match Chunk::new(py, room) {
-                Ok(chunk) => chunk,
-                Err(error) => {
-                    drained.error = Some(error);
-                    return;
-                }
-            };
-            let more = self.fill(py, &mut chunk, drained);
-            if let Err(error) = chunk.append_to(py, &mut drained.data) {
-                drained.error = Some(error);
-                return;
-            }
-            if !more {
-                return;
-            }
-        }
-    }
-
-    // Reads into a chunk until it is full; whether there may be more.
-    fn fill(&self, py: Python<'_>, chunk: &mut Chunk, drained: &mut Drained<'_>) -> bool {
-        while !chunk.room().is_empty() {
-            match self.read(py, chunk.room()) {
-                Ok(Plain::Bytes(count)) => {
-                    chunk.used += count;
-                    if self.is_empty() {
-                        return false;
-                    }
-                }
-                Ok(Plain::Again) => {
-                    self.is_empty();
-                    return false;
-                }
-                Ok(Plain::End) => {
-                    drained.ended = true;
-                    return false;
-                }
-                Err(error) => {
-                    drained.error = Some(error);
-                    return false;
-                }
-            }
-        }
-        true
-    }
-
     // Whether OpenSSL would find nothing more. Asking costs less than a read that fails.
     fn is_empty(&self) -> bool {
         let Way::Direct { library, ssl, wire, .. } = &self.way else { return false };
@@ -475,70 +394,6 @@ struct Busy<'a>(&'a Cell<bool>);
 impl Drop for Busy<'_> {
     fn drop(&mut self) {
         self.0.set(false);
-    }
-}
-
-// SAFETY: the signature is that of the headers.
-unsafe extern "C" {
-    // Part of CPython's C API, and not in PyO3's list of it.
-    fn _PyBytes_Resize(object: *mut *mut ffi::PyObject, len: ffi::Py_ssize_t) -> std::ffi::c_int;
-}
-
-/// A `bytes` in the making.
-struct Chunk {
-    object: *mut ffi::PyObject,
-    len: usize,
-    used: usize,
-}
-
-impl Chunk {
-    fn new(py: Python<'_>, len: usize) -> PyResult<Chunk> {
-        // SAFETY: the GIL is held; a null pointer leaves the bytes undefined.
-        let object =
-            unsafe { ffi::PyBytes_FromStringAndSize(std::ptr::null(), len as ffi::Py_ssize_t) };
-        if object.is_null() {
-            return Err(PyErr::fetch(py));
-        }
-        Ok(Chunk { object, len, used: 0 })
-    }
-
-    fn room(&mut self) -> &mut [MaybeUninit<u8>] {
-        // SAFETY: nobody else has the object yet, and it is `len` long.
-        unsafe {
-            let start = ffi::PyBytes_AS_STRING(self.object).cast_mut().cast::<MaybeUninit<u8>>();
-            std::slice::from_raw_parts_mut(start.add(self.used), self.len - self.used)
-        }
-    }
-
-    // Puts what was read behind what is there.
-    fn append_to<'py>(
-        mut self,
-        py: Python<'py>,
-        data: &mut Option<Bound<'py, PyBytes>>,
-    ) -> PyResult<()> {
-        if self.used == 0 {
-            return Ok(());
-        }
-        // SAFETY: the object is ours alone; on failure it is gone and the pointer null.
-        let made = unsafe {
-            if _PyBytes_Resize(&raw mut self.object, self.used as ffi::Py_ssize_t) < 0 {
-                return Err(PyErr::fetch(py));
-            }
-            let object = std::mem::replace(&mut self.object, std::ptr::null_mut());
-            Bound::from_owned_ptr(py, object).cast_into_unchecked::<PyBytes>()
-        };
-        *data = Some(match data.take() {
-            None => made,
-            Some(before) => memory::bytes(py, &[before.as_bytes(), made.as_bytes()].concat())?,
-        });
-        Ok(())
-    }
-}
-
-impl Drop for Chunk {
-    fn drop(&mut self) {
-        // SAFETY: owned, or null; the GIL is held wherever one is used.
-        unsafe { ffi::Py_XDECREF(self.object) };
     }
 }
 
