@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import gc
+import inspect
 import sys
 import threading
 import weakref
@@ -241,6 +242,15 @@ def test_the_callback_and_the_time_can_be_named(any_loop):
     any_loop.call_at(when=0, callback=lambda: got.append(3))
     drain(any_loop)
     assert sorted(got) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_help_tells_the_arguments_that_there_are(bare_loop, method):
+    def words(loop):
+        parameters = inspect.signature(getattr(loop, method)).parameters.values()
+        return [(each.name, each.kind, each.default) for each in parameters]
+
+    assert words(bare_loop) == words(asyncio.SelectorEventLoop)[1:]
 
 
 @pytest.mark.parametrize("method", METHODS)

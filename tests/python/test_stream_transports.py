@@ -442,6 +442,33 @@ def test_facts_about_a_connection_stay_after_its_end(loop: Any, run: Any) -> Non
     run(main())
 
 
+def test_what_is_written_can_be_named_as_asyncio_names_it(any_loop: asyncio.AbstractEventLoop) -> None:
+    async def main() -> None:
+        ours, theirs = socket.socketpair()
+        theirs.setblocking(False)
+        with theirs:
+            transport, _ = await any_loop.create_connection(asyncio.Protocol, sock=ours)
+            transport.write(data=b"one")
+            transport.writelines(list_of_data=[b"two", b"three"])
+            transport.close()
+            whole = b""
+            while piece := await any_loop.sock_recv(theirs, 100):
+                whole += piece
+            assert whole == b"onetwothree"
+            for call in (
+                lambda: transport.write(),
+                lambda: transport.write(b"", b""),
+                lambda: transport.write(b"", data=b""),
+                lambda: transport.write(text=b""),
+                lambda: transport.writelines(),
+                lambda: transport.writelines([], data=[]),
+            ):
+                with pytest.raises(TypeError, match=r"write(lines)?\(\) (missing|takes|got)"):
+                    call()
+
+    any_loop.run_until_complete(main())
+
+
 def test_transports_are_asyncios_by_type_and_take_attributes(loop: Any, run: Any) -> None:
     async def main() -> None:
         transport, protocol, theirs = await connected(loop)

@@ -77,6 +77,35 @@ impl<'a, 'py> Arguments<'a, 'py> {
         }
     }
 
+    /// The one argument there is to be.
+    #[inline]
+    fn only<M: OneArgument>(&self) -> PyResult<Borrowed<'a, 'py, PyAny>> {
+        match (self.positional, self.keywords) {
+            // SAFETY: the arguments are references that live as long as the call.
+            ([object], []) => Ok(unsafe { Borrowed::from_ptr(self.py, *object) }),
+            _ => self.only_by_name::<M>(),
+        }
+    }
+
+    #[cold]
+    fn only_by_name<M: OneArgument>(&self) -> PyResult<Borrowed<'a, 'py, PyAny>> {
+        let function = M::NAME.to_str().unwrap_or_default();
+        if let Some((name, _)) = self.keywords().find(|(name, _)| *name != M::ARGUMENT) {
+            return Err(unexpected(function, name));
+        }
+        match (self.positional.len(), self.keywords().next()) {
+            (0, Some((_, object))) => Ok(object),
+            (0, None) => Err(missing(function, M::ARGUMENT)),
+            (1, Some((name, _))) => Err(PyTypeError::new_err(format!(
+                "{function}() got multiple values for argument '{name}'"
+            ))),
+            (count, _) => Err(PyTypeError::new_err(format!(
+                "{function}() takes 2 positional arguments but {} were given",
+                count + 1
+            ))),
+        }
+    }
+
     /// The keyword arguments with their names.
     pub(crate) fn keywords(&self) -> impl Iterator<Item = (&'a str, Borrowed<'a, 'py, PyAny>)> {
         let (py, names) = (self.py, self.names);
@@ -128,6 +157,44 @@ pub(crate) fn guard(
             ptr::null_mut()
         }
     }
+}
+
+/// A method with one argument, given by position or by its name. The types that have this trait stand
+/// for nothing else.
+pub(crate) trait OneArgument {
+    const NAME: &'static CStr;
+    const ARGUMENT: &'static str;
+    const DOC: &'static CStr;
+
+    /// What the method is of.
+    type Of;
+
+    fn call(object: Borrowed<'_, '_, Self::Of>, argument: Borrowed<'_, '_, PyAny>) -> PyResult<()>;
+}
+
+/// Adds such a method to the class it is of, or to one that derives from it. It returns None.
+pub(crate) fn add_one_argument<M: OneArgument>(class: &Bound<'_, PyType>) -> PyResult<()> {
+    let function = ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: one_argument::<M> };
+    add_method(class, M::NAME, function, ffi::METH_FASTCALL | ffi::METH_KEYWORDS, M::DOC)
+}
+
+extern "C" fn one_argument<M: OneArgument>(
+    object: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+    names: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    guard(|py| {
+        // SAFETY: called by CPython on an instance of the class that the method was added to, with
+        // these arguments.
+        let (object, arguments) = unsafe {
+            let object = Borrowed::from_ptr(py, object).cast_unchecked::<M::Of>();
+            (object, Arguments::new(py, args, count, names))
+        };
+        M::call(object, arguments.only::<M>()?)?;
+        // SAFETY: None is live for ever.
+        Ok(unsafe { ffi::Py_NewRef(ffi::Py_None()) })
+    })
 }
 
 /// The error that a panic of ours becomes; its text was printed by the panic hook.

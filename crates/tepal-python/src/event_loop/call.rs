@@ -28,7 +28,7 @@ struct CallSoon;
 
 impl Method for CallSoon {
     const NAME: &'static CStr = c"call_soon";
-    const DOC: &'static CStr = c"call_soon($self, callback, /, *args, context=None)\n--\n\n\
+    const DOC: &'static CStr = c"call_soon($self, callback, *args, context=None)\n--\n\n\
           Call callback(*args) in the next turn of the loop. Returns a Handle.\n\n\
           For the loop's own thread; see call_soon_threadsafe. Callbacks run in the order of\n\
           their calls, in a copy of the current context or in the one given.";
@@ -50,7 +50,7 @@ struct CallSoonThreadsafe;
 impl Method for CallSoonThreadsafe {
     const NAME: &'static CStr = c"call_soon_threadsafe";
     const DOC: &'static CStr =
-        c"call_soon_threadsafe($self, callback, /, *args, context=None)\n--\n\n\
+        c"call_soon_threadsafe($self, callback, *args, context=None)\n--\n\n\
           Like call_soon, from any thread and from signal handlers; wakes the loop.";
 
     #[inline]
@@ -81,8 +81,7 @@ struct CallLater;
 
 impl Method for CallLater {
     const NAME: &'static CStr = c"call_later";
-    const DOC: &'static CStr =
-        c"call_later($self, delay, callback, /, *args, context=None)\n--\n\n\
+    const DOC: &'static CStr = c"call_later($self, delay, callback, *args, context=None)\n--\n\n\
           Call callback(*args) after delay seconds, never earlier. Returns a TimerHandle.";
 
     #[inline]
@@ -102,7 +101,7 @@ struct CallAt;
 
 impl Method for CallAt {
     const NAME: &'static CStr = c"call_at";
-    const DOC: &'static CStr = c"call_at($self, when, callback, /, *args, context=None)\n--\n\n\
+    const DOC: &'static CStr = c"call_at($self, when, callback, *args, context=None)\n--\n\n\
           Call callback(*args) once time() has reached when. Returns a TimerHandle.";
 
     #[inline]

@@ -1,5 +1,7 @@
 //! What is written to an `ssl=` connection.
 
+use std::ffi::CStr;
+
 use pyo3::exceptions::{PyException, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyType};
@@ -9,7 +11,7 @@ use super::flow::FATAL_PROTOCOL;
 use super::session::{Step, recycle};
 use super::transport::{SslTransport, State};
 use crate::errors::{exception, leaves_run};
-use crate::fastcall::{add_method, guard};
+use crate::fastcall::{OneArgument, add_one_argument};
 use crate::memory;
 use crate::object::Ref;
 use crate::stream::{Readable, StreamTransport, flush, send};
@@ -39,55 +41,53 @@ impl Piece {
 }
 
 pub(super) fn add_methods(class: &Bound<'_, PyType>) -> PyResult<()> {
-    let function = ffi::PyMethodDefPointer { PyCFunction: write };
-    let doc = c"write($self, data, /)\n--\n\n\
+    add_one_argument::<Write>(class)?;
+    add_one_argument::<WriteLines>(class)
+}
+
+struct Write;
+
+struct WriteLines;
+
+impl OneArgument for Write {
+    const NAME: &'static CStr = c"write";
+    const ARGUMENT: &'static str = "data";
+    const DOC: &'static CStr = c"write($self, data)\n--\n\n\
         Send a bytes-like object, encrypted. Never blocks.";
-    add_method(class, c"write", function, ffi::METH_O, doc)?;
-    let function = ffi::PyMethodDefPointer { PyCFunction: writelines };
-    let doc = c"writelines($self, list_of_data, /)\n--\n\n\
-        Send each of an iterable of bytes-like objects, encrypted.";
-    add_method(class, c"writelines", function, ffi::METH_O, doc)
-}
 
-// SAFETY: CPython calls it on a live instance with one argument, as METH_O says.
-unsafe extern "C" fn write(
-    object: *mut ffi::PyObject,
-    data: *mut ffi::PyObject,
-) -> *mut ffi::PyObject {
-    guard(|py| {
-        // SAFETY: called by CPython on an instance of `SslTransport`, with one argument.
-        let (transport, data) = unsafe {
-            let transport = Borrowed::from_ptr(py, object);
-            (transport.cast_unchecked::<SslTransport>(), Borrowed::from_ptr(py, data))
-        };
+    type Of = SslTransport;
+
+    #[inline]
+    fn call(
+        transport: Borrowed<'_, '_, SslTransport>,
+        data: Borrowed<'_, '_, PyAny>,
+    ) -> PyResult<()> {
         let data = readable(data)?;
-        if !data.is_empty() {
-            SslTransport::write_all(&transport, std::slice::from_ref(&data))?;
+        match data.is_empty() {
+            true => Ok(()),
+            false => SslTransport::write_all(&transport, std::slice::from_ref(&data)),
         }
-        // SAFETY: None is live for ever.
-        Ok(unsafe { ffi::Py_NewRef(ffi::Py_None()) })
-    })
+    }
 }
 
-// SAFETY: as for `write`.
-unsafe extern "C" fn writelines(
-    object: *mut ffi::PyObject,
-    data: *mut ffi::PyObject,
-) -> *mut ffi::PyObject {
-    guard(|py| {
-        // SAFETY: called by CPython on an instance of `SslTransport`, with one argument.
-        let (transport, data) = unsafe {
-            let transport = Borrowed::from_ptr(py, object);
-            (transport.cast_unchecked::<SslTransport>(), Borrowed::from_ptr(py, data))
-        };
+impl OneArgument for WriteLines {
+    const NAME: &'static CStr = c"writelines";
+    const ARGUMENT: &'static str = "list_of_data";
+    const DOC: &'static CStr = c"writelines($self, list_of_data)\n--\n\n\
+        Send each of an iterable of bytes-like objects, encrypted.";
+
+    type Of = SslTransport;
+
+    fn call(
+        transport: Borrowed<'_, '_, SslTransport>,
+        data: Borrowed<'_, '_, PyAny>,
+    ) -> PyResult<()> {
         // All of them are looked at before the first is sent, so that a wrong one sends nothing.
         let pieces = data.try_iter()?.collect::<PyResult<Vec<_>>>()?;
         let data: Vec<_> =
             pieces.iter().map(|piece| readable(piece.as_borrowed())).collect::<PyResult<_>>()?;
-        SslTransport::write_all(&transport, &data)?;
-        // SAFETY: None is live for ever.
-        Ok(unsafe { ffi::Py_NewRef(ffi::Py_None()) })
-    })
+        SslTransport::write_all(&transport, &data)
+    }
 }
 
 #[inline]

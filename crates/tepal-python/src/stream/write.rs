@@ -1,5 +1,6 @@
 //! `write` and `writelines`.
 
+use std::ffi::CStr;
 use std::ptr::NonNull;
 
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
@@ -13,7 +14,7 @@ use tepal_base::{ForeignBytes, Segment};
 use super::pipe::{Role, no_bytes};
 use super::transport::StreamTransport;
 use crate::event_loop::State;
-use crate::fastcall::{add_method, guard};
+use crate::fastcall::{OneArgument, add_one_argument};
 use crate::host::PyHost;
 use crate::imports::imports;
 
@@ -27,82 +28,72 @@ const SENT_WHOLE: usize = 16 * 1024;
 const TOLD_FROM: u32 = 5;
 
 pub(super) fn add_methods(class: &Bound<'_, PyType>) -> PyResult<()> {
-    let function = ffi::PyMethodDefPointer { PyCFunction: write };
-    let doc = c"write($self, data, /)\n--\n\n\
+    add_one_argument::<Write>(class)?;
+    add_one_argument::<WriteLines>(class)
+}
+
+struct Write;
+
+struct WriteLines;
+
+impl OneArgument for Write {
+    const NAME: &'static CStr = c"write";
+    const ARGUMENT: &'static str = "data";
+    const DOC: &'static CStr = c"write($self, data)\n--\n\n\
         Send a bytes-like object; it is buffered where the kernel does not take it. Never blocks.";
-    add_method(class, c"write", function, ffi::METH_O, doc)?;
-    let function = ffi::PyMethodDefPointer { PyCFunction: writelines };
-    let doc = c"writelines($self, list_of_data, /)\n--\n\nSend each of an iterable of bytes-like objects.";
-    add_method(class, c"writelines", function, ffi::METH_O, doc)
-}
 
-// SAFETY: CPython calls it on a live instance with one argument, as METH_O says.
-unsafe extern "C" fn write(
-    object: *mut ffi::PyObject,
-    data: *mut ffi::PyObject,
-) -> *mut ffi::PyObject {
-    guard(|py| {
-        // SAFETY: called by CPython on an instance of `StreamTransport`, with one argument.
-        let (transport, data) = unsafe {
-            (
-                Borrowed::from_ptr(py, object).cast_unchecked::<StreamTransport>(),
-                Borrowed::from_ptr(py, data),
-            )
-        };
+    type Of = StreamTransport;
+
+    #[inline]
+    fn call(
+        transport: Borrowed<'_, '_, StreamTransport>,
+        data: Borrowed<'_, '_, PyAny>,
+    ) -> PyResult<()> {
         let bytes = Readable::of(data).map_err(|error| no_bytes(transport, data, error))?;
-        if let Some((state, key)) = may_write(transport, "write")? {
-            let crossing = match state.engine.stream_is_closing(key) {
-                false => bytes.queue(state, key),
-                true if bytes.is_empty() => Crossing::None,
-                true => write_closing(transport, state, key, std::slice::from_ref(&bytes))?,
-            };
-            after_write(transport, state, key, crossing)?;
-        }
-        // SAFETY: None is live for ever.
-        Ok(unsafe { ffi::Py_NewRef(ffi::Py_None()) })
-    })
+        let Some((state, key)) = may_write(transport, "write")? else { return Ok(()) };
+        let crossing = match state.engine.stream_is_closing(key) {
+            false => bytes.queue(state, key),
+            true if bytes.is_empty() => Crossing::None,
+            true => write_closing(transport, state, key, std::slice::from_ref(&bytes))?,
+        };
+        after_write(transport, state, key, crossing)
+    }
 }
 
-// SAFETY: as for `write`.
-unsafe extern "C" fn writelines(
-    object: *mut ffi::PyObject,
-    data: *mut ffi::PyObject,
-) -> *mut ffi::PyObject {
-    guard(|py| {
-        // SAFETY: called by CPython on an instance of `StreamTransport`, with one argument.
-        let (transport, data) = unsafe {
-            (
-                Borrowed::from_ptr(py, object).cast_unchecked::<StreamTransport>(),
-                Borrowed::from_ptr(py, data),
-            )
-        };
+impl OneArgument for WriteLines {
+    const NAME: &'static CStr = c"writelines";
+    const ARGUMENT: &'static str = "list_of_data";
+    const DOC: &'static CStr =
+        c"writelines($self, list_of_data)\n--\n\nSend each of an iterable of bytes-like objects.";
+
+    type Of = StreamTransport;
+
+    fn call(
+        transport: Borrowed<'_, '_, StreamTransport>,
+        data: Borrowed<'_, '_, PyAny>,
+    ) -> PyResult<()> {
         // All of them are looked at before the first is sent, so that a wrong one sends nothing.
-        let mut pieces = Vec::new();
-        for piece in data.try_iter()? {
-            pieces.push(piece?);
-        }
+        let pieces = data.try_iter()?.collect::<PyResult<Vec<_>>>()?;
         let readable: Vec<_> = pieces
             .iter()
             .map(|piece| Readable::of(piece.as_borrowed()))
             .collect::<PyResult<_>>()?;
-        if let Some((state, key)) = may_write(transport, "writelines")?
-            && !readable.is_empty()
-        {
-            let mut crossing = Crossing::None;
-            if state.engine.stream_is_closing(key) {
-                crossing = write_closing(transport, state, key, &readable)?;
-            } else {
-                for bytes in &readable {
-                    if bytes.queue(state, key) == Crossing::High {
-                        crossing = Crossing::High;
-                    }
+        let Some((state, key)) = may_write(transport, "writelines")? else { return Ok(()) };
+        if readable.is_empty() {
+            return Ok(());
+        }
+        let mut crossing = Crossing::None;
+        if state.engine.stream_is_closing(key) {
+            crossing = write_closing(transport, state, key, &readable)?;
+        } else {
+            for bytes in &readable {
+                if bytes.queue(state, key) == Crossing::High {
+                    crossing = Crossing::High;
                 }
             }
-            after_write(transport, state, key, crossing)?;
         }
-        // SAFETY: None is live for ever.
-        Ok(unsafe { ffi::Py_NewRef(ffi::Py_None()) })
-    })
+        after_write(transport, state, key, crossing)
+    }
 }
 
 #[inline]
