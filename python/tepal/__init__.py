@@ -29,12 +29,12 @@ from ._reaching import Attempt, Backoff, Phase, Problem, Timeouts
 from ._records import ProxyInfo, ProxyRequest, TLSInfo
 from ._resolver import Resolver, SystemResolver
 from ._run import get_running_loop, new_event_loop, run
-from ._stacks import Limits, Server
+from ._server import Limits, Server
 from ._tepal import READ, WRITE, LayerIO, Timer, Watcher, __version__
 from ._transports import StreamTransport
 
 if TYPE_CHECKING:
-    from ._layer import How, Layer, LayerRecipe, ProtocolLayer
+    from ._layer import How, Layer, LayerRecipe
     from ._layers import (
         TLS,
         Delimiter,
@@ -55,6 +55,7 @@ if TYPE_CHECKING:
         SocksServer,
         Tap,
     )
+    from ._protocol_layer import ProtocolLayer
     from ._simulation import Simulation
 
 __all__ = [
@@ -137,7 +138,7 @@ _LATER = {
     "Lines": "_layers",
     "Netstrings": "_layers",
     "OpenSSL": "_layers",
-    "ProtocolLayer": "_layer",
+    "ProtocolLayer": "_protocol_layer",
     "ProxyHeader": "_layers",
     "RateGroup": "_layers",
     "RateLimit": "_layers",

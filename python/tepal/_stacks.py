@@ -8,19 +8,19 @@ import errno
 import os
 import socket
 import weakref
-from asyncio import base_events
 from collections.abc import Callable, Iterable
-from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from ._asker import Asker
 from ._connecting import address_in_digits, connect
 from ._names import Names, _socket_getaddrinfo
 from ._pending import Pending
 from ._reaching import NO_TIMEOUTS, Backoff, Timeouts
 from ._resolver import Resolver, SystemResolver
+from ._server import Limits, Server
 from ._stories import Story, limited
 from ._transports import StreamTransport, open_stream
-from ._values import Value, check_bool, check_int, check_seconds, check_word, kind_of
+from ._values import check_bool, check_int, check_word, kind_of
 
 if TYPE_CHECKING:
     from ._base import Base
@@ -35,81 +35,6 @@ def _specs_of(layers: Iterable[Any]) -> Any:
     from ._layers import specs_of
 
     return specs_of(layers)
-
-
-@dataclass(frozen=True, repr=False)
-class Limits(Value):
-    """What a server of `loop.listen` allows.
-
-    Args:
-        connections: how many at once. More wait in the kernel's queue. None: no limit.
-        read: bytes that a protocol may leave unread before it must make progress, per connection.
-    """
-
-    _: KW_ONLY
-    connections: int | None = None
-    read: int = 256 * 1024
-
-    def __post_init__(self) -> None:
-        if self.connections is not None:
-            check_int("connections", self.connections, 1, 1 << 40)
-        check_int("read", self.read, 1, 1 << 40)
-
-
-class Server(base_events.Server):
-    """A server of `loop.listen`: asyncio's, which can also drain."""
-
-    _tepal_clients: weakref.WeakSet[StreamTransport]
-
-    async def drain(self, seconds: float | None = None) -> int:
-        """Stop accepting, wait until all connections have ended, and abort the rest.
-
-        Args:
-            seconds: how long to wait. None: for ever.
-
-        Returns:
-            How many connections had to be aborted.
-        """
-        if seconds is not None:
-            check_seconds("seconds", seconds)
-        self.close()
-        try:
-            async with asyncio.timeout(seconds):
-                await self._wait_idle()
-            return 0
-        except TimeoutError:
-            left = self._open_clients()
-            for transport in left:
-                transport.abort()
-            await self._wait_idle()
-            return len(left)
-
-    def _open_clients(self) -> list[StreamTransport]:
-        return [transport for transport in self._tepal_clients if not transport._lost]
-
-    async def _wait_idle(self) -> None:
-        while self._open_clients():
-            loop = asyncio.get_running_loop()
-            self._idle = loop.create_future()
-            await self._idle
-
-    def _detach(self, *transport: Any) -> None:
-        super()._detach(*transport)  # type: ignore[misc]
-        idle = getattr(self, "_idle", None)
-        if idle is not None and not idle.done():
-            idle.set_result(None)
-
-    if not hasattr(base_events.Server, "abort_clients"):
-
-        def close_clients(self) -> None:
-            """Close all connections."""
-            for transport in self._open_clients():
-                transport.close()
-
-        def abort_clients(self) -> None:
-            """Abort all connections."""
-            for transport in self._open_clients():
-                transport.abort()
 
 
 async def _started(server: asyncio.Server) -> None:
@@ -230,7 +155,7 @@ class Stacks(Base):
             raise TypeError(f"resolver must have a getaddrinfo method, not {kind_of(resolver)}")
         number = id(resolver)
         if number not in keys:
-            keys[number] = self._add_foreign_resolver(_Asker(self, resolver))
+            keys[number] = self._add_foreign_resolver(Asker(self, resolver))
         return keys[number]
 
     def _resolves_natively(self) -> bool:
@@ -454,45 +379,6 @@ class Stacks(Base):
                     protocol.specs, protocol.server_side, host if isinstance(host, str) else None
                 )
         return transport
-
-
-class _Asker:
-    """Asks a resolver that is Python for the engine, in a task of its own."""
-
-    def __init__(self, loop: Any, resolver: Any) -> None:
-        # Its identity names it, so it stays; but a loop is not kept alive by itself.
-        self.loop = weakref.ref(loop)
-        self.resolver = None if resolver is loop else resolver
-        self.tasks: set[asyncio.Task[None]] = set()
-
-    def __call__(self, lookup: int, host: str, port: int, family: int) -> None:
-        task = self.loop().create_task(self._answer(lookup, host, port, family))
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
-
-    async def _answer(self, lookup: int, host: str, port: int, family: int) -> None:
-        import ipaddress  # Here, since it takes a millisecond.
-
-        loop = self.loop()
-        found: list[tuple[Any, int, int]] = []
-        code, text = 0, ""
-        try:
-            for kind, _, _, _, address in await self._ask(loop, host, port, family):
-                if kind in (socket.AF_INET, socket.AF_INET6):
-                    ip = ipaddress.ip_address(address[0].partition("%")[0])
-                    found.append((ip, address[1], address[3] if len(address) == 4 else 0))
-        except Exception as error:
-            found = []
-            code = error.errno if isinstance(error, socket.gaierror) and error.errno else 0
-            text = str(error) or type(error).__name__
-        loop._answer_addrinfo(lookup, found, code, text)
-
-    def _ask(self, loop: Any, host: str, port: int, family: int) -> Any:
-        resolver = loop if self.resolver is None else self.resolver
-        if isinstance(resolver, SystemResolver):
-            arguments = (host, port, family, socket.SOCK_STREAM)
-            return loop.run_in_executor(resolver.executor, socket.getaddrinfo, *arguments)
-        return resolver.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
 
 
 def _timeouts(timeouts: object) -> Timeouts:
