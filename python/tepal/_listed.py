@@ -9,4 +9,7 @@ class Listed:
     __slots__ = ()
 
     def __dir__(self) -> list[str]:
-        return sorted({*dir(type(self)), *getattr(self, "__dict__", ())})
+        own = type(self)
+        # Without the names that a class has only to take them away.
+        names = [name for name in dir(own) if hasattr(own, name)]
+        return sorted({*names, *getattr(self, "__dict__", ())})

@@ -12,6 +12,7 @@ from asyncio import transports
 from collections.abc import Iterable
 from typing import Any
 
+from ._listed import Listed
 from ._tepal import StreamTransport as NativeStream
 
 
@@ -25,7 +26,7 @@ class _Absent:
         raise AttributeError(f"{owner.__name__!r} object has no attribute {self.name!r}")
 
 
-class _PipeTransport(NativeStream):
+class _PipeTransport(Listed, NativeStream):
     _protocol_paused = False
     _fd: int | None = None
 

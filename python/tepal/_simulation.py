@@ -189,13 +189,7 @@ class SimulatedLoop(Loop):
         port: Any = None,
         *,
         sock: Any = None,
-        backlog: int = 100,
-        ssl: Any = None,
-        ssl_handshake_timeout: float | None = None,
-        ssl_shutdown_timeout: float | None = None,
-        start_serving: bool = True,
-        layers: Iterable[Any] = (),
-        **_: Any,
+        **options: Any,
     ) -> Any:
         """As asyncio's, on the simulated network."""
         if sock is not None:
@@ -205,37 +199,28 @@ class SimulatedLoop(Loop):
         for name in hosts:
             for info in await self._ensure_resolved((name, port or 0), type=socket.SOCK_STREAM):
                 found[info[4][:2]] = None
-        limits = (ssl_handshake_timeout, ssl_shutdown_timeout)
-        return await self._serve(protocol_factory, list(found), backlog, ssl, limits, layers, start_serving)
+        return await self._serve(protocol_factory, list(found), **options)
 
     async def create_unix_server(  # type: ignore[override]
-        self,
-        protocol_factory: Factory,
-        path: Any = None,
-        *,
-        sock: Any = None,
-        backlog: int = 100,
-        ssl: Any = None,
-        ssl_handshake_timeout: float | None = None,
-        ssl_shutdown_timeout: float | None = None,
-        start_serving: bool = True,
-        **_: Any,
+        self, protocol_factory: Factory, path: Any = None, *, sock: Any = None, **options: Any
     ) -> Any:
         """As asyncio's, on the simulated network."""
         if sock is not None:
             raise ValueError(REAL)
-        limits = (ssl_handshake_timeout, ssl_shutdown_timeout)
-        return await self._serve(protocol_factory, [os.fspath(path)], backlog, ssl, limits, (), start_serving)
+        return await self._serve(protocol_factory, [os.fspath(path)], **options)
 
     async def _serve(
         self,
         factory: Factory,
         addresses: list[Any],
-        backlog: int,
-        ssl: Any,
-        limits: tuple[float | None, float | None],
-        layers: Iterable[Any],
-        start: bool,
+        *,
+        backlog: int = 100,
+        ssl: Any = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+        start_serving: bool = True,
+        layers: Iterable[Any] = (),
+        **_: Any,
     ) -> Any:
         sockets: list[Any] = []
         try:
@@ -247,12 +232,13 @@ class SimulatedLoop(Loop):
             raise
         layers = _with_tls(layers, ssl, None)
         make: Factory = (lambda: Pending(self, factory)) if layers else factory
+        limits = (ssl_handshake_timeout, ssl_shutdown_timeout)
         server = base_events.Server(self, sockets, make, None, backlog, *limits)  # type: ignore[call-arg, arg-type]
         if layers:
             from ._layers import specs_of
 
             server._listener_options = {"layers": specs_of(layers)}  # type: ignore[attr-defined]
-        if start:
+        if start_serving:
             await server.start_serving()
         return server
 

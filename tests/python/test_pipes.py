@@ -65,6 +65,21 @@ def test_what_a_transport_of_a_pipe_is(any_loop: Loop) -> None:
     turn(any_loop, lambda: reader.closed and writer.closed)
 
 
+def test_a_transport_of_a_pipe_lists_what_it_has(loop: Loop) -> None:
+    reader, writer = pipe()
+    ours, theirs = read_end(loop, reader), write_end(loop, writer)
+    reading, writing = ours.transport, theirs.transport
+    reading.note = None
+    assert {"pause_reading", "close", "set_protocol", "note"} <= set(dir(reading))
+    assert not {"write", "write_eof", "abort"} & set(dir(reading))
+    assert {"write", "write_eof", "abort", "set_protocol"} <= set(dir(writing))
+    for transport in (reading, writing):
+        assert [name for name in dir(transport) if not hasattr(transport, name)] == []
+        transport.close()
+    over(loop, theirs)
+    over(loop, ours)
+
+
 def test_a_file_is_refused(any_loop: Loop, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"bytes")
     with open(tmp_path / "file", "r+b", 0) as file:
