@@ -4,22 +4,32 @@ import asyncio
 from abc import ABCMeta
 from collections.abc import Callable, Coroutine, Generator, Iterable
 from contextvars import Context
-from typing import Any, Literal, TypeVar, TypeVarTuple, Unpack
+from typing import Any, Literal, Self, TypeVar, TypeVarTuple, Unpack, final
 
 from ._errors import Closed
 from ._reaching import Problem
 
-T = TypeVar("T")
-Ts = TypeVarTuple("Ts")
+_T = TypeVar("_T")
+_Ts = TypeVarTuple("_Ts")
 
 __version__: str
 READ: int
 WRITE: int
 
-class Handle(asyncio.Handle): ...
-class TimerHandle(asyncio.TimerHandle): ...
+@final
+class Handle(asyncio.Handle):
+    def get_context(self) -> Context: ...
+@final
+class TimerHandle(asyncio.TimerHandle):
+    def get_context(self) -> Context: ...
+    def __lt__(self, value: Any, /) -> bool: ...
+    def __le__(self, value: Any, /) -> bool: ...
+    def __gt__(self, value: Any, /) -> bool: ...
+    def __ge__(self, value: Any, /) -> bool: ...
+    def __eq__(self, value: object, /) -> bool: ...
 
 class Loop(asyncio.AbstractEventLoop, metaclass=ABCMeta):
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
     @property
     def driver(self) -> str: ...
     @property
@@ -27,22 +37,23 @@ class Loop(asyncio.AbstractEventLoop, metaclass=ABCMeta):
     @property
     def _ready(self) -> Any: ...
     def call_soon(
-        self, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
+        self, callback: Callable[[Unpack[_Ts]], object], *args: *_Ts, context: Context | None = None
     ) -> Handle: ...
     def call_soon_threadsafe(
-        self, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
+        self, callback: Callable[[Unpack[_Ts]], object], *args: *_Ts, context: Context | None = None
     ) -> Handle: ...
     def call_later(
-        self, delay: float, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
+        self, delay: float, callback: Callable[[Unpack[_Ts]], object], *args: *_Ts, context: Context | None = None
     ) -> TimerHandle: ...
     def call_at(
-        self, when: float, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
+        self, when: float, callback: Callable[[Unpack[_Ts]], object], *args: *_Ts, context: Context | None = None
     ) -> TimerHandle: ...
     def time(self) -> float: ...
     def create_future(self) -> asyncio.Future[Any]: ...
     def create_task(
-        self, coro: Generator[Any, None, T] | Coroutine[Any, Any, T], **kwargs: Any
-    ) -> asyncio.Task[T]: ...
+        self, coro: Generator[Any, None, _T] | Coroutine[Any, Any, _T], *,
+        name: str | None = None, context: Context | None = None, **kwargs: Any,
+    ) -> asyncio.Task[_T]: ...
     def set_task_factory(self, factory: Callable[..., Any] | None) -> None: ...
     def get_task_factory(self) -> Any: ...
     def get_debug(self) -> bool: ...
@@ -51,9 +62,9 @@ class Loop(asyncio.AbstractEventLoop, metaclass=ABCMeta):
     def is_closed(self) -> bool: ...
     def run_forever(self) -> None: ...
     def stop(self) -> None: ...
-    def add_reader(self, fd: Any, callback: Callable[[Unpack[Ts]], object], *args: *Ts) -> None: ...
+    def add_reader(self, fd: Any, callback: Callable[[Unpack[_Ts]], object], *args: *_Ts) -> None: ...
     def remove_reader(self, fd: Any) -> bool: ...
-    def add_writer(self, fd: Any, callback: Callable[[Unpack[Ts]], object], *args: *Ts) -> None: ...
+    def add_writer(self, fd: Any, callback: Callable[[Unpack[_Ts]], object], *args: *_Ts) -> None: ...
     def remove_writer(self, fd: Any) -> bool: ...
     def timer(self, interval: float, callback: Callable[..., object], *args: Any) -> Timer: ...
     def watch(
@@ -83,29 +94,72 @@ class Loop(asyncio.AbstractEventLoop, metaclass=ABCMeta):
     def _signal_remove(self, signal: int, /) -> Any: ...
     def _use_resolver(self, *settings: Any) -> None: ...
 
+@final
 class Timer:
-    @property
-    def active(self) -> bool: ...
-    @property
-    def interval(self) -> float: ...
-    def start(self) -> None: ...
-    def stop(self) -> None: ...
-    def set(self, interval: float, /) -> None: ...
-    def again(self) -> None: ...
+    """A restartable timer of loop.timer(interval, callback, *args).
 
+    It is made stopped. start() arms it once, interval seconds from then; in its callback again()
+    arms it anew. It belongs to the loop's thread.
+    """
+
+    @property
+    def active(self) -> bool:
+        """Whether the timer is armed."""
+
+    @property
+    def interval(self) -> float:
+        """Seconds from start() or again() to the call."""
+
+    def start(self) -> None:
+        """Arms the timer, unless it is active."""
+
+    def stop(self) -> None:
+        """Disarms the timer; the callback will not run until it is armed again."""
+
+    def set(self, interval: float, /) -> None:
+        """Changes the interval, from the next start() or again() on."""
+
+    def again(self) -> None:
+        """Arms the timer anew, interval seconds from now, whether it is active or not."""
+
+
+@final
 class Watcher:
-    @property
-    def active(self) -> bool: ...
-    @property
-    def events(self) -> int: ...
-    def fileno(self) -> int: ...
-    def start(self) -> None: ...
-    def stop(self) -> None: ...
-    def set(self, events: int, /) -> None: ...
+    """A watcher of loop.watch(fd, events, callback, *args): one object for both directions.
 
+    It is made stopped. While it is started, callback(events, *args) runs in every turn in which the
+    descriptor is ready for some of events. It belongs to the loop's thread.
+    """
+
+    @property
+    def active(self) -> bool:
+        """Whether it watches."""
+
+    @property
+    def events(self) -> int:
+        """What it watches for: READ, WRITE, or both."""
+
+    def fileno(self) -> int:
+        """The descriptor."""
+
+    def start(self) -> None:
+        """Starts watching; does nothing if it does.
+
+        RuntimeError if another watcher, reader or writer has this descriptor; OSError if it is
+        closed, or a regular file.
+        """
+
+    def stop(self) -> None:
+        """Stops watching; does nothing if it does not watch."""
+
+    def set(self, events: int, /) -> None:
+        """Watches for other events, at once if it is started."""
+
+
+@final
 class Listener:
-    def __init__(
-        self,
+    def __new__(
+        cls,
         event_loop: Loop,
         sock: Any,
         factory: Callable[[], asyncio.BaseProtocol],
@@ -120,7 +174,7 @@ class Listener:
         handshake: float | None = None,
         closing: float | None = None,
         quiet: tuple[float | None, ...] | None = None,
-    ) -> None: ...
+    ) -> Self: ...
     def close(self) -> bool: ...
 
 class StreamTransport(asyncio.Transport):
@@ -188,84 +242,187 @@ class StreamTransport(asyncio.Transport):
     @staticmethod
     def _version_of(host: str, /) -> int: ...
 
+class DatagramTransport(asyncio.DatagramTransport):
+    def __new__(cls) -> Self: ...
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None: ...
+    def get_protocol(self) -> asyncio.BaseProtocol: ...
+    def get_write_buffer_size(self) -> int: ...
+    def get_write_buffer_limits(self) -> tuple[int, int]: ...
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
+    def sendto(self, data: bytes | bytearray | memoryview, addr: Any = None) -> None: ...
+    @property
+    def _loop(self) -> Any: ...
+    @property
+    def _lost(self) -> bool: ...
+    @property
+    def _sock(self) -> Any: ...
+    @property
+    def _sock_fd(self) -> int: ...
+    @property
+    def _was_opened(self) -> bool: ...
+    def _force_close(self, exc: BaseException | None) -> None: ...
+
 class SSLTransport(asyncio.Transport):
     def __getattr__(self, name: str) -> Any: ...
 
 # ---- layers
 
+@final
 class Spec:
     @property
     def name(self) -> str: ...
 
+@final
 class Roots:
-    def __init__(self, pem: bytes) -> None: ...
+    def __new__(cls, pem: bytes) -> Self: ...
     @staticmethod
     def of_platform() -> Roots: ...
     def __len__(self) -> int: ...
 
+@final
 class Certificate:
-    def __init__(self, chain: bytes, key: bytes) -> None: ...
+    def __new__(cls, chain: bytes, key: bytes) -> Self: ...
 
+@final
 class RateGroup:
-    def __init__(self, read: int | None, write: int | None) -> None: ...
+    def __new__(cls, read: int | None, write: int | None) -> Self: ...
 
 class LayerBase:
-    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
     def wake(self) -> None: ...
 
+@final
 class LayerIO:
-    @property
-    def from_below(self) -> FromBelow: ...
-    @property
-    def to_above(self) -> ToAbove: ...
-    @property
-    def from_above(self) -> FromAbove: ...
-    @property
-    def to_below(self) -> ToBelow: ...
-    @property
-    def now(self) -> float: ...
-    @property
-    def finishing(self) -> bool: ...
-    @property
-    def closing(self) -> bool: ...
-    def ready(self) -> None: ...
-    def pass_up(self, most: int | None = None) -> int: ...
-    def pass_down(self, most: int | None = None) -> int: ...
+    """The surroundings of a layer: bytes from below and from above, and the ways up and down."""
 
+    @property
+    def from_below(self) -> FromBelow:
+        """Bytes that came from below."""
+
+    @property
+    def to_above(self) -> ToAbove:
+        """The way up."""
+
+    @property
+    def from_above(self) -> FromAbove:
+        """Bytes that were written from above."""
+
+    @property
+    def to_below(self) -> ToBelow:
+        """The way down."""
+
+    @property
+    def now(self) -> float:
+        """Now, on the loop's clock, in seconds."""
+
+    @property
+    def finishing(self) -> bool:
+        """Whether the owner wants the layer to end: it says its goodbye and returns how it ended."""
+
+    @property
+    def closing(self) -> bool:
+        """Whether it ends because the whole connection is closed, rather than this layer."""
+
+    def ready(self) -> None:
+        """Tells that bytes may flow through the layer now. Only the first call counts."""
+
+    def pass_up(self, most: int | None = None) -> int:
+        """Passes up to `most` bytes from below on as they are; returns how many."""
+
+    def pass_down(self, most: int | None = None) -> int:
+        """Passes up to `most` bytes from above on as they are; returns how many."""
+
+
+@final
 class FromBelow:
-    def bytes(self, most: int | None = None) -> bytes: ...
-    def __len__(self) -> int: ...
-    def consume(self, count: int) -> None: ...
-    def need(self, count: int) -> None: ...
-    def hold(self) -> None: ...
-    @property
-    def ended(self) -> bool: ...
-    @property
-    def is_frame(self) -> bool: ...
+    """Bytes that came from below."""
 
+    def bytes(self, most: int | None = None) -> bytes:
+        """A copy of the bytes that are there; at most the first `most` of them."""
+
+    def __len__(self) -> int: ...
+    def consume(self, count: int) -> None:
+        """Drops the first `count` bytes."""
+
+    def need(self, count: int) -> None:
+        """Asks to be left alone until `count` bytes are there, or the end."""
+
+    def hold(self) -> None:
+        """Asks for no more from below until the next step."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether these are the last bytes: the peer has ended its side."""
+
+    @property
+    def is_frame(self) -> bool:
+        """Whether a frame ends behind the bytes."""
+
+
+@final
 class ToAbove:
-    def may_push(self) -> bool: ...
-    def may_push_frame(self) -> bool: ...
-    def push(self, data: bytes | bytearray | memoryview) -> None: ...
-    def push_frame(self, data: bytes | bytearray | memoryview) -> None: ...
-    def push_eof(self) -> None: ...
+    """The way up."""
 
+    def may_push(self) -> bool:
+        """Whether one more piece may be pushed. After a refusal the layer is stepped again in time."""
+
+    def may_push_frame(self) -> bool:
+        """As `may_push`, for a layer that makes frames."""
+
+    def push(self, data: bytes | bytearray | memoryview) -> None:
+        """Pushes bytes."""
+
+    def push_frame(self, data: bytes | bytearray | memoryview) -> None:
+        """Pushes one frame, which may be empty."""
+
+    def push_eof(self) -> None:
+        """Tells that no byte will follow."""
+
+
+@final
 class FromAbove:
-    def bytes(self, most: int = 65536) -> bytes: ...
-    def __len__(self) -> int: ...
-    def consume(self, count: int) -> None: ...
-    @property
-    def is_frame(self) -> bool: ...
-    def take_frame(self) -> None: ...
-    @property
-    def ended(self) -> bool: ...
-    def take_eof(self) -> None: ...
+    """Bytes that were written from above."""
 
+    def bytes(self, most: int = 65536) -> bytes:
+        """A copy of the bytes before the next frame's end; at most the first `most` of them, which is
+        one good piece for the way down unless more is asked for.
+        """
+
+    def __len__(self) -> int: ...
+    def consume(self, count: int) -> None:
+        """Drops the first `count` bytes."""
+
+    @property
+    def is_frame(self) -> bool:
+        """Whether the bytes shown are one write: only if `keeps_writes` is true here or above."""
+
+    def take_frame(self) -> None:
+        """Ends the frame."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether the end of writing is next, before any byte."""
+
+    def take_eof(self) -> None:
+        """Takes the end of writing, so that it does not pass below."""
+
+
+@final
 class ToBelow:
-    def room(self) -> int: ...
-    def send(self, data: bytes | bytearray | memoryview) -> None: ...
-    def end_frame(self) -> None: ...
-    def send_eof(self) -> None: ...
+    """The way down."""
+
+    def room(self) -> int:
+        """How many bytes are taken before the way is full; one piece may overshoot it."""
+
+    def send(self, data: bytes | bytearray | memoryview) -> None:
+        """Sends bytes."""
+
+    def end_frame(self) -> None:
+        """Ends a frame, for a layer below that keeps writes apart."""
+
+    def send_eof(self) -> None:
+        """Tells those below that nothing more will be written."""
+
 
 def set_protocol_class(class_: type) -> None: ...
 def add_fast_methods(class_: type) -> None: ...
@@ -282,6 +439,7 @@ def spec_idle(after: float) -> Spec: ...
 def spec_length_prefixed(width: int, big: bool, max_length: int) -> Spec: ...
 def spec_lines(delimiter: bytes, max_length: int) -> Spec: ...
 def spec_netstrings(max_length: int) -> Spec: ...
+def spec_openssl(recipe: Any, server_hostname: str | None, server_side: bool | None) -> Spec: ...
 def spec_proxy_header(version: int, trusted: list[str]) -> Spec: ...
 def spec_python(name: str, recipe: Any) -> Spec: ...
 def spec_rate(
@@ -306,7 +464,7 @@ def spec_tls(
 ) -> Spec: ...
 
 class SimulatedSocket:
-    def __init__(self, event_loop: Loop, address: Any) -> None: ...
+    def __new__(cls, event_loop: Loop, address: Any) -> Self: ...
     def listen(self, backlog: int) -> None: ...
     def getsockname(self) -> Any: ...
     def close(self) -> None: ...

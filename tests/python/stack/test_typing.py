@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import inspect
 import os
 import subprocess
 import sys
@@ -40,6 +41,24 @@ def test_the_stub_has_what_the_native_class_adds_to_asyncios(name: str) -> None:
     told = {each for each in stub_classes()[name] if not each.startswith("_")}
     assert told >= own - inherited
     assert told <= own, "the stub tells of what is not there"
+
+
+@pytest.mark.parametrize("name", SEEN_BY_USERS)
+def test_the_stub_says_what_help_says(name: str) -> None:
+    tree = ast.parse((PACKAGE / "_tepal.pyi").read_text())
+    (node,) = [each for each in tree.body if isinstance(each, ast.ClassDef) and each.name == name]
+    native = getattr(_tepal, name)
+    told = {node.name: ast.get_docstring(node)}
+    said = {node.name: native.__doc__ and inspect.cleandoc(native.__doc__)}
+    for item in node.body:
+        if isinstance(item, ast.FunctionDef) and ast.get_docstring(item):
+            told[item.name] = ast.get_docstring(item)
+            said[item.name] = inspect.getdoc(getattr(native, item.name))
+    # Editors show the docstring of the class in Python for the two that have one.
+    if name in ("StreamTransport", "LayerBase"):
+        return
+    assert told == said
+    assert len(told) > 1
 
 
 def test_every_public_name_has_a_docstring_or_is_a_type_or_a_constant() -> None:
