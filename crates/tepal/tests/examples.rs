@@ -50,6 +50,16 @@ fn every_example_explains_itself_and_refuses_wrong_arguments() {
 }
 
 #[test]
+fn the_program_of_the_readme_is_the_example() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md");
+    let page = std::fs::read_to_string(path).expect("the README is there");
+    let (_, rest) = page.split_once("```rust,ignore\n").expect("it has a program");
+    let (program, _) = rest.split_once("```").expect("which ends");
+    let example = include_str!("../examples/readme.rs");
+    assert_eq!(example, format!("//! The program of the README.\n\n{program}"));
+}
+
+#[test]
 fn an_address_in_use_is_an_error_and_not_a_panic() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = taken.local_addr().expect("its address").to_string();
