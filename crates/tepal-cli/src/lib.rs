@@ -20,6 +20,7 @@
 mod arguments;
 mod chain;
 mod connect;
+mod datagrams;
 mod exit;
 mod help;
 mod hint;

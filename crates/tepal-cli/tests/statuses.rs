@@ -138,7 +138,7 @@ fn a_wrong_word_is_2_and_pointed_at() {
         (&["connect", "tcp:a:1", "--echo", "--keep-open"], "standard input", "--keep-open", 1),
         (&["listen", "unix:/a,mode=rw", "--echo"], "octal", "unix:/a,mode=rw", 14),
         (&["listen", "tcp:a:1,allow=b", "--echo"], "10.0.0.0/8", "tcp:a:1,allow=b", 15),
-        (&["connect", "tls"], "begins with tcp or unix", "tls", 1),
+        (&["connect", "tls"], "begins with tcp, udp or unix", "tls", 1),
         (&["connect", "tcp:a:1", "tsl,x=1"], "did you mean 'tls'?", "tsl,x=1", 1),
         (&["connect", "tcp:a:1", "tcp:b:2"], "--to", "tcp:b:2", 1),
         (&["connect", "tcp:a:nosuchport"], "'nosuchport' is no port", "tcp:a:nosuchport", 7),

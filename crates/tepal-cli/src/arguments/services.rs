@@ -40,7 +40,7 @@ impl Services {
             "stdio" => self.stdio = true,
             "pty" => self.pty = true,
             "after-input" => {
-                self.ends.after_input = value(parser, "--after-input", limit)?;
+                self.ends.after_input = Some(value(parser, "--after-input", limit)?);
                 self.ends_named = Some("--after-input");
             }
             "after-peer" => {
@@ -83,6 +83,9 @@ impl Services {
         {
             return Err(Mistake::at(option, 0, format!("{option} is about standard input")));
         }
+        if let Some(mistake) = mixed(&chain, &service) {
+            return Err(mistake);
+        }
         match &mut service {
             Service::Exec(_) if self.pty && chain.lines.is_some() => {
                 Err(Mistake::at("--pty", 0, "a terminal is not cut into lines"))
@@ -95,4 +98,16 @@ impl Services {
             _ => Ok((chain, service)),
         }
     }
+}
+
+/// Streams and datagrams are served by their like.
+fn mixed(chain: &Chain, service: &Service) -> Option<Mistake> {
+    let text = match (chain.wire.is_udp(), service) {
+        (true, Service::Exec(_)) => "a program reads a stream, and udp carries datagrams",
+        (udp, Service::To(to)) if udp != to.wire.is_udp() => {
+            "both chains carry datagrams (udp), or both streams"
+        }
+        _ => return None,
+    };
+    Some(Mistake::new(text))
 }

@@ -17,19 +17,40 @@ pub(super) fn add(chain: &mut Chain, element: &Element, end: End) -> Result<(), 
         "rate" => add_rate(chain, element, &mut options)?,
         "tap" => tap::add(chain, element, &mut options)?,
         "lines" => add_lines(chain, element, &mut options)?,
-        "tcp" | "unix" => {
+        "tcp" | "udp" | "unix" => {
             let text = "the wire comes first, and a chain has one; another chain goes behind --to";
             return Err(element.mistake_of_name(text));
         }
         name => {
             let text = match near(name, NAMES) {
                 Some(near) => format!("there is no layer '{name}'; did you mean '{near}'?"),
-                None => format!("there is no layer '{name}'; there are {}", NAMES[2..].join(", ")),
+                None => format!("there is no layer '{name}'; there are {}", NAMES[3..].join(", ")),
             };
             return Err(element.mistake_of_name(text));
         }
     }
     options.finish()
+}
+
+/// The same above datagrams, where a line is one of them and has no end.
+pub(super) fn add_to_datagrams(
+    chain: &mut Chain,
+    element: &Element,
+    end: End,
+) -> Result<(), Mistake> {
+    if element.name != "lines" || end == End::Accepts {
+        let text = "udp carries datagrams: above it there are lines alone, where it connects";
+        return Err(element.mistake_of_name(text));
+    }
+    no_rest(element)?;
+    let mut options = Options::of(element);
+    chain.lines = Some(longest_line(&mut options)?);
+    options.finish()
+}
+
+// One line has to fit into the memory of each connection.
+fn longest_line(options: &mut Options<'_>) -> Result<usize, Mistake> {
+    Ok(options.size("max")?.unwrap_or(65_536).min(1 << 30) as usize)
 }
 
 pub(super) fn no_rest(element: &Element) -> Result<(), Mistake> {
@@ -48,8 +69,7 @@ fn add_lines(
     options: &mut Options<'_>,
 ) -> Result<(), Mistake> {
     no_rest(element)?;
-    // One line has to fit into the memory of each connection.
-    let most = options.size("max")?.unwrap_or(65_536).min(1 << 30) as usize;
+    let most = longest_line(options)?;
     let ends: [(&str, &[u8]); 3] = [("lf", b"\n"), ("crlf", b"\r\n"), ("nul", b"\0")];
     let delimiter = options.choice("end", &ends)?.unwrap_or(b"\n");
     chain.push(Lines::new(most).delimiter(delimiter));

@@ -22,8 +22,19 @@ pub(crate) use wire::{Place, Wire};
 use crate::exit::Exit;
 
 /// The names that begin an element, in the order in which help tells of them.
-pub(crate) const NAMES: [&str; 10] =
-    ["tcp", "unix", "tls", "socks5", "socks4", "http-connect", "proxy", "rate", "tap", "lines"];
+pub(crate) const NAMES: [&str; 11] = [
+    "tcp",
+    "udp",
+    "unix",
+    "tls",
+    "socks5",
+    "socks4",
+    "http-connect",
+    "proxy",
+    "rate",
+    "tap",
+    "lines",
+];
 
 /// Which end of the connections the chain describes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -64,7 +75,7 @@ impl Chain {
     pub(crate) fn parse(arguments: &[String], end: End) -> Result<Chain, Mistake> {
         let Some((first, rest)) = arguments.split_first() else {
             return Err(Mistake::new(
-                "a chain begins with tcp:HOST:PORT or unix:PATH; see 'tepal help chain'",
+                "a chain begins with tcp:HOST:PORT, udp:HOST:PORT or unix:PATH; see 'tepal help chain'",
             ));
         };
         let wire = Wire::parse(&Element::parse(first)?, end)?;
@@ -74,7 +85,10 @@ impl Chain {
             if chain.lines.is_some() {
                 return Err(element.mistake("lines are the top of a chain: nothing follows them"));
             }
-            layers::add(&mut chain, &element, end)?;
+            match chain.wire.is_udp() {
+                true => layers::add_to_datagrams(&mut chain, &element, end)?,
+                false => layers::add(&mut chain, &element, end)?,
+            }
         }
         Ok(chain)
     }

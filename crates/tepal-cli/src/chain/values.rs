@@ -113,6 +113,14 @@ pub(crate) fn span(text: &str) -> Result<Duration, String> {
     if fine { Ok(span) } else { Err(bad()) }
 }
 
+/// A span, or `none`: without a limit.
+pub(super) fn limit(text: &str) -> Result<Option<Duration>, String> {
+    match text {
+        "none" => Ok(None),
+        text => span(text).map(Some),
+    }
+}
+
 /// The first line of a file.
 pub(super) fn secret_of_file(path: &str) -> Result<String, String> {
     let text = std::fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))?;

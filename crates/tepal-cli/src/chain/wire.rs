@@ -1,7 +1,6 @@
 use std::ffi::CString;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::time::Duration;
 
 use tepal::layers::Network;
 use tepal::names::Family;
@@ -37,6 +36,8 @@ pub(crate) struct Wire {
 pub(crate) enum Place {
     /// A host, by name or address; `*` for all of this machine's.
     Tcp(String, u16),
+    /// The same, for datagrams.
+    Udp(String, u16),
     /// The file of a Unix socket.
     Unix(PathBuf),
 }
@@ -60,23 +61,27 @@ impl Wire {
             mode: None,
         };
         let mut options = Options::of(element);
-        let tcp = matches!(wire.place, Place::Tcp(..));
-        if tcp {
+        let unix = matches!(wire.place, Place::Unix(_));
+        if !unix {
             let families = [("4", Family::V4), ("6", Family::V6)];
             wire.family = options.choice("family", &families)?.unwrap_or(Family::Unspecified);
         }
-        match end {
-            End::Connects => wire.read_connecting(tcp, &mut options)?,
-            End::Accepts => wire.read_accepting(tcp, &mut options)?,
+        if wire.is_udp() {
+            wire.read_datagrams(end, &mut options)?;
+        } else {
+            match end {
+                End::Connects => wire.read_connecting(!unix, &mut options)?,
+                End::Accepts => wire.read_accepting(!unix, &mut options)?,
+            }
+            wire.read_timeouts(!unix, end, &mut options)?;
         }
-        wire.read_timeouts(tcp, end, &mut options)?;
         options.finish()?;
         Ok(wire)
     }
 
     fn place(element: &Element, end: End) -> Result<Place, Mistake> {
         match element.name.as_str() {
-            "tcp" => {
+            name @ ("tcp" | "udp") => {
                 let (host, port) = values::host_and_port(element, "an address")?;
                 if host == "*" && end == End::Connects {
                     return Err(element.mistake_at(4, "'*' can be listened at only"));
@@ -84,7 +89,10 @@ impl Wire {
                 if port == 0 && end == End::Connects {
                     return Err(element.mistake_at(4, "nobody listens at port 0"));
                 }
-                Ok(Place::Tcp(host.to_owned(), port))
+                Ok(match name {
+                    "tcp" => Place::Tcp(host.to_owned(), port),
+                    _ => Place::Udp(host.to_owned(), port),
+                })
             }
             "unix" => match element.rest.as_ref().filter(|rest| !rest.text.is_empty()) {
                 Some(path) if !path.text.contains('\0') && path.text.len() <= MAX_PATH => {
@@ -97,18 +105,20 @@ impl Wire {
                 None => Err(element.mistake("a Unix socket is written unix:PATH")),
             },
             name if NAMES.contains(&name) => {
-                let text = format!("{name} is a layer: a chain begins with tcp or unix below it");
+                let text =
+                    format!("{name} is a layer: a chain begins with tcp, udp or unix below it");
                 Err(element.mistake_of_name(text))
             }
             name => {
-                let text =
-                    format!("a chain begins with tcp:HOST:PORT or unix:PATH, not with '{name}'");
+                let text = format!(
+                    "a chain begins with tcp:HOST:PORT, udp:HOST:PORT or unix:PATH, not with '{name}'"
+                );
                 let near = match &element.rest {
                     // A host and a port, as other programs take them.
                     Some(Word { text: port, .. }) if port.parse::<u16>().is_ok() => {
                         format!("; did you mean 'tcp:{name}:{port}'?")
                     }
-                    _ => suggestion(name, ["tcp", "unix"]),
+                    _ => suggestion(name, ["tcp", "udp", "unix"]),
                 };
                 Err(element.mistake_of_name(format!("{text}{near}")))
             }
@@ -121,6 +131,17 @@ impl Wire {
         }
         let ways = [("linear", Addresses::Linear), ("race", Addresses::Race)];
         self.addresses = options.choice("addresses", &ways)?.unwrap_or_default();
+        self.read_local(options)?;
+        let device = options.parsed("interface", |text| {
+            let name = CString::new(text).ok().filter(|name| !name.is_empty());
+            name.ok_or_else(|| "is the name of a network interface".to_owned())
+        })?;
+        self.options.extend(device.map(SocketOption::BindToDevice));
+        self.options.extend(options.flag("keepalive")?.then_some(SocketOption::KeepAlive(true)));
+        Ok(())
+    }
+
+    fn read_local(&mut self, options: &mut Options<'_>) -> Result<(), Mistake> {
         for word in options.all("local")? {
             let address = word.text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 0));
             let address = address.or_else(|_| word.text.parse()).map_err(|_| {
@@ -129,12 +150,6 @@ impl Wire {
             })?;
             self.local.push(address);
         }
-        let device = options.parsed("interface", |text| {
-            let name = CString::new(text).ok().filter(|name| !name.is_empty());
-            name.ok_or_else(|| "is the name of a network interface".to_owned())
-        })?;
-        self.options.extend(device.map(SocketOption::BindToDevice));
-        self.options.extend(options.flag("keepalive")?.then_some(SocketOption::KeepAlive(true)));
         Ok(())
     }
 
@@ -145,11 +160,29 @@ impl Wire {
             return Ok(());
         }
         self.reuse_port = options.flag("reuse-port")?;
+        self.read_allowed(options)
+    }
+
+    fn read_allowed(&mut self, options: &mut Options<'_>) -> Result<(), Mistake> {
         for word in options.all("allow")? {
             let network = word.text.parse().map_err(|_| {
                 options.wrong(word, "allow", "is an IP address or a network: 10.0.0.0/8")
             })?;
             self.allowed.push(network);
+        }
+        Ok(())
+    }
+
+    fn read_datagrams(&mut self, end: End, options: &mut Options<'_>) -> Result<(), Mistake> {
+        match end {
+            End::Connects => self.read_local(options)?,
+            End::Accepts => self.read_allowed(options)?,
+        }
+        let times = &mut self.timeouts;
+        for (key, place) in [("timeout-dns", &mut times.dns), ("timeout-idle", &mut times.idle)] {
+            if let Some(limit) = options.parsed(key, values::limit)? {
+                *place = limit;
+            }
         }
         Ok(())
     }
@@ -178,15 +211,16 @@ impl Wire {
             ("timeout-closing", &mut times.closing),
         ]);
         for (key, place) in places {
-            let limit = |text: &str| match text {
-                "none" => Ok(None),
-                text => values::span(text).map(Some),
-            };
-            if let Some(limit) = options.parsed::<Option<Duration>>(key, limit)? {
+            if let Some(limit) = options.parsed(key, values::limit)? {
                 *place = limit;
             }
         }
         Ok(())
+    }
+
+    /// Whether it carries datagrams.
+    pub(crate) fn is_udp(&self) -> bool {
+        matches!(self.place, Place::Udp(..))
     }
 
     /// Whether a connection from there is accepted.
@@ -195,9 +229,9 @@ impl Wire {
         self.allowed.is_empty() || peer.as_ip().is_some_and(|peer| named(peer.ip()))
     }
 
-    pub(super) fn target(&self) -> Target {
+    pub(crate) fn target(&self) -> Target {
         let target = match &self.place {
-            Place::Tcp(host, port) => Target::host(host, *port),
+            Place::Tcp(host, port) | Place::Udp(host, port) => Target::host(host, *port),
             Place::Unix(path) => Target::from(Address::unix(path)),
         };
         let target = target.family(self.family).addresses(self.addresses);
@@ -214,10 +248,14 @@ impl Wire {
 /// As it is written in a chain.
 impl std::fmt::Display for Place {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Place::Tcp(host, port) if host.contains(':') => write!(f, "tcp:[{host}]:{port}"),
-            Place::Tcp(host, port) => write!(f, "tcp:{host}:{port}"),
-            Place::Unix(path) => write!(f, "unix:{}", path.display()),
+        let (name, host, port) = match self {
+            Place::Tcp(host, port) => ("tcp", host, port),
+            Place::Udp(host, port) => ("udp", host, port),
+            Place::Unix(path) => return write!(f, "unix:{}", path.display()),
+        };
+        match host.contains(':') {
+            true => write!(f, "{name}:[{host}]:{port}"),
+            false => write!(f, "{name}:{host}:{port}"),
         }
     }
 }

@@ -28,6 +28,23 @@ limits, each a time (1.5, 200ms, 10s, 5m, 2h) or none:
   timeout-closing=TIME    for the close, while the peer takes nothing (5s)
 ";
 
+const UDP: &str = "\
+udp:HOST:PORT, the wire: datagrams
+
+HOST and PORT are those of tcp. There are no connections, so no end is told. 'connect' sends each
+piece of the input as a datagram, or each line where lines are on top, and waits for half a second
+behind its end (--after-input). 'listen' sends back (--echo), or passes on (--to udp:HOST:PORT) by
+a socket for each client, at most 1024 of them (--max-connections).
+
+  family=4|6              only addresses of this family
+  timeout-dns=TIME        for the lookup of the name (15s)
+  timeout-idle=TIME       quiet: the run ends (none); behind --to: the client is forgotten (120s)
+connecting:
+  local=IP[:PORT]         the own address; once for each family
+listening, where HOST may be * for all addresses:
+  allow=NETWORK           take only what comes from there, 10.0.0.0/8; several times
+";
+
 const UNIX: &str = "\
 unix:PATH, the wire: a Unix socket
 
@@ -126,6 +143,7 @@ What is joined to it has lines that end with a newline.
 pub(super) fn about(name: &str) -> Option<&'static str> {
     let texts = [
         ("tcp", TCP),
+        ("udp", UDP),
         ("unix", UNIX),
         ("tls", TLS),
         ("socks5", SOCKS5),
@@ -159,9 +177,11 @@ mod tests {
         let data = concat!(env!("CARGO_MANIFEST_DIR"), "/../tepal-layers/tests/data");
         let certificate = format!("tls,cert={data}/server.pem,key={data}/server.key");
         let trusting = format!("tls,ca={data}/ca.pem");
-        let cases: [(&str, &[&str], End); 14] = [
+        let cases: [(&str, &[&str], End); 16] = [
             ("tcp", &["tcp:a:1"], End::Connects),
             ("tcp", &["tcp:a:1"], End::Accepts),
+            ("udp", &["udp:a:1"], End::Connects),
+            ("udp", &["udp:a:1"], End::Accepts),
             ("unix", &["unix:/a"], End::Connects),
             ("unix", &["unix:/a"], End::Accepts),
             ("tls", &["tcp:a:1", &trusting], End::Connects),

@@ -120,6 +120,7 @@ behind commas: tls,cert=c.pem,key=k.pem
 The wire is the first of them, once:
   tcp:HOST:PORT    a host by name or address; IPv6 in brackets, [::1]; PORT a number or a service
   unix:PATH        the file of a Unix socket
+  udp:HOST:PORT    datagrams; above them there are lines alone, each a datagram
 
 Layers follow, the lowest first:
   tls              TLS 1.2 and 1.3

@@ -14,19 +14,19 @@ use crate::exit::{Exit, Failure};
 use crate::service::Station;
 
 /// The addresses that a wire means, and whether they are a name's.
-pub(super) struct Places {
-    addresses: Vec<Address>,
+pub(crate) struct Places {
+    pub(crate) addresses: Vec<Address>,
     // One of them will do.
     named: bool,
 }
 
 /// Finds the addresses of a wire.
-pub(super) fn find(event_loop: &EventLoop, wire: &Wire) -> Result<Places, Failure> {
+pub(crate) fn find(event_loop: &EventLoop, wire: &Wire) -> Result<Places, Failure> {
     let (host, port) = match &wire.place {
         Place::Unix(path) => {
             return Ok(Places { addresses: vec![Address::unix(path)], named: false });
         }
-        Place::Tcp(host, port) => (host, *port),
+        Place::Tcp(host, port) | Place::Udp(host, port) => (host, *port),
     };
     if host == "*" {
         let v4 = Address::Ip((Ipv4Addr::UNSPECIFIED, port).into());
@@ -91,7 +91,7 @@ pub(super) fn open(
     }
 }
 
-fn failure(error: &io::Error) -> Failure {
+pub(crate) fn failure(error: &io::Error) -> Failure {
     let hint = match error.kind() {
         io::ErrorKind::AddrInUse => "; does another server run there?",
         io::ErrorKind::PermissionDenied => "; ports below 1024 may need more rights",

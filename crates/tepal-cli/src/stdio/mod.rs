@@ -17,8 +17,9 @@ use output::Output;
 /// What an end of one direction means for the other.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Ends {
-    /// How long the peer may be quiet once the input has ended.
-    pub(crate) after_input: Option<Duration>,
+    /// How long the peer may be quiet once the input has ended; the inner `None`: for ever. The outer
+    /// one: nothing was said, so that a stream waits for the peer's end.
+    pub(crate) after_input: Option<Option<Duration>>,
     /// How long the input may be quiet once the peer has ended its direction.
     pub(crate) after_peer: Option<Duration>,
     /// The peer is not told of the end of the input.
@@ -138,7 +139,7 @@ impl Session {
             before.cancel();
         }
         let limit = match (self.input_ended.get(), self.peer_ended.get()) {
-            (true, false) => self.ends.after_input,
+            (true, false) => self.ends.after_input.flatten(),
             (false, true) => self.ends.after_peer,
             _ => None,
         };
