@@ -11,7 +11,7 @@ use tepal::{
 
 use super::Program;
 use super::keyboard::Keyboard;
-use super::talk::Talk;
+use super::talk::{SIGHUP, Talk};
 use crate::exit::Exit;
 
 /// Our end of the pair of sockets that the program has the other end of.
@@ -21,6 +21,7 @@ struct Pair(Rc<Talk>);
 struct Child {
     talk: Rc<Talk>,
     name: String,
+    pty: bool,
 }
 
 /// Starts the program and joins it to the connection. It stands in a process group of its own, so
@@ -35,7 +36,7 @@ pub(super) fn start(talk: &Rc<Talk>, program: &Program) -> io::Result<()> {
         ..Command::default()
     };
     let name = program.name.to_string_lossy().into_owned();
-    let child = Child { talk: Rc::clone(talk), name };
+    let child = Child { talk: Rc::clone(talk), name, pty: program.pty };
     match program.pty {
         true => start_in_terminal(child, command),
         false => start_with_pair(child, command),
@@ -93,8 +94,12 @@ impl ProcessProtocol for Child {
         let talk = &self.talk;
         talk.child.take();
         talk.station.children.borrow_mut().retain(|child| child.pid() != process.pid());
+        // That is how the end of a terminal is told: also to a program that has let go of it itself, and
+        // is about to end.
+        let hung_up = self.pty && status == ExitStatus::Signal(SIGHUP);
         match status.success() {
             true => talk.report.phase("program", "ended well"),
+            false if hung_up => talk.report.phase("program", "ended with its terminal"),
             false => talk.fail(Exit::Child, format_args!("{}: {status}", self.name)),
         }
     }

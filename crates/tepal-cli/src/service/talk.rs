@@ -24,8 +24,8 @@ pub(crate) struct Talk {
     exit: Cell<Exit>,
 }
 
-// What the end of a terminal is told by: the connection is gone.
-const SIGHUP: Signal = 1;
+/// What the end of a terminal is told by: the connection is gone.
+pub(super) const SIGHUP: Signal = 1;
 
 impl Talk {
     pub(super) fn begin(station: &Rc<Station>, report: Report, peer: Option<Address>) -> Rc<Talk> {
