@@ -195,7 +195,8 @@ fn run(seed: u64) {
             true => end.got.len() >= counts[from],
             false => total(&end.got) >= sums[from],
         };
-        came(server, 0) && came(client, 1)
+        let left = |end: &End| end.bench.chain.write_len() > 0;
+        came(server, 0) && came(client, 1) && !left(server) && !left(client)
     });
     for (end, written) in [(&ends[1], &written[0]), (&ends[0], &written[1])] {
         match framed {

@@ -178,3 +178,39 @@ fn twenty_bad_certificates_are_each_refused() {
     refused("signed by way of SHA-1", "good.test", 0, make.chain("old", &[]));
     assert!(cases >= 20, "{cases}");
 }
+
+// A handshake of many records, and one that no engine should hold.
+#[test]
+fn a_certificate_of_a_thousand_names_is_good_and_a_chain_of_three_of_them_an_error() {
+    if !all_present(&["openssl"]) {
+        return;
+    }
+    let maker = Maker(Folder::new("large-certificates"));
+    maker.issue("root", "root", CA, &[]);
+    let roots = Roots::from_pem(&maker.pem("root")).unwrap();
+    let names = |count: usize| {
+        let names: Vec<String> =
+            (0..count).map(|number| format!("DNS:host-{number:06}.good.test")).collect();
+        format!("{LEAF}subjectAltName={}\n", names.join(","))
+    };
+    maker.issue("thousand", "root", &names(1000), &[]);
+    let certificate = maker.chain("thousand", &["root"]);
+    assert!(maker.pem("thousand").len() > 30_000, "more than a record");
+    for (host, expected) in [
+        ("host-000999.good.test", None),
+        ("host-000000.good.test", None),
+        ("host-001000.good.test", Some(ErrorKind::TlsCertificate)),
+    ] {
+        assert_eq!(shake(&roots, host, 0, certificate.clone()), expected, "{host}");
+    }
+    // More than 64 KiB: the engine holds no longer message, and has no alert for it.
+    let certificate = maker.chain("thousand", &["thousand", "thousand", "root"]);
+    let client = Tls::builder().roots(roots).server_name("host-000000.good.test");
+    let (up, down) = (client.build(), Tls::builder().certificate(certificate).build());
+    let (up, down) = (Stack::new().with(up.unwrap()), Stack::new().with(down.unwrap()));
+    let mut pair = Pair::new(&up, &down).unwrap();
+    pair.client.write(b"secret").unwrap();
+    pair.run();
+    assert_eq!(pair.client.failure_kind(), Some(ErrorKind::TlsHandshake));
+    assert_eq!(pair.server.data(), b"");
+}

@@ -14,6 +14,7 @@ mod wire;
 
 mod closing;
 mod curl;
+mod haproxy;
 mod nginx;
 mod openssl;
 mod proxies;
@@ -21,3 +22,4 @@ mod servers;
 mod starttls;
 mod stunnel;
 mod tap;
+mod towers;

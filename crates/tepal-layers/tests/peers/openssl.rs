@@ -306,3 +306,85 @@ fn s_server_and_s_client_end_in_every_way() {
         }
     }
 }
+
+// What clients may ask for and few do: each is served, and a name that is none of ours with our
+// certificate, as a server does that has only one.
+#[test]
+fn clients_of_odd_habits_are_served() {
+    if !all_present(&["openssl"]) {
+        return;
+    }
+    let long = "a.".repeat(120) + "test";
+    let habits: [&[&str]; 14] = [
+        &["-maxfraglen", "512"],
+        &["-max_send_frag", "512"],
+        &["-groups", "P-384:P-256:X25519"],
+        &["-record_padding", "4096", "-tls1_3"],
+        &["-no_ticket"],
+        &["-no_middlebox", "-tls1_3"],
+        &["-status"],
+        &["-serverinfo", "18,44"],
+        &["-fallback_scsv", "-tls1_3"],
+        &["-noservername"],
+        &["-servername", "LOCALHOST"],
+        &["-servername", "under_score.test"],
+        &["-servername", "xn--nxasmq6b.test"],
+        &["-servername", &long],
+    ];
+    let listener = Listener::new();
+    let stack = tls(server());
+    for version in [&[][..], &["-tls1_2"]] {
+        for habit in habits {
+            let own = habit.contains(&"-tls1_3");
+            if own && version == ["-tls1_2"] {
+                continue;
+            }
+            let mut command = command("openssl");
+            let at = format!("127.0.0.1:{}", listener.port());
+            command.args(["s_client", "-connect", &at, "-CAfile", &path("ca.pem"), "-ign_eof"]);
+            let mut program = Program::start(command.args(habit).args(version));
+            let mut wire = listener.accept(&stack);
+            wire.piece = 1;
+            let line = "x".repeat(900) + "\n";
+            program.say(&line);
+            wire.until_data(line.as_bytes());
+            wire.write(b"from us\n");
+            program.wait_for_text("from us");
+            assert_eq!(wire.close(), Some(How::Closed), "{habit:?}");
+            assert!(program.finish().0.success(), "{habit:?}");
+        }
+    }
+}
+
+// The keys of tickets go with the server's configuration. A client that shows one of before gets a
+// whole handshake, and early data that it sends with it is not taken for anything.
+#[test]
+fn a_session_of_before_a_restart_costs_a_handshake_and_nothing_else() {
+    if !all_present(&["openssl"]) {
+        return;
+    }
+    let folder = crate::programs::Folder::new("restarts");
+    let early = folder.write("early", "early data\n");
+    for (argument, version) in VERSIONS {
+        let listener = Listener::new();
+        let session = folder.file(&format!("session{argument}"));
+        for (option, early) in [("-sess_out", None), ("-sess_in", None), ("-sess_in", Some(&early))]
+        {
+            let mut arguments = vec![argument, option, &session, "-ign_eof"];
+            if let Some(early) = early.filter(|_| argument == "-tls1_3") {
+                arguments.extend(["-early_data", early]);
+            }
+            let mut program = s_client(&listener, &arguments);
+            let mut wire = listener.accept(&tls(server()));
+            let info = wire.tls_info();
+            assert_eq!((info.version, info.resumed), (version, false));
+            program.say("hello\n");
+            wire.until_data(b"hello\n");
+            wire.write(b"welcome\n");
+            program.wait_for_text("welcome");
+            assert_eq!(wire.bench.data(), b"hello\n");
+            assert_eq!(wire.close(), Some(How::Closed));
+            program.finish();
+        }
+    }
+}

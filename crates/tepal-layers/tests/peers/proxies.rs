@@ -1,4 +1,4 @@
-//! Foreign proxies: microsocks, `ssh -D`, tinyproxy and squid, with TLS through each of them.
+//! Foreign proxies: microsocks, Dante, `ssh -D`, tinyproxy and squid, with TLS through each of them.
 
 use std::io::{Read, Write};
 use std::net::SocketAddr;
@@ -120,6 +120,47 @@ fn ssh_carries_every_version_of_socks() {
     // It tells no reason, but hangs up.
     let kind = refusal(proxy, Socks5::new("127.0.0.1", dead_port()).unwrap());
     assert_eq!(kind, ErrorKind::EofInHandshake);
+}
+
+#[test]
+fn dante_carries_what_it_may_and_says_why_it_does_not() {
+    if !all_present(&["danted"]) {
+        return;
+    }
+    let folder = Folder::new("dante");
+    let (_program, proxy) = Program::serve(|port| {
+        let conf = format!(
+            "logoutput: stderr\ninternal: 127.0.0.1 port = {port}\nexternal: 127.0.0.1\n\
+             clientmethod: none\nsocksmethod: none\n\
+             client pass {{ from: 0.0.0.0/0 to: 0.0.0.0/0 }}\n\
+             socks block {{ from: 0.0.0.0/0 to: 127.0.0.3/32 }}\n\
+             socks pass {{ from: 0.0.0.0/0 to: 0.0.0.0/0 }}\n"
+        );
+        let mut command = command("danted");
+        command.args(["-p", &folder.file("pid"), "-f", &folder.write("conf", conf)]);
+        command
+    });
+    let five = |host: &str, port| Socks5::new(host, port).unwrap();
+    let four = |host: &str, port| Socks4::new(host, port).unwrap();
+    assert!(matches!(carries(proxy, five), Some(Info::Bound(Host::Ip(_), 1..))));
+    // Of SOCKS4 it has no names (4a).
+    let target = Listener::new();
+    let stack = Stack::new().with(four("127.0.0.1", target.port()));
+    let mut wire = Wire::connect(proxy, &stack);
+    wire.write(b"by SOCKS4");
+    wire.until_established();
+    let mut got = [0; 9];
+    target.accept_plain().read_exact(&mut got).unwrap();
+    assert_eq!(&got, b"by SOCKS4");
+    assert_eq!(refusal(proxy, four("localhost", target.port())), ErrorKind::Socks4(91));
+    let socks5 = |host, port| refusal(proxy, five(host, port));
+    let refused = ErrorKind::Socks5(SocksReply::ConnectionRefused);
+    assert_eq!(socks5("127.0.0.1", dead_port()), refused);
+    assert_eq!(socks5("127.0.0.3", 1), ErrorKind::Socks5(SocksReply::NotAllowed));
+    assert_eq!(refusal(proxy, four("127.0.0.3", 1)), ErrorKind::Socks4(91));
+    let secret = five("127.0.0.1", 1).credentials("me", "secret").unwrap();
+    // It asks for no password, so none is sent.
+    assert_eq!(refusal(proxy, secret), refused);
 }
 
 fn connect(host: &str, port: u16) -> HttpConnect {
