@@ -4,7 +4,7 @@
 
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 
-.PHONY: help python wheels demo test test-next lint bench bench-python fuzz soak docs ecosystem
+.PHONY: help python wheels demo test test-next lint bench bench-python fuzz soak sanitize docs ecosystem
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -38,11 +38,14 @@ bench: ## measure against the bare loop, tokio and socat; print the tables
 bench-python: ## compare event loops of Python (PYTHON=...): asyncio, uvloop, others, tepal
 	@scripts/bench-python $(BENCH_ARGS)
 
-fuzz: ## run each fuzz target for FUZZ_SECONDS (20)
+fuzz: ## run each fuzz target for FUZZ_SECONDS (20) under FUZZ_SANITIZER (address)
 	@scripts/fuzz
 
 soak: ## every ending of TLS TEPAL_CLOSE_REPEATS (200) times, then the tests for SOAK_SECONDS (600)
 	@scripts/soak
+
+sanitize: ## the tests of the crates with unsafe code for memory and system calls, under AddressSanitizer
+	@scripts/sanitize
 
 docs: ## build the documentation; a warning is an error
 	@scripts/docs
