@@ -120,7 +120,7 @@ impl FromBelow<'_> {
     #[inline]
     pub fn consume(&mut self, count: usize) {
         if self.lends() {
-            self.taken = (self.taken + count).min(self.lent.len());
+            self.taken = self.taken.saturating_add(count).min(self.lent.len());
         } else {
             self.own.consume(count.min(self.own.visible_len()));
         }

@@ -93,7 +93,8 @@ impl From<LayerId> for Which<'_> {
 /// * When [`Io::finishing`] is true the owner wants it to end: it sends its goodbye, waits for the
 ///   peer's if it has any, and returns [`Status::Done`].
 /// * An error is final: the chain does not step the layer again. What it has sent down before (an
-///   alert) still leaves, and what it has pushed up before still arrives.
+///   alert) still leaves, and what it has pushed up before still arrives. A panic is such an error,
+///   of the kind [`Other`](crate::ErrorKind::Other), and costs this connection only.
 /// * A step that is called with nothing to do does nothing.
 ///
 /// # Example

@@ -2,6 +2,7 @@ use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::guard::guard;
 use super::{Chain, Floor, Phase};
 use crate::link::{InMark, Link, OutMark};
 use crate::spec::{Host, Keepsakes, LayerSpec, Site};
@@ -81,7 +82,8 @@ impl Chain {
             now: turn.now,
             keepsake: &mut keepsake,
         };
-        let layer = spec.build(&mut site).map_err(|error| error.in_layer(spec.name()));
+        let layer = guard(|| spec.build(&mut site));
+        let layer = layer.map_err(|error| error.in_layer(spec.name()));
         drop(keepsakes.keep(spec, keepsake));
         let layer = layer?;
         let target = spec.target().map(|(host, _)| host.clone());
@@ -171,7 +173,8 @@ impl Chain {
     pub fn command(&mut self, name: &str, command: &dyn Any) -> Result<(), Error> {
         let index = self.find(name.into())?;
         let floor = &mut self.floors[index];
-        floor.layer.handle_command(command).map_err(|error| error.in_layer(floor.name))?;
+        let taken = guard(|| floor.layer.handle_command(command));
+        taken.map_err(|error| error.in_layer(floor.name))?;
         floor.need = 0;
         self.dirty |= 1 << index;
         Ok(())

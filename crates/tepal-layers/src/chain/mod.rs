@@ -7,6 +7,7 @@
 
 mod change;
 mod close;
+mod guard;
 mod pump;
 mod short;
 mod top;
@@ -210,7 +211,8 @@ impl Chain {
                 now: turn.now,
                 keepsake: &mut keepsake,
             };
-            let layer = spec.build(&mut site).map_err(|error| error.in_layer(spec.name()));
+            let layer = guard::guard(|| spec.build(&mut site));
+            let layer = layer.map_err(|error| error.in_layer(spec.name()));
             drop(keepsakes.keep(spec, keepsake));
             let floor = chain.make_floor(turn.workspace.layer_id(), layer?)?;
             chain.framed |= floor.keeps_writes;

@@ -1,5 +1,6 @@
 use tepal_base::Instant;
 
+use super::guard::guard;
 use super::{Chain, Phase};
 use crate::link::{InMark, OutMark};
 use crate::{Error, ErrorKind, How, Io, Pauses, Status, Turn};
@@ -80,7 +81,7 @@ impl Chain {
         let (out_len, down_len) = (above.outbound.len(), below.outbound.len());
         let (out_marks, down_marks) = (above.outbound.mark_count(), below.outbound.mark_count());
         // What the reader above has seen and left, because it needs more, takes no room.
-        let up_limit = self.limits.link + up_left;
+        let up_limit = self.limits.link.saturating_add(up_left);
         let mut nothing = None;
         let inbound = match gated {
             true => nothing.insert(crate::link::Inbound::default()),
@@ -95,12 +96,13 @@ impl Chain {
             (floor.id, floor.name, floor.ready, floor.finishing, self.phase == Phase::Closing),
             turn,
         );
-        let result = floor.layer.step(&mut io);
+        let layer = &mut floor.layer;
+        let result = guard(|| Ok((layer.step(&mut io)?, layer.deadline())));
         let (taken, held, ready) = (io.from_below.taken(), io.from_below.held, io.ready);
         floor.refused_up = io.to_above.refused;
         floor.refused_down = io.to_below.refused;
         let took_frame = io.from_above.took_frame;
-        floor.deadline = floor.layer.deadline();
+        floor.deadline = result.as_ref().ok().and_then(|(_, deadline)| *deadline);
         let became_ready = ready && !floor.ready;
         floor.ready = ready;
 
@@ -161,7 +163,7 @@ impl Chain {
             self.floors[index].limit = None;
             self.start_handshake(turn);
         }
-        match result {
+        match result.map(|(status, _)| status) {
             Ok(Status::Open) => self.settle(index, turn),
             Ok(Status::Done(how)) => self.remove(index, how, turn),
             Ok(Status::Become(layers)) => self.replace(index, layers, turn),

@@ -4,6 +4,7 @@
 //! that meets empty links changes nothing there, so a layer that can is asked for no more than its
 //! own work; whatever is not plain gets a step.
 
+use super::guard::guard;
 use super::pump::STEP_COST;
 use super::{Chain, Phase};
 use crate::{FromAbove, Passed, ToAbove, ToBelow, Turn};
@@ -31,9 +32,15 @@ impl Chain {
         }
         let limit = self.limits.link;
         let mut to = ToAbove::new(&mut above.inbound, limit, floor.name, turn.workspace);
-        let Some(Passed { used, more }) = floor.layer.receive_only(bytes, &mut to) else {
-            return false;
+        let Passed { used, more } = match guard(|| Ok(floor.layer.receive_only(bytes, &mut to))) {
+            Ok(None) => return false,
+            Ok(Some(passed)) => passed,
+            Err(error) => {
+                self.fail_layer(0, error);
+                return true;
+            }
         };
+        let used = used.min(bytes.len());
         self.budget = self.budget.saturating_sub(STEP_COST + used);
         let rest = bytes.get(used..).unwrap_or_default();
         if more || !rest.is_empty() {
@@ -63,7 +70,7 @@ impl Chain {
         let before = (above.outbound.len(), below.outbound.len());
         let mut from = FromAbove::new(&mut above.outbound, turn.workspace);
         let mut to = ToBelow::new(&mut below.outbound, self.limits.link, false, turn.workspace);
-        let result = floor.layer.send_only(&mut from, &mut to);
+        let result = guard(|| floor.layer.send_only(&mut from, &mut to));
         let refused = to.refused;
         let took = before.0.saturating_sub(above.outbound.len());
         if index > 0 && below.outbound.len() > before.1 {
