@@ -34,6 +34,10 @@ six IN AAAA 2001:db8::80
 alias IN CNAME middle
 middle IN CNAME two
 nodata IN TXT "no address"
+half.b IN TXT "no address"
+half.x.b IN TXT "no address"
+mixed.b IN TXT "no address"
+alone. IN TXT "no address"
 80.2.0.192.in-addr.arpa. IN PTR one
 """ + "".join(f"big IN A 198.51.100.{last}\n" for last in range(1, 101))
 
@@ -53,10 +57,10 @@ remote-control:
 zone:
   name: "."
   zonefile: zone
-zone:
-  name: "servfail.test"
-  zonefile: missing
-"""
+""" + "".join(
+    f'zone:\n  name: "{name}"\n  zonefile: missing\n'
+    for name in ("servfail.test", "broken.a.test", "broken.x.a.test", "mixed.a.test")
+)
 
 SCRIPT = """set -e
 ip link set lo up

@@ -105,11 +105,12 @@ fn serve(asked: &Asked) -> Vec<u8> {
         "contradiction.test" if of == A => {
             return reply.code(3).answer(address_record(name, 60, v4(81))).bytes();
         }
-        "servfail.test" => return reply.code(2).bytes(),
+        "servfail.test" | "broken.a.test" | "broken.x.a.test" => return reply.code(2).bytes(),
         "80.2.0.192.in-addr.arpa" if of == PTR => {
             return reply.answer(record(name, PTR, 60, &wire_name("one.test"))).bytes();
         }
-        "nodata.test" => vec![],
+        "nodata.test" | "half.b.test" | "half.x.b.test" | "mixed.b.test" | "alone" => vec![],
+        "mixed.a.test" => return reply.code(2).bytes(),
         _ => return reply.code(3).authority(soa("", 60, 60)).bytes(),
     };
     let owner = if name == "alias.test" { "two.test" } else { name };

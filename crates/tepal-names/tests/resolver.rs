@@ -46,16 +46,24 @@ fn the_search_stops_at_the_first_domain_that_knows_the_name() {
     let mut world = World::new("nameserver 192.0.2.53\nsearch a.test b.test c.test", |asked| {
         match asked.name.as_str() {
             "host.b.test" => good(asked),
-            "host.a.test" => vec![Reaction::Say(1, asked.reply().bytes())],
+            "host.a.test" | "other.b.test" | "other.x.b.test" => {
+                vec![Reaction::Say(1, asked.reply().bytes())]
+            }
             _ => no_name(asked),
         }
     });
     let answer = world.lookup("host", Family::V4).unwrap().into_host().unwrap();
     assert_eq!(&*answer.canonical, "host.b.test");
     assert_eq!(world.names(), ["host.a.test", "host.b.test"]);
-    // A name that exists somewhere without addresses is "no data", not "not found".
-    let error = world.lookup("other", Family::V6);
-    assert_eq!(error.unwrap_err().kind, LookupErrorKind::NotFound);
+    // A name that exists somewhere without addresses is "no data", not "not found"; but what was said
+    // of the name as it was written counts more, where that was tried first.
+    for (host, kind) in [
+        ("other", LookupErrorKind::NoData),
+        ("other.x", LookupErrorKind::NotFound),
+        ("nothing", LookupErrorKind::NotFound),
+    ] {
+        assert_eq!(world.lookup(host, Family::V6).unwrap_err().kind, kind, "{host}");
+    }
 }
 
 #[test]
@@ -94,6 +102,10 @@ fn no_ttl_outlives_a_day_and_negative_answers_live_by_their_soa() {
         "stranger.test" => {
             vec![Reaction::Say(1, asked.reply().code(3).authority(soa("other", 60, 60)).bytes())]
         }
+        "never.test" => {
+            let soa = soa("test", 1 << 30, 1 << 30);
+            vec![Reaction::Say(1, asked.reply().code(3).authority(soa).bytes())]
+        }
         _ => {
             let soa = soa("test", 100, 30);
             vec![Reaction::Say(1, asked.reply().code(3).authority(soa).bytes())]
@@ -112,6 +124,9 @@ fn no_ttl_outlives_a_day_and_negative_answers_live_by_their_soa() {
     assert_eq!(count(&mut world, "huge.test", 0), 1, "2^31 and more count as 0");
     assert_eq!(count(&mut world, "missing.test", 29), 0);
     assert_eq!(count(&mut world, "missing2.test", 30), 1, "the lesser of TTL and minimum");
+    assert_eq!(count(&mut world, "never.test", 10_799), 0);
+    world.resolver.clear_cache();
+    assert_eq!(count(&mut world, "never.test", 10_800), 1, "three hours at most");
     assert_eq!(count(&mut world, "none.test", 0), 1, "without an SOA nothing is kept");
     assert_eq!(count(&mut world, "stranger.test", 0), 1, "nor with a stranger's");
 }

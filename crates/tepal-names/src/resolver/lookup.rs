@@ -91,8 +91,11 @@ enum SlotState {
 /// What is known so far about why it fails; the gravest is told in the end.
 #[derive(Default)]
 struct Failure {
-    // The outcome of the name as it was written, which counts most (as in glibc's res_search).
-    as_written: Option<LookupErrorKind>,
+    // The outcome of the name as it was written, tried first: it counts most. Tried last, it counts
+    // least (as in glibc's res_search).
+    first: Option<LookupErrorKind>,
+    last: Option<LookupErrorKind>,
+    // A name of the search list exists without such records.
     no_data: bool,
     temporary: bool,
     alias_loop: bool,

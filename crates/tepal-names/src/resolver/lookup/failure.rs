@@ -28,12 +28,14 @@ impl Lookup {
         let failure = &self.failure;
         let kind = if failure.alias_loop {
             LookupErrorKind::AliasLoop
-        } else if let Some(kind) = failure.as_written {
+        } else if let Some(kind) = failure.first {
             kind
         } else if failure.no_data {
             LookupErrorKind::NoData
         } else if failure.temporary {
             LookupErrorKind::ServersFailed
+        } else if let Some(kind) = failure.last.filter(|kind| *kind != LookupErrorKind::NotFound) {
+            kind
         } else if self.only_elsewhere || !self.asked_dns && !self.other_modules.is_empty() {
             LookupErrorKind::OtherModule
         } else {
@@ -66,13 +68,14 @@ impl Resolver {
             kind = LookupErrorKind::ServersFailed;
             lookup.failure.temporary = true;
         }
-        lookup.failure.no_data |= kind == LookupErrorKind::NoData;
         let as_written = match &lookup.goal {
             Goal::Host { name, .. } | Goal::Records { name, .. } => DnsName::from(name),
             Goal::Address(address) => reverse_name(*address),
         };
-        if lookup.candidates.get(lookup.candidate) == Some(&as_written) {
-            lookup.failure.as_written = Some(kind);
+        match lookup.candidates.get(lookup.candidate) == Some(&as_written) {
+            true if lookup.candidate == 0 => lookup.failure.first = Some(kind),
+            true => lookup.failure.last = Some(kind),
+            false => lookup.failure.no_data |= kind == LookupErrorKind::NoData,
         }
         // Servers that are all dead need not be asked for each search domain in turn.
         if failed && self.every_server_was_silent(&lookup.failure.servers) {
