@@ -110,11 +110,15 @@ impl Resolver {
             },
             None => {}
         }
-        if reply.response_code == BADCOOKIE && over == Over::Udp {
+        if reply.response_code == BADCOOKIE {
             let Some(query) = self.queries.get_mut(query_key) else { return };
             query.step.bad_cookies += 1;
-            let over = if query.step.bad_cookies == 1 { Over::Udp } else { Over::Tcp };
-            return self.change_transport(key, over, Why::First, now);
+            // Again with the cookie that came along, and then where none is needed.
+            match (query.step.bad_cookies, over) {
+                (1, _) => return self.change_transport(key, over, Why::First, now),
+                (_, Over::Udp) => return self.change_transport(key, Over::Tcp, Why::First, now),
+                (_, Over::Tcp) => {}
+            }
         }
         if reply.truncated && over == Over::Udp {
             return self.change_transport(key, Over::Tcp, Why::Truncated, now);
