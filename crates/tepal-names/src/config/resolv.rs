@@ -182,6 +182,32 @@ mod tests {
     }
 
     #[test]
+    fn each_option_is_understood_alone_and_beside_those_that_mean_nothing_here() {
+        type Check = fn(&ResolvConf) -> bool;
+        let cases: [(&str, Check); 13] = [
+            ("rotate", |conf| conf.rotate),
+            ("edns0", |conf| conf.edns0),
+            ("trust-ad", |conf| conf.trust_ad),
+            ("use-vc", |conf| conf.use_vc),
+            ("no-aaaa", |conf| conf.no_aaaa),
+            ("no-tld-query", |conf| conf.no_tld_query),
+            ("single-request", |conf| conf.single_request),
+            ("single-request-reopen", |conf| conf.single_request),
+            ("ndots:2", |conf| conf.ndots == 2),
+            ("ndots:0", |conf| conf.ndots == 0),
+            ("timeout:3", |conf| conf.timeout.as_secs() == 3),
+            ("attempts:4", |conf| conf.attempts == 4),
+            ("inet6", |conf| *conf == ResolvConf::default()),
+        ];
+        for (option, is_set) in cases {
+            let alone = parse(&format!("options {option}"));
+            assert!(is_set(&alone), "{option}");
+            let among = parse(&format!("options debug no-check-names\toh-no {option} inet6 \n"));
+            assert_eq!(among, alone, "{option}");
+        }
+    }
+
+    #[test]
     fn the_last_of_search_and_domain_counts() {
         assert_eq!(search(&parse("search a.example b.example\ndomain c.example")), ["c.example"]);
         assert_eq!(search(&parse("domain c.example\nsearch a. bad..name b")), ["a", "b"]);
