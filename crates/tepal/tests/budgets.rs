@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use common::{address, client, echo, on_every_driver, run, run_with, with_faults};
 use counting::{LIVE_BYTES, allocations};
-use tepal::{Protocol, Transport};
+use tepal::{Protocol, Timeouts, Transport};
 use tepal_driver::faults::{FaultDriver, Faults, Operation};
 use tepal_sim::{Config, SimKernel};
 
@@ -22,11 +22,15 @@ const COUNTED: u64 = 1000;
 /// Echoes whole messages, and calls something at the first and the last of those that count.
 struct Measured<F> {
     len: usize,
+    limits: Timeouts,
     messages: u64,
     at: F,
 }
 
 impl<F: FnMut() + 'static> Protocol for Measured<F> {
+    fn connection_established(&mut self, transport: &Transport) {
+        transport.set_timeouts(self.limits);
+    }
     fn data_received(&mut self, transport: &Transport, data: &[u8]) -> usize {
         if data.len() < self.len {
             return 0;
@@ -43,9 +47,18 @@ impl<F: FnMut() + 'static> Protocol for Measured<F> {
 /// Has messages of `len` bytes echoed, one after the other; `at` runs before and after those that
 /// count.
 fn measure(event_loop: &tepal::EventLoop, len: usize, at: impl FnMut() + 'static) {
+    measure_within(event_loop, Timeouts::default(), len, at);
+}
+
+fn measure_within(
+    event_loop: &tepal::EventLoop,
+    limits: Timeouts,
+    len: usize,
+    at: impl FnMut() + 'static,
+) {
     let at = Cell::new(Some(at));
     let factory =
-        move |_: &_| Measured { len, messages: 0, at: at.take().expect("one connection") };
+        move |_: &_| Measured { len, limits, messages: 0, at: at.take().expect("one connection") };
     let server = event_loop.listen(factory, "127.0.0.1:0").expect("listens");
     let to = address(&server);
     run_with(event_loop, move || {
@@ -225,6 +238,34 @@ fn an_echo_allocates_nothing() {
             let driver = event_loop.driver_name();
             assert_eq!(after - before, 0, "{COUNTED} echoes of {len} bytes on {driver}");
         }
+    });
+}
+
+// Limits of quiet and silence cost a message one store: their timer is moved when it is due.
+#[test]
+fn an_echo_of_a_watched_connection_costs_what_any_other_does() {
+    let span = Some(Duration::from_secs(60));
+    let limits =
+        Timeouts { idle: span, read: span, write: span, session: span, ..Timeouts::default() };
+    on_every_driver(|event_loop| {
+        let snapshots = Rc::new(RefCell::new(Vec::with_capacity(2)));
+        let (log, lp) = (Rc::clone(&snapshots), (**event_loop).clone());
+        let before = lp.timer_count();
+        measure_within(event_loop, limits, 100, move || {
+            log.borrow_mut().push((allocations(), lp.timer_count()));
+        });
+        let [first, last] = snapshots.borrow()[..] else { panic!("two snapshots") };
+        assert_eq!(last.0 - first.0, 0, "allocations on {}", event_loop.driver_name());
+        assert_eq!((first.1, last.1), (before + 2, before + 2), "one, and that of the test");
+    });
+    with_faults(|event_loop, faults| {
+        let snapshots = Rc::new(RefCell::new(Vec::new()));
+        let (log, script) = (Rc::clone(&snapshots), faults.clone());
+        measure_within(event_loop, limits, 100, move || log.borrow_mut().push(counts(&script)));
+        let snapshots = snapshots.borrow();
+        let wanted = [Operation::Receive, Operation::Send, Operation::Wait];
+        let calls = between(&snapshots[0], &snapshots[1]);
+        assert_eq!(calls, wanted.map(|operation| (operation, COUNTED)));
     });
 }
 
