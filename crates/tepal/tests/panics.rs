@@ -14,8 +14,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
-use common::{Echo, address, on_every_driver_and_simulated, run};
-use tepal::{Address, Closed, DatagramProtocol, EventLoop, Protocol, Transport};
+use common::{Echo, address, on_every_driver, on_every_driver_and_simulated, run};
+use tepal::{
+    Address, Closed, Command, DatagramProtocol, EventLoop, ExitStatus, Process, ProcessProtocol,
+    Protocol, Stdio, Transport,
+};
 
 /// Panics without a message on standard error.
 fn panic() -> ! {
@@ -178,5 +181,43 @@ fn a_panic_hook_that_panics_ends_the_run_which_unwinds_once_all_is_in_order() {
         let future = async { std::future::pending::<()>().await };
         let run = || event_loop.run_until_complete(future);
         catch_unwind(AssertUnwindSafe(run)).expect_err("unwinds");
+    });
+}
+
+#[test]
+fn a_panic_in_a_callback_of_a_process_ends_the_child_that_nobody_else_would_end() {
+    /// Panics when the child has begun, or when it speaks.
+    struct Fails {
+        at_once: bool,
+    }
+    impl ProcessProtocol for Fails {
+        fn connection_made(&mut self, _: &Process) {
+            if self.at_once {
+                panic();
+            }
+        }
+        fn pipe_data_received(&mut self, _: &Process, _: i32, _: &[u8]) -> usize {
+            panic();
+        }
+        fn process_exited(&mut self, _: &Process, _: ExitStatus) {
+            unreachable!("nothing is told to a protocol that has panicked");
+        }
+    }
+    on_every_driver(|event_loop| {
+        let panics = count_panics(event_loop);
+        for at_once in [true, false] {
+            let command = Command {
+                program: "sh".into(),
+                args: vec!["-c".into(), "echo hello; exec sleep 60".into()],
+                stdin: Stdio::Piped,
+                stdout: Stdio::Piped,
+                ..Command::default()
+            };
+            let process = event_loop.subprocess(Fails { at_once }, command).expect("starts");
+            let ended = event_loop.timeout(Duration::from_secs(10), process.wait());
+            let status = event_loop.run_until_complete(ended).expect("the loop runs");
+            assert_eq!(status, Ok(ExitStatus::Signal(libc::SIGKILL)));
+        }
+        assert_eq!(panics.get(), 2);
     });
 }

@@ -19,6 +19,18 @@ pub struct Remote<H: Host>(Arc<Shared<H>>);
 /// [`Remote::call_soon_threadsafe`] it may be called inside a handler that `sigaction(2)` installed
 /// (libuv calls this `uv_async_send`, libev `ev_async_send`). Fires between two runs of the
 /// callback count as one.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// let event_loop = tepal::EventLoop::new()?;
+/// let trigger = event_loop.trigger(|lp| lp.stop());
+/// // Any thread, and any handler of a signal.
+/// let thread = std::thread::spawn(move || trigger.fire());
+/// event_loop.run_forever()?;
+/// thread.join().expect("it has fired");
+/// # Ok(())
+/// # }
+/// ```
 pub struct Trigger {
     fired: Arc<AtomicBool>,
     link: Arc<dyn Ring>,

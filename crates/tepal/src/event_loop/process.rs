@@ -13,6 +13,9 @@ use crate::{Closed, Reads, StreamOptions};
 
 /// What to do with a child process's output and its end. Every method has a default.
 ///
+/// A panic in a callback costs the child, as it would a connection: its pipes are closed, it is
+/// killed, and nothing more is told.
+///
 /// ```
 /// # fn main() -> std::io::Result<()> {
 /// let event_loop = tepal::EventLoop::new()?;
@@ -240,7 +243,9 @@ impl Process {
 
     fn call<R>(&self, call: impl FnOnce(&mut dyn ProcessProtocol, &Process) -> R) -> Option<R> {
         let mut protocol = self.0.protocol.borrow_mut().take()?;
+        let closing = CloseOnPanic(self);
         let result = call(&mut *protocol, self);
+        std::mem::forget(closing);
         *self.0.protocol.borrow_mut() = Some(protocol);
         Some(result)
     }
@@ -264,7 +269,16 @@ impl Process {
     }
 }
 
-/// The protocol of one pipe: passes everything on.
+// A protocol that panicked is gone, and nobody else would end the child.
+struct CloseOnPanic<'a>(&'a Process);
+
+impl Drop for CloseOnPanic<'_> {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+// The protocol of one pipe: passes everything on.
 struct Pipe {
     process: Weak<Inner>,
     // Keeps the process as long as the pipe is open.
