@@ -216,38 +216,6 @@ fn a_trigger_runs_its_callback_in_a_turn() {
 }
 
 #[test]
-fn a_watcher_reports_changes_its_events_and_refuses_a_twin() {
-    use std::io::{Read, Write};
-    use std::os::fd::AsRawFd;
-    on_every_driver(|event_loop| {
-        let (mut ours, mut theirs) = std::os::unix::net::UnixStream::pair().expect("a pair");
-        let fd = ours.as_raw_fd();
-        theirs.write_all(b"ab").expect("writes");
-        let seen = Rc::new(RefCell::new(Vec::new()));
-        let log = Rc::clone(&seen);
-        let mut watcher = event_loop
-            .watch(fd, Interest::READ, move |lp, events| {
-                log.borrow_mut().push(events);
-                ours.read_exact(&mut [0]).expect("ready");
-                if log.borrow().len() == 2 {
-                    lp.stop();
-                }
-            })
-            .expect("watches");
-        let twin = event_loop.watch(fd, Interest::READ, |_, _| ());
-        assert_eq!(twin.map(|_| ()).map_err(|e| e.kind()), Err(std::io::ErrorKind::AlreadyExists));
-        watcher.start().expect("starts");
-        run(event_loop);
-        assert_eq!(*seen.borrow(), [Interest::READ, Interest::READ]);
-        watcher.set(Interest::WRITE).expect("sets");
-        watcher.stop().expect("stops");
-        event_loop.call_later(Duration::from_millis(1), |lp| lp.stop());
-        run(event_loop);
-        assert_eq!(seen.borrow().len(), 2);
-    });
-}
-
-#[test]
 fn futures_sleep_time_out_and_are_woken_from_other_threads() {
     on_every_driver(|event_loop| {
         let lp = (**event_loop).clone();
@@ -320,14 +288,23 @@ fn a_panicking_future_panics_its_waiter_and_leaves_the_loop_usable() {
 
 #[test]
 fn running_a_running_loop_is_an_error() {
-    on_every_driver_and_simulated(|event_loop| {
-        event_loop.call_soon(|lp| {
+    for name in tepal_driver::driver_names() {
+        let driver = tepal_driver::open_driver(Some(name)).expect("a driver of this platform");
+        let event_loop = Rc::new(EventLoop::with_driver(driver));
+        let (inner, refused) = (Rc::clone(&event_loop), Rc::new(Cell::new(0)));
+        let count = Rc::clone(&refused);
+        event_loop.call_soon(move |lp| {
             assert!(lp.is_running());
+            let runs = [inner.run_forever(), inner.run_until_complete(async {})];
+            let busy = runs.map(|run| run.map_err(|error| error.kind()));
+            assert_eq!(busy, [Err(std::io::ErrorKind::ResourceBusy); 2]);
+            count.set(count.get() + 1);
             lp.stop();
         });
-        run(event_loop);
+        run(&event_loop);
         assert!(!event_loop.is_running());
-    });
+        assert_eq!((refused.get(), event_loop.run_until_complete(async { 1 }).ok()), (1, Some(1)));
+    }
 }
 
 #[test]

@@ -5,10 +5,14 @@ mod common;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
+use std::time::Duration;
 
 use common::{Recorder, run};
 use tepal::names::{AddrInfo, AddrInfoError, AddrInfoQuery, ResolveError, Settings};
-use tepal::{EventLoop, Loop, Protocol, Reply, Resolve, Target, Transport};
+use tepal::{
+    Command, EventLoop, ExitStatus, Loop, ProcessProtocol, Protocol, Reply, Resolve, Target,
+    Transport,
+};
 
 /// A connection whose other end is not ours.
 fn connection(event_loop: &EventLoop, protocol: impl Protocol) -> (Transport, UnixStream) {
@@ -106,4 +110,36 @@ fn one_loop_runs_inside_a_callback_of_another() {
     peer.read_exact(&mut back).expect("reads");
     assert_eq!(&back, b"through two loops");
     assert!(transport.is_established());
+}
+
+#[test]
+fn s8_each_of_two_threads_has_timers_and_children_of_its_own() {
+    struct Quiet;
+    impl ProcessProtocol for Quiet {}
+
+    // Both at once: no loop is the one that watches children.
+    for name in tepal_driver::driver_names() {
+        let use_all = move |code: i32| {
+            let driver = tepal_driver::open_driver(Some(name)).expect("a driver of this platform");
+            let event_loop = EventLoop::with_driver(driver);
+            for _ in 0..10 {
+                let command = Command {
+                    program: "sh".into(),
+                    args: vec!["-c".into(), format!("exit {code}").into()],
+                    ..Command::default()
+                };
+                let child = event_loop.subprocess(Quiet, command).expect("starts");
+                let ended = event_loop.timeout(Duration::from_secs(10), child.wait());
+                let status = event_loop.run_until_complete(ended).expect("the loop runs");
+                assert_eq!(status, Ok(ExitStatus::Code(code)));
+            }
+            let before = event_loop.time();
+            let sleep = event_loop.sleep(Duration::from_millis(2));
+            event_loop.run_until_complete(sleep).expect("the loop runs");
+            assert!(event_loop.time().since(before) >= Duration::from_millis(2));
+        };
+        let threads = [3, 4].map(|code| std::thread::spawn(move || use_all(code)));
+        use_all(5);
+        threads.into_iter().for_each(|thread| thread.join().expect("is content"));
+    }
 }
