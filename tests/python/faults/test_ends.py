@@ -201,6 +201,8 @@ print(tepal.run(__import__("asyncio").sleep(0, "well")))
 INTERRUPTED = """
 import _thread, asyncio, random, signal, sys, tepal
 random.seed(sys.argv[1])
+# Whoever starts the tests in the background may have it ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 loop = tepal.new_event_loop()
 loop.set_debug(False)
 loop.set_exception_handler(lambda loop, context: None)
