@@ -173,7 +173,7 @@ class Sockets(Base):
                     break
                 sent += step
         finally:
-            if hasattr(file, "seek"):
+            if sent and hasattr(file, "seek"):
                 file.seek(offset + sent)
         return sent
 

@@ -383,3 +383,26 @@ def test_a_connection_that_fails_says_it_in_asyncios_words(loop: Any, host: str)
         with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
             expected = runner.run(failure(runner.get_loop(), port))
         assert loop.run_until_complete(failure(loop, port)) == expected
+
+
+def test_a_file_of_which_nothing_is_sent_stays_where_it_was(any_loop: Any, pair: Any, tmp_path: Any) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * 100)
+
+    async def main() -> None:
+        with path.open("rb") as file:
+            file.seek(7)
+            assert await any_loop.sock_sendfile(pair[0], file, 100) == 0
+            assert file.tell() == 7
+            assert await any_loop.sock_sendfile(pair[0], file, 90, 5) == 5
+            assert file.tell() == 95
+
+    any_loop.run_until_complete(asyncio.wait_for(main(), 10))
+
+
+def test_a_port_may_be_any_int(any_loop: Any) -> None:
+    async def main() -> None:
+        with pytest.raises(OSError, match=r"\('127.0.0.1', 1\)"):
+            await any_loop.create_connection(asyncio.Protocol, "127.0.0.1", True)
+
+    any_loop.run_until_complete(asyncio.wait_for(main(), 10))

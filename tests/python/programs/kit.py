@@ -46,10 +46,12 @@ class Kit:
         except (Exception, asyncio.CancelledError) as error:
             self.note(who, *what, told(error))
 
-    async def outcome(self, who: str, what: str, awaitable: Awaitable[Any], show: Callable[[Any], Any] = repr) -> None:
+    async def outcome(
+        self, who: str, what: str, awaitable: Awaitable[Any], show: Callable[[Any], Any] = repr, cancels: bool = True
+    ) -> None:
         """Awaits it and notes its result or exception; perhaps it is cancelled on the way."""
         task = asyncio.ensure_future(awaitable)
-        if self.chance(0.1):
+        if cancels and self.chance(0.1):
             for _ in range(self.size(4)):
                 await asyncio.sleep(0)
             task.cancel()
@@ -85,6 +87,8 @@ def run(factory: Callable[[], asyncio.AbstractEventLoop], program: Program, seed
 
     def report(_: Any, context: dict[str, Any]) -> None:
         message = re.sub(r"<.*|0x[0-9a-f]+", "", context["message"], flags=re.S).split(":")[0]
+        # Which of asyncio's own methods called the protocol is its affair.
+        message = re.sub(r"(Exception in callback) .*", r"\1", message)
         kit.note("reports", message[:50], type(context.get("exception")).__name__)
 
     async def main() -> None:

@@ -9,7 +9,11 @@ from faults.sampling import SHARE
 
 import tepal
 
+from .children import children
 from .kit import Program, difference, run
+from .secured import secured
+from .servers import servers
+from .sockets import sockets
 from .streams import streams
 from .transports import transports
 from .turns import turns
@@ -24,7 +28,7 @@ ATTEMPTS = 4
 FAILED = "'NoneType' object "
 
 
-@pytest.mark.parametrize("program", [transports, streams, turns])
+@pytest.mark.parametrize("program", [transports, streams, turns, secured, servers, sockets, children])
 @pytest.mark.parametrize("seed", range(COUNT))
 def test_a_random_program_sees_what_it_sees_on_asyncio(program: Program, seed: int) -> None:
     found = ""
