@@ -95,5 +95,6 @@ async def connect(
         raise
     if loop.get_debug():
         host, port = address[:2]
-        logger.debug("%r connected to %s:%r: (%r, %r)", transport._sock, host, port, transport, protocol)
+        sock = transport.get_extra_info("socket")
+        logger.debug("%r connected to %s:%r: (%r, %r)", sock, host, port, transport, protocol)
     return transport, protocol

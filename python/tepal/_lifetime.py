@@ -8,6 +8,7 @@ import os
 import signal
 import warnings
 import weakref
+from asyncio import base_events
 from collections.abc import AsyncGenerator, Awaitable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -94,6 +95,8 @@ class Lifetime(Base):
             raise RuntimeError("Cannot close a running event loop")
         if self.is_closed():
             return
+        if self.get_debug():
+            base_events.logger.debug("Close %r", self)
         self._close_signals()  # type: ignore[attr-defined]
         open_count = self._close()
         self._close_endpoints()  # type: ignore[attr-defined]

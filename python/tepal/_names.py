@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
+import sys
 from asyncio import base_events
 from typing import TYPE_CHECKING, Any
 
@@ -69,8 +71,25 @@ class Names(Base):
                 proto,
                 flags,
             )
+        sys.audit("socket.getaddrinfo", host, port, family, type, proto)
+        if self.get_debug():
+            return await self._getaddrinfo_in_debug(host, port, family, type, proto, flags)
         found = self._getaddrinfo(host, port, family, type, proto, flags)
         return found if isinstance(found, list) else await self._found(*found)
+
+    async def _getaddrinfo_in_debug(self, *query: Any) -> list[AddressInfo]:
+        """Logs the query, and a slow answer as information, in asyncio's words."""
+        hints = zip(("family", "type", "proto", "flags"), query[2:], strict=True)
+        shown = [f"{name}={value!r}" for name, value in hints if value]
+        text = ", ".join([f"{query[0]}:{query[1]!r}", *shown])
+        base_events.logger.debug("Get address info %s", text)
+        began = self.time()
+        found = self._getaddrinfo(*query)
+        found = found if isinstance(found, list) else await self._found(*found)
+        seconds = self.time() - began
+        level = logging.INFO if seconds >= self.slow_callback_duration else logging.DEBUG
+        base_events.logger.log(level, "Getting address info %s took %.3fms: %r", text, seconds * 1e3, found)
+        return found
 
     async def getnameinfo(self, sockaddr: Any, flags: int = 0) -> tuple[str, str]:
         """`socket.getnameinfo`, without blocking the loop and without a thread.
@@ -83,6 +102,7 @@ class Names(Base):
         if self._system_resolver is not None:
             executor = self._system_resolver.executor
             return await self.run_in_executor(executor, socket.getnameinfo, sockaddr, flags)
+        sys.audit("socket.getnameinfo", sockaddr)
         found = self._getnameinfo(sockaddr, flags)
         if isinstance(found[0], str):
             return found
@@ -137,7 +157,7 @@ def literal(
     proto = PROTOCOLS[socket.SocketKind(type)]
     if port is None or port in ("", b""):
         port = 0
-    elif not isinstance(port, int):
+    elif not isinstance(port, int) or isinstance(port, bool):
         try:
             port = int(port)
         except (ValueError, TypeError):

@@ -64,7 +64,7 @@ class ReadPipeTransport(_PipeTransport):
     def __repr__(self) -> str:
         words = self._words()
         if words[-1] == "open":
-            words.append("polling" if self.is_reading() else "idle")
+            words[-1] = "polling" if self.is_reading() else "idle"
         return f"<{' '.join(words)}>"
 
 
@@ -94,7 +94,7 @@ class WritePipeTransport(_PipeTransport):
         words = self._words()
         if words[-1] == "open":
             waiting = self.get_write_buffer_size()
-            words += ["polling" if waiting else "idle", f"bufsize={waiting}"]
+            words[-1:] = ["polling" if waiting else "idle", f"bufsize={waiting}"]
         return f"<{' '.join(words)}>"
 
 

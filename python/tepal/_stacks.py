@@ -7,6 +7,7 @@ import contextvars
 import errno
 import os
 import socket
+import sys
 import weakref
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Literal
@@ -95,6 +96,8 @@ class Stacks(Base):
         check_word("addresses", addresses, ("linear", "race"))
         check_word("handshakes", handshakes, ("next", "race", "once"))
         limits = _timeouts(timeouts)
+        # What follows has no socket object that would tell.
+        sys.audit("tepal.connect", host, port, path)
         if backoff is not None and not isinstance(backoff, Backoff):
             raise TypeError(f"backoff must be a tepal.Backoff, not {kind_of(backoff)}")
         given = [name for name, value in (("host", host), ("path", path), ("sock", sock)) if value]

@@ -19,6 +19,11 @@ class _StreamInterface(transports._FlowControlMixin, asyncio.Transport):  # type
     """What `isinstance` sees. asyncio's classes have slots, which a native base cannot join."""
 
 
+def _writing(transport: Any) -> str:
+    size = transport.get_write_buffer_size()
+    return f"write=<{'polling' if size else 'idle'}, bufsize={size}>"
+
+
 def _closed_socket() -> socket.socket:
     # What asyncio has left of its socket after the end. An ordinary one costs a descriptor.
     sock = socket.socket.__new__(socket.socket)
@@ -74,9 +79,8 @@ class StreamTransport(Listed, Stacked, NativeStream):
         if self._sock_fd >= 0:
             info.append(f"fd={self._sock_fd}")
         if self._was_opened and not self._lost:
-            info.append("open" if not self.is_closing() else "flushing")
             info.append("read=polling" if self.is_reading() else "read=idle")
-            info.append(f"write=<bufsize={self.get_write_buffer_size()}>")
+            info.append(_writing(self))
         return f"<{' '.join(info)}>"
 
     def __del__(self, _warn: Any = warnings.warn) -> None:
@@ -117,7 +121,8 @@ class DatagramTransport(Listed, NativeDatagram):
             info.append("closing")
         if self._sock_fd >= 0:
             info.append(f"fd={self._sock_fd}")
-            info.append(f"write=<bufsize={self.get_write_buffer_size()}>")
+            info.append("read=idle" if self.is_closing() else "read=polling")
+            info.append(_writing(self))
         return f"<{' '.join(info)}>"
 
     def __del__(self, _warn: Any = warnings.warn) -> None:
