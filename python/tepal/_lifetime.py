@@ -39,12 +39,16 @@ os.register_at_fork(after_in_child=_after_fork)
 
 
 def _stop_when_done(future: asyncio.Future[Any]) -> None:
+    loop: Any = future.get_loop()
+    if loop._awaited is not future:
+        # An interrupt ended the run that waited for it.
+        return
     if not future.cancelled():
         error = future.exception()
         if isinstance(error, (SystemExit, KeyboardInterrupt)):
             # It leaves the run by itself.
             return
-    future.get_loop().stop()
+    loop.stop()
 
 
 class Lifetime(Base):
@@ -52,6 +56,8 @@ class Lifetime(Base):
 
     def _init_lifetime(self) -> None:
         _loops.add(self)
+        # What `run_until_complete` waits for.
+        self._awaited: asyncio.Future[Any] | None = None
         self._asyncgens: weakref.WeakSet[AsyncGenerator[Any, Any]] = weakref.WeakSet()
         self._asyncgens_shutdown_called = False
         self._transports: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
@@ -71,8 +77,9 @@ class Lifetime(Base):
         if made_here:
             # If the run ends before the task, the caller is told so by our exception.
             task._log_destroy_pending = False  # type: ignore[attr-defined]
-        task.add_done_callback(_stop_when_done)
         try:
+            self._awaited = task
+            task.add_done_callback(_stop_when_done)
             self.run_forever()
         except BaseException:
             if made_here and task.done() and not task.cancelled():
@@ -80,6 +87,7 @@ class Lifetime(Base):
                 task.exception()
             raise
         finally:
+            self._awaited = None
             task.remove_done_callback(_stop_when_done)
         if not task.done():
             raise RuntimeError("Event loop stopped before Future completed.")

@@ -331,3 +331,16 @@ def test_an_unknown_driver_is_told_with_those_that_exist():
         tepal.new_event_loop(driver="nonsense")
     with pytest.raises(TypeError):
         tepal.new_event_loop(resolver="text")
+
+
+def test_an_interrupt_beside_the_end_does_not_stop_the_next_run(bare_loop):
+    def interrupt():
+        raise KeyboardInterrupt
+
+    async def main():
+        # It is called before the run hears that this has ended.
+        bare_loop.call_soon(interrupt)
+
+    with pytest.raises(KeyboardInterrupt):
+        bare_loop.run_until_complete(main())
+    assert bare_loop.run_until_complete(asyncio.sleep(0.001, "well")) == "well"

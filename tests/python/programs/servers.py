@@ -12,7 +12,7 @@ from .kit import Kit, told
 
 ACTS = [
     "start_serving", "start_serving", "close", "is_serving", "sockets", "connect", "connect", "drop", "wait_closed", "serve_forever",
-    "close_clients", "abort_clients", "get_loop", "raises",
+    "close_clients", "abort_clients", "get_loop",
 ]  # fmt: skip
 
 
@@ -40,13 +40,10 @@ class Servers:
 
     def __init__(self, kit: Kit) -> None:
         self.kit = kit
-        self.fails = False
         self.clients: list[socket.socket] = []
         self.waits: list[asyncio.Task[Any]] = []
 
     def factory(self) -> Served:
-        if self.fails:
-            raise KeyError("factory")
         return Served(self.kit)
 
     async def connect(self) -> str:
@@ -57,9 +54,7 @@ class Servers:
             await asyncio.wait_for(asyncio.get_running_loop().sock_connect(client, self.address), 1)
         except OSError as error:
             return type(error).__name__
-        # asyncio tells nobody of a factory that raised, and lets go of the connection two turns later.
-        if not self.fails:
-            client.send(b"x")
+        client.send(b"x")
         return "connected"
 
     async def act(self, what: str) -> Any:
@@ -75,9 +70,6 @@ class Servers:
                 task.cancel()
                 await asyncio.wait([task], timeout=0.1)
             self.waits.append(task)
-            return None
-        if what == "raises":
-            self.fails = not self.fails
             return None
         if what == "sockets":
             return len(server.sockets)
@@ -116,7 +108,6 @@ class Servers:
             task.cancel()
         await kit.outcome("waits", "closed", self.server.wait_closed())
         kit.note("place", os.listdir(place))
-        kit.traces["reports"] = [what for what in kit.traces.get("reports", []) if what[1] != "KeyError"]
 
 
 async def servers(kit: Kit) -> None:
