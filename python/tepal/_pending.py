@@ -24,14 +24,18 @@ class Pending(Protocol):
         host: Any = None,
         limits: Timeouts = NO_TIMEOUTS,
         server_side: bool = False,
+        recipe: Any = None,
     ) -> None:
         self.loop = loop
         self.factory = factory
         self.specs, self.host, self.limits = specs, host, limits
         self.server_side = server_side
+        self.recipe = recipe
         self.error: BaseException | None = None
 
     def connection_established(self, transport: Any) -> None:
+        if self.recipe is not None:
+            transport._tls_given = self.recipe, self.server_side
         try:
             protocol = self.factory()
             transport.set_protocol(protocol)

@@ -58,7 +58,7 @@ def pending_protocol(
 ) -> Pending:
     """What stands in a protocol's place until the handshake is done, for one connection."""
     limits = _limits(handshake, closing)
-    return Pending(loop, lambda: protocol, _specs(recipe), host or None, limits, server_side)
+    return Pending(loop, lambda: protocol, _specs(recipe), host or None, limits, server_side, recipe)
 
 
 def served(
@@ -67,7 +67,7 @@ def served(
     """The same for each connection of a server: the factory, and the listener's options."""
     limits = _limits(handshake, closing)
     options = {"layers": _specs(recipe), "handshake": limits.handshake, "closing": limits.closing}
-    return lambda: Pending(loop, factory), options
+    return lambda: Pending(loop, factory, server_side=True, recipe=recipe), options
 
 
 class _Upgrading(Protocol):
@@ -139,7 +139,7 @@ async def upgrade(
     push = getattr(transport, "push_layer", None)
     if push is None:
         raise TypeError(f"transport {transport!r} is not supported by start_tls() with {recipe!r}")
-    recipe = _for_side(recipe, server_side, server_hostname)
+    given, recipe = recipe, _for_side(recipe, server_side, server_hostname)
     limits = _limits(handshake, closing)
     done = loop.create_future()
     transport._set_spans(limits.handshake, limits.closing)
@@ -148,6 +148,7 @@ async def upgrade(
         # What a client has got in plain text must not be taken for what TLS protects.
         push(recipe, residual="feed" if server_side else "reject")
         await done
+        transport._tls_given = given, server_side
     except BaseException:
         if isinstance(transport.get_protocol(), _Upgrading):
             transport.set_protocol(protocol)

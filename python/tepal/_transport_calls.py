@@ -17,6 +17,24 @@ Loop = asyncio.AbstractEventLoop
 INTERNET = (socket.AF_INET, socket.AF_INET6)
 
 
+def accepted(transport: Any) -> None:
+    """Debug mode: tell of a connection that was accepted."""
+    base_events.logger.debug(
+        "%r got a new connection from %r: %r",
+        transport._server, transport.get_extra_info("peername"), transport._sock,
+    )  # fmt: skip
+
+
+def log_event(transport: Any, what: str) -> None:
+    """Debug mode: tell what happened to a transport."""
+    base_events.logger.debug("%r %s", transport, what)
+
+
+def sends_to(transport: Any, address: Any) -> None:
+    """Tell audit hooks of a datagram, as `socket.sendto` does."""
+    sys.audit("socket.sendto", transport._sock, address)
+
+
 def socket_of(fd: int) -> socket.socket:
     """A socket object over the descriptor of an accepted connection, which stays the loop's."""
     return socket.socket(fileno=fd)
@@ -157,8 +175,10 @@ def pipe_failed(transport: Any, error: BaseException, wrote: bool) -> None:
 def resolve_now(transport: Any, address: Any) -> Any:
     """The numeric address that `socket.sendto` would send to: it resolves names on the spot."""
     sock = transport._sock
-    if sock.family not in INTERNET or not isinstance(address, tuple):
+    if sock.family not in INTERNET:
         raise TypeError(f"{address!r} is no address of a socket of family {sock.family!r}")
+    if not isinstance(address, tuple):
+        raise TypeError(f"sendto(): {sock.family.name} address must be tuple, not {type(address).__name__}")
     if not 2 <= len(address) <= (2 if sock.family == socket.AF_INET else 4):
         raise TypeError(f"{sock.family.name} address must be a pair (host, port)")
     host, port, *rest = address

@@ -7,12 +7,16 @@ import socket
 import sys
 import warnings
 from asyncio import constants, transports, trsock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ._listed import Listed
 from ._stacked import Stacked
 from ._tepal import DatagramTransport as NativeDatagram
 from ._tepal import StreamTransport as NativeStream
+from ._tls_facts import fact_of
+
+if TYPE_CHECKING:
+    from ._records import TLSInfo
 
 
 class _StreamInterface(transports._FlowControlMixin, asyncio.Transport):  # type: ignore[name-defined, misc]
@@ -38,6 +42,8 @@ class StreamTransport(Listed, Stacked, NativeStream):
     _sendfile_compatible = constants._SendfileMode.TRY_NATIVE  # type: ignore[attr-defined]
     _protocol_paused = False
     _extra: dict[str, Any] | None = None
+    # The recipe that `ssl=` or `start_tls` was given, and which side we are.
+    _tls_given: tuple[Any, bool] | None = None
 
     # `isinstance` asks for it after the type itself.
     __class__ = property(lambda self: _StreamInterface)  # type: ignore[assignment]
@@ -63,6 +69,11 @@ class StreamTransport(Listed, Stacked, NativeStream):
             self._extra = {}
         self._extra[name] = value
         return value
+
+    def _tls_fact(self, name: str, info: TLSInfo) -> Any:
+        # The same, of a layer of TLS.
+        recipe, server_side = self._tls_given or (None, None)
+        return fact_of(name, info, recipe, server_side)
 
     def _fatal_error(self, exc: BaseException, message: str = "Fatal error on transport") -> None:
         from ._transport_calls import transport_failed

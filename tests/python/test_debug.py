@@ -97,3 +97,44 @@ def test_debug_mode_logs_what_asyncios_logs(caplog: pytest.LogCaptureFixture) ->
         logs.append([plain(record.getMessage()) for record in caplog.records if "Using selector" not in record.getMessage()])
     assert logs[0] == logs[1]
     assert "Close <Loop>" in logs[1]
+
+
+def test_debug_mode_tells_of_a_connection_what_asyncios_tells(caplog: pytest.LogCaptureFixture) -> None:
+    class Served(asyncio.Protocol):
+        def connection_made(self, transport: Any) -> None:
+            transport.write(b"x")
+
+        def connection_lost(self, exc: BaseException | None) -> None:
+            lost.set_result(None)
+
+    async def main() -> None:
+        nonlocal lost
+        loop = asyncio.get_running_loop()
+        loop.slow_callback_duration = 60
+        lost = loop.create_future()
+        server = await loop.create_server(Served, "127.0.0.1", 0)
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        await reader.readexactly(1)
+        writer.transport.pause_reading()
+        writer.transport.resume_reading()
+        writer.write_eof()
+        await lost
+        writer.close()
+        await writer.wait_closed()
+        server.close()
+        ends = os.pipe()
+        os.close(ends[1])
+        await loop.connect_read_pipe(asyncio.Protocol, os.fdopen(ends[0], "rb", 0))
+        await asyncio.sleep(0.01)
+
+    lost: Any = None
+    logs = []
+    for factory in FACTORIES:
+        caplog.clear()
+        with caplog.at_level(logging.DEBUG, "asyncio"), asyncio.Runner(loop_factory=factory, debug=True) as runner:
+            runner.run(asyncio.wait_for(main(), 20))
+        # In which state a transport is by now, or in which order two ends hear, is not compared.
+        told = [re.sub(r"<Transport [^>]*>+", "<Transport>", plain(record.getMessage())) for record in caplog.records]
+        logs.append(sorted(line for line in told if "Using selector" not in line))
+    assert logs[0] == logs[1]
+    assert {"<Transport> pauses reading", "<Transport> resumes reading", "<Transport> received EOF", "<Transport> was closed by peer"} <= set(logs[1])

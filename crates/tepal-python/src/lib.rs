@@ -21,6 +21,7 @@
 //! | `datagram` | datagram transports |
 //! | `command` | the command `tepal`, for the script that an installation makes |
 //! | `address` | socket addresses in Python's form |
+//! | `audit` | whether audit hooks are to hear what socket objects would tell them |
 //!
 //! # The rules of the border
 //!
@@ -36,6 +37,7 @@
 #![warn(missing_docs)]
 
 mod address;
+mod audit;
 mod command;
 mod datagram;
 mod errors;

@@ -10,6 +10,7 @@ from faults.sampling import SHARE
 import tepal
 
 from .children import children
+from .datagrams import datagrams
 from .kit import Program, difference, run
 from .secured import secured
 from .servers import servers
@@ -28,7 +29,7 @@ ATTEMPTS = 4
 FAILED = "'NoneType' object "
 
 
-@pytest.mark.parametrize("program", [transports, streams, turns, secured, servers, sockets, children])
+@pytest.mark.parametrize("program", [transports, streams, turns, secured, datagrams, servers, sockets, children])
 @pytest.mark.parametrize("seed", range(COUNT))
 def test_a_random_program_sees_what_it_sees_on_asyncio(program: Program, seed: int) -> None:
     found = ""

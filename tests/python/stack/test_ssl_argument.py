@@ -64,6 +64,25 @@ class Client(Echo):
         self.data.set_result(data)
 
 
+def facts(transport: Any, server_side: bool) -> None:
+    """What programs for asyncio ask to know whether, and how, a connection is secured."""
+    info = transport.layer_info("tls")
+    assert transport.get_extra_info("cipher") == (info.cipher, "TLSv1.3", 256 if "256" in info.cipher else 128)
+    assert transport.get_extra_info("sslcontext")
+    assert transport.get_extra_info("compression") is None
+    found = transport.get_extra_info("ssl_object")
+    assert (found.version(), found.cipher()) == ("TLSv1.3", transport.get_extra_info("cipher"))
+    assert (found.server_side, found.session_reused) == (server_side, info.resumed)
+    assert found.selected_alpn_protocol() is None and found.compression() is None
+    certificate = transport.get_extra_info("peercert")
+    assert certificate == found.getpeercert()
+    if server_side:
+        assert certificate is None and found.server_hostname is None
+    else:
+        assert ("DNS", "server.test") in certificate["subjectAltName"]
+        assert found.getpeercert(True) == info.peer_certificates[0] and found.server_hostname == "server.test"
+
+
 async def check(transport: Any, client: Any, served: Echo) -> None:
     """Bytes flow, both ends know of TLS, and both know how it ended."""
     assert client.transport is transport or client.made == 1
@@ -72,7 +91,8 @@ async def check(transport: Any, client: Any, served: Echo) -> None:
     info = transport.layer_info("tls")
     assert isinstance(info, tepal.TLSInfo) and info.version == "TLSv1.3"
     assert info.server_name == "server.test" and len(info.peer_certificates) >= 1
-    assert transport.get_extra_info("cipher")[:2] == (info.cipher, "TLSv1.3")
+    facts(transport, False)
+    facts(served.transport, True)
     assert transport.layers == ("tls",) and served.transport.layers == ("tls",)
     assert served.transport.layer_info("tls").cipher == info.cipher
     assert transport.layer_info("lines") is None and transport.problem is None

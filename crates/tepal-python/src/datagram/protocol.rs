@@ -180,6 +180,7 @@ impl DatagramProtocol<PyHost> for PyDatagramProtocol {
         engine.host().transport_fds.borrow_mut().remove(&inner.fd.replace(-1));
         let mut links = inner.links.borrow_mut();
         let (sock, protocol) = (links.sock.take(), links.protocol.take());
+        links.marks = Some(engine.datagram_write_marks(endpoint));
         drop(links);
         drop(protocol);
         if let Some(sock) = sock {

@@ -10,6 +10,7 @@ use tepal::{Address, Crossing};
 
 use super::transport::DatagramTransport;
 use crate::address;
+use crate::audit;
 use crate::errors::{exception, leaves_run, os_error};
 use crate::fastcall::{Arguments, add_method, guard, missing, unexpected};
 use crate::imports::imports;
@@ -92,15 +93,13 @@ fn send(
             return wrote_after_end(transport);
         }
         let to = to.filter(|_| !inner.connected.get());
-        return send_behind_close(transport, data, to);
+        return send_by_python(transport, data, to);
     }
-    let given = to.clone();
-    let to = match to.or(fixed) {
+    let given = to.or(fixed);
+    let to = match given.clone() {
         _ if inner.connected.get() => None,
-        None => {
-            let error = PyTypeError::new_err("sendto() of an unconnected socket needs an address");
-            return fail(transport, error);
-        }
+        // It has the words for it.
+        None => return send_by_python(transport, data, Some(py.None().into_bound(py))),
         Some(to) => {
             let last = inner.peers.borrow().address_of(&to);
             match last {
@@ -112,6 +111,13 @@ fn send(
             }
         }
     };
+    if to.is_some() && audit::is_heard(py) {
+        let helpers = imports(py).transports.bind(py);
+        let told = helpers.call_method1(intern!(py, "sends_to"), (transport, &given));
+        if let Err(error) = told {
+            return fail(transport, error);
+        }
+    }
     match state.engine.datagram_send(key, data.bytes(), to.as_ref()) {
         Ok(crossing) => after_send(transport, crossing),
         Err(error)
@@ -137,9 +143,9 @@ fn refused(
     fail(transport, PyErr::from_value(why))
 }
 
-// asyncio's socket is open until `connection_lost`, and sends until then.
+// What asyncio leaves to the socket object, which is open until `connection_lost`.
 #[cold]
-fn send_behind_close(
+fn send_by_python(
     transport: Borrowed<'_, '_, DatagramTransport>,
     data: &Readable<'_, '_>,
     to: Option<Bound<'_, PyAny>>,

@@ -46,6 +46,8 @@ pub(super) struct Links {
     pub(super) failure: Option<Ref>,
     /// The address that `sendto` may name, as it was given.
     pub(super) address: Option<Ref>,
+    /// The marks of the write buffer, once the engine knows the endpoint no longer.
+    pub(super) marks: Option<(usize, usize)>,
 }
 
 #[pymethods]
@@ -86,6 +88,7 @@ impl DatagramTransport {
             waiter: waiter.map(Ref::new),
             failure: None,
             address: address.map(Ref::new),
+            marks: None,
         };
         let old = inner.links.replace(links);
         drop(old);
@@ -184,6 +187,9 @@ impl DatagramTransport {
 
     /// The marks of the write buffer: (low, high).
     fn get_write_buffer_limits(&self, py: Python<'_>) -> (usize, usize) {
+        if let Some(marks) = self.inner.get(py).links.borrow().marks {
+            return marks;
+        }
         match (self.state(py), self.inner.get(py).key.get()) {
             (Some(state), Some(key)) => state.engine.datagram_write_marks(key),
             _ => (0, 0),
@@ -200,6 +206,10 @@ impl DatagramTransport {
         let py = slf.py();
         let (low, high) = write_limits(high, low, 64 * 1024)?;
         let this = slf.get();
+        if let Some(marks) = &mut this.inner.get(py).links.borrow_mut().marks {
+            *marks = (low, high);
+            return Ok(());
+        }
         if let (Some(state), Some(key)) = (this.state(py), this.inner.get(py).key.get()) {
             let crossing = state.engine.datagram_set_write_marks(key, low, high);
             super::send::after_send(slf.as_borrowed(), crossing)?;

@@ -9,7 +9,7 @@ use tepal::engine::{Consumed, StreamKey, StreamProtocol, Verdict};
 use tepal::layers::{How, Info, ProxyRequest};
 use tepal_base::Buffer;
 
-use super::calling::{consumed, in_context};
+use super::calling::{consumed, in_context, log_in_debug};
 use super::hooks::Hook;
 use super::manner::Manner;
 use super::pipe::{self, Role};
@@ -184,6 +184,10 @@ impl StreamProtocol<PyHost> for PyStreamProtocol {
             // The end of a pipe is not the protocol's to decide.
             self.inner(py).closing.set(true);
             engine.stream_close(stream);
+        }
+        let what = if is_pipe { "was closed by peer" } else { "received EOF" };
+        if let Err(error) = log_in_debug(&self.transport(py), engine, what) {
+            PyHost::interrupt(engine, error);
         }
         let keep = self
             .call(engine, py, intern!(py, "eof_received"), None)

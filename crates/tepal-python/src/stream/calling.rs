@@ -7,6 +7,7 @@ use pyo3::types::PyBool;
 use pyo3::{Borrowed, ffi};
 use tepal::engine::Consumed;
 
+use super::transport::StreamTransport;
 use crate::host::{PyEngine, PyHost};
 use crate::imports::imports;
 use crate::object::Ref;
@@ -32,6 +33,20 @@ pub(crate) fn watched<'py, R>(
         PyHost::interrupt(engine, error);
     }
     result
+}
+
+/// Debug mode logs what happens to a transport, in asyncio's words.
+#[inline]
+pub(crate) fn log_in_debug(
+    transport: &Bound<'_, StreamTransport>,
+    engine: &PyEngine,
+    what: &str,
+) -> PyResult<()> {
+    if !engine.host().debug.get() {
+        return Ok(());
+    }
+    let helpers = imports(transport.py()).transports.bind(transport.py());
+    helpers.call_method1(intern!(helpers.py(), "log_event"), (transport, what)).map(drop)
 }
 
 /// Ends the future of who waits for a connection, unless that is over. No exception, and None: it is made.

@@ -13,6 +13,7 @@ use tepal::Address;
 use tepal_driver::{Connect, Descriptor, Domain, Kind, SocketOption};
 
 use super::transport::{Links, StreamTransport, options};
+use crate::audit;
 use crate::errors::os_error;
 use crate::event_loop::Loop;
 use crate::object::Ref;
@@ -20,10 +21,13 @@ use crate::object::Ref;
 #[pymethods]
 impl StreamTransport {
     /// 4 or 6 for an address in digits of IPv4 or IPv6; 0 for anything else.
+    ///
+    /// 0 also where audit hooks are: they are to hear of each socket.
     #[staticmethod]
     #[pyo3(signature = (host, /))]
     fn _version_of(host: &Bound<'_, PyString>) -> u8 {
         match host.to_str().ok().and_then(|host| host.parse::<IpAddr>().ok()) {
+            Some(_) if audit::is_heard(host.py()) => 0,
             Some(IpAddr::V4(_)) => 4,
             Some(IpAddr::V6(_)) => 6,
             None => 0,

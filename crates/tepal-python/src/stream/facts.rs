@@ -32,7 +32,7 @@ impl StreamTransport {
             None => return name.hash().map(|_| default),
         };
         // What layers add may change: they come and go.
-        let fact = slf.get().layer_fact(py, name)?;
+        let fact = layer_fact(slf, name)?;
         Ok(if fact.is_none() { default } else { fact })
     }
 
@@ -87,19 +87,22 @@ impl StreamTransport {
         }
         Ok(fact)
     }
+}
 
-    /// What `get_extra_info` tells of layers; None of what is no name of one.
-    fn layer_fact<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
-        let tls = self.layer_info(py, "tls")?;
-        match name {
-            "tls" => Ok(tls),
-            _ if tls.is_none() => self.layer_info(py, name),
-            "cipher" => {
-                let (cipher, version) = (tls.getattr("cipher")?, tls.getattr("version")?);
-                Ok((cipher, version, py.None()).into_pyobject(py)?.into_any())
-            }
-            "alpn" => tls.getattr("alpn"),
-            _ => self.layer_info(py, name),
+// What `get_extra_info` tells of layers; None of what is no name of one.
+fn layer_fact<'py>(
+    transport: &Bound<'py, StreamTransport>,
+    name: &str,
+) -> PyResult<Bound<'py, PyAny>> {
+    let (this, py) = (transport.get(), transport.py());
+    let tls = this.layer_info(py, "tls")?;
+    match name {
+        "tls" => Ok(tls),
+        _ if tls.is_none() => this.layer_info(py, name),
+        "alpn" => tls.getattr("alpn"),
+        "cipher" | "compression" | "peercert" | "ssl_object" | "sslcontext" => {
+            transport.call_method1(intern!(py, "_tls_fact"), (name, tls))
         }
+        _ => this.layer_info(py, name),
     }
 }

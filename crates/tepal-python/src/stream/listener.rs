@@ -14,6 +14,7 @@ use super::reach::{Spans, timeouts};
 use super::server;
 use super::stack::spans;
 use super::transport::{Links, StreamTransport};
+use crate::audit;
 use crate::errors::{exception, leaves_run, os_error};
 use crate::event_loop::{Loop, SimulatedSocket};
 use crate::host::{PyEngine, PyHost};
@@ -201,6 +202,14 @@ impl PyFactory {
         drop(old);
         inner.fd.set(fd.unwrap_or(-1));
         inner.peer.set(Peer::new(peer));
+        if audit::is_heard(py) {
+            // The socket object that asyncio has of each connection tells of itself.
+            let _ = transport.getattr(intern!(py, "_sock"))?;
+        }
+        if engine.host().debug.get() {
+            let helpers = imports(py).transports.bind(py);
+            helpers.call_method1(intern!(py, "accepted"), (&transport,))?;
+        }
         engine.stream_set_options(stream, self.setup.options);
         if let Some(timeouts) = self.setup.timeouts {
             engine.stream_set_timeouts(stream, timeouts);

@@ -8,6 +8,7 @@ use tepal::engine::StreamKey;
 use tepal::{Address, Closed, Problem, StreamOptions};
 use tepal_driver::Descriptor;
 
+use super::calling::log_in_debug;
 use super::hooks::Hooks;
 use super::manner::Manner;
 use super::opening::Opening;
@@ -254,24 +255,34 @@ impl StreamTransport {
     }
 
     /// Pause receiving: no data_received until resume_reading().
-    fn pause_reading(&self, py: Python<'_>) {
-        let inner = self.inner.get(py);
-        if self.is_closing(py) || inner.paused.replace(true) {
-            return;
+    fn pause_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let (this, py) = (slf.get(), slf.py());
+        let inner = this.inner.get(py);
+        if this.is_closing(py) || inner.paused.replace(true) {
+            return Ok(());
         }
-        if let (Some(state), Some(key)) = (self.state(py), inner.key.get()) {
-            state.engine.stream_pause_reading(key, true);
+        match (this.state(py), inner.key.get()) {
+            (Some(state), Some(key)) => {
+                state.engine.stream_pause_reading(key, true);
+                log_in_debug(slf, &state.engine, "pauses reading")
+            }
+            _ => Ok(()),
         }
     }
 
     /// Resume receiving.
-    fn resume_reading(&self, py: Python<'_>) {
-        let inner = self.inner.get(py);
-        if self.is_closing(py) || !inner.paused.replace(false) {
-            return;
+    fn resume_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let (this, py) = (slf.get(), slf.py());
+        let inner = this.inner.get(py);
+        if this.is_closing(py) || !inner.paused.replace(false) {
+            return Ok(());
         }
-        if let (Some(state), Some(key)) = (self.state(py), inner.key.get()) {
-            state.engine.stream_pause_reading(key, false);
+        match (this.state(py), inner.key.get()) {
+            (Some(state), Some(key)) => {
+                state.engine.stream_pause_reading(key, false);
+                log_in_debug(slf, &state.engine, "resumes reading")
+            }
+            _ => Ok(()),
         }
     }
 
