@@ -131,6 +131,8 @@ class Endpoints(Base):
                 self, protocol, recipe, server_hostname, server_side, ssl_handshake_timeout, ssl_shutdown_timeout
             )
             return self._make_socket_transport(rawsock, pending, waiter, extra=extra, server=server, **keywords)
+        # As asyncio asks it: before anything of TLS is begun.
+        self._ensure_fd_no_transport(rawsock.fileno())
         transport = SSLTransport(
             self,
             protocol,

@@ -259,8 +259,8 @@ class SSLTransport(Listed, NativeSSL):
         return f"<{type(self).__name__} {self._state} over {below!r}>"
 
     def __del__(self, _warn: Any = warnings.warn) -> None:
-        # Nothing was begun if it is closing already.
-        if not self.is_closing():
+        # Without a transport below nothing was begun.
+        if self._below is not None and not self.is_closing():
             _warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import socket
 
@@ -181,3 +182,23 @@ def test_a_handler_must_be_callable(any_loop):
     assert any_loop.get_exception_handler() is print
     any_loop.set_exception_handler(None)
     assert any_loop.get_exception_handler() is None
+
+
+def test_a_connection_that_finds_no_memory_at_its_beginning_is_told_of_once(loop):
+    class Hungry(asyncio.Protocol):
+        def connection_made(self, transport):
+            raise MemoryError
+
+    told = []
+    loop.set_exception_handler(lambda _, context: told.append(context["message"]))
+
+    async def main():
+        ours, theirs = socket.socketpair()
+        with theirs:
+            with contextlib.suppress(MemoryError):
+                await loop.create_connection(Hungry, sock=ours)
+            while not told:
+                await asyncio.sleep(0)
+
+    loop.run_until_complete(asyncio.wait_for(main(), 10))
+    assert told == ["Fatal error: protocol.connection_made() call failed."]

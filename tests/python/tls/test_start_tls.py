@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import ssl
+import warnings
 from typing import Any
 
 import pytest
@@ -147,3 +149,22 @@ def test_a_protocol_hears_of_a_loss_inside_the_upgrade(run: Any, own_loop: Any) 
         theirs.close()
 
     run(main())
+
+
+def test_a_descriptor_in_use_is_told_before_anything_is_begun(own_loop: Any) -> None:
+    loop = own_loop
+
+    async def main() -> None:
+        ours, theirs = sockets()
+        plain, protocol = await loop.create_connection(Recorder, sock=ours)
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            with pytest.raises(RuntimeError, match="is used by transport"):
+                await loop.create_connection(Recorder, sock=ours, ssl=client_context(), server_hostname="server.test")
+            gc.collect()
+        assert not [each for each in told if "transport" in str(each.message)]
+        plain.close()
+        await protocol.lost
+        theirs.close()
+
+    loop.run_until_complete(asyncio.wait_for(main(), 10))

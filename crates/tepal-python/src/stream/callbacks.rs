@@ -37,7 +37,7 @@ impl StreamProtocol<PyHost> for PyStreamProtocol {
                 if error.is_instance_of::<PyMemoryError>(py)
                     || self.inner(py).manner.get() == Manner::Ssl =>
             {
-                let message = "Fatal error: protocol.connection_made() call failed.";
+                let message = "connection_made() call failed";
                 self.failed(engine, error, message, ())
             }
             Err(error) => self.complain(engine, error, "connection_made"),
