@@ -307,8 +307,13 @@ class Endpoints(Base):
         sent = 0
         future = self.create_future()
         try:
-            transp._send_file(os.dup(fd), offset, left, future)
-            sent = await future
+            queued = transp._send_file(os.dup(fd), offset, left, future)
+            try:
+                sent = await future
+            except asyncio.CancelledError:
+                cut = transp._cut_file(queued)
+                sent = left if cut is None else cut
+                raise
         except OSError as error:
             sent = getattr(error, "_tepal_sent", 0)
             raise

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+import tepal
+
 
 class Recorder(asyncio.Protocol):
     """Keeps what it is told."""
@@ -616,6 +618,32 @@ def test_a_file_is_sent_behind_what_was_written(loop: Any, run: Any, tmp_path: A
         transport.close()
         theirs.close()
         await protocol.lost
+
+    run(main())
+
+
+@pytest.mark.parametrize("layered", [False, True])
+def test_a_file_that_is_given_up_stops_where_it_is(loop: Any, run: Any, tmp_path: Any, layered: bool) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(bytes(16 << 20))
+
+    async def main() -> None:
+        transport, protocol, theirs = await connected(loop)
+        theirs.setblocking(False)
+        if layered:
+            transport.push_layer(tepal.RateLimit(write=1 << 30))
+        with path.open("rb") as file:
+            sending = loop.create_task(loop.sendfile(transport, file, 10))
+            count = len(await loop.sock_recv(theirs, 1))
+            sending.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await sending
+            transport.close()
+            while data := await loop.sock_recv(theirs, 1 << 16):
+                count += len(data)
+            assert file.tell() == 10 + count < 16 << 20
+        await protocol.lost
+        theirs.close()
 
     run(main())
 

@@ -7,6 +7,7 @@ use pyo3::exceptions::{PyConnectionAbortedError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit, intern};
 use tepal::engine::{FileCut, Flow, Outcome};
+use tepal_driver::Descriptor;
 
 use super::transport::StreamTransport;
 use crate::errors::{exception, os_error};
@@ -17,7 +18,7 @@ use crate::object::Ref;
 #[pymethods]
 impl StreamTransport {
     /// Sends `count` bytes of a file from `offset` on, behind what was written. `fd` becomes ours. The
-    /// future's result is how many bytes the kernel took.
+    /// future's result is how many bytes the kernel took. The value is for `_cut_file`.
     fn _send_file(
         &self,
         py: Python<'_>,
@@ -25,7 +26,7 @@ impl StreamTransport {
         offset: u64,
         count: u64,
         future: Bound<'_, PyAny>,
-    ) -> PyResult<()> {
+    ) -> PyResult<u64> {
         if fd < 0 {
             return Err(PyValueError::new_err("the file is closed"));
         }
@@ -40,12 +41,19 @@ impl StreamTransport {
             .map_err(|error| os_error(&error))?;
         let end: Box<dyn Completion> = Box::new(FileEnd { future: Ref::new(future) });
         match state.engine.stream_send_file(key, file, offset, count, end) {
-            Ok(()) => Ok(()),
+            Ok(()) => Ok(file.to_bits()),
             Err((error, end)) => {
                 drop(end);
                 Err(PyConnectionAbortedError::new_err(error.to_string()))
             }
         }
+    }
+
+    /// Sends no more of a file. Returns how many of its bytes have left; None if it is through.
+    fn _cut_file(&self, py: Python<'_>, file: u64) -> Option<u64> {
+        let state = self.state(py)?;
+        let key = self.inner.get(py).key.get()?;
+        state.engine.stream_cut_file(key, Descriptor::from_bits(file))
     }
 }
 

@@ -68,6 +68,10 @@ pub(super) enum FileStep {
 }
 
 impl<H: Host> FilePart<H> {
+    pub(super) fn is(&self, file: Descriptor) -> bool {
+        self.file == file
+    }
+
     pub(super) fn completion(&self) -> Option<&H::Completion> {
         self.completion.as_ref()
     }
@@ -190,6 +194,29 @@ impl<H: Host> Engine<H> {
             core.dirty.borrow_mut().push(key);
         }
         Ok(())
+    }
+
+    /// Gives up a file that [`stream_send_file`](Self::stream_send_file) queued: no more of it
+    /// leaves, and its completion tells in a later turn what did. The value is the same count;
+    /// `None` if the file is through already.
+    pub fn stream_cut_file(&self, key: StreamKey<H>, file: Descriptor) -> Option<u64> {
+        let core = self.core();
+        let mut objects = core.objects.borrow_mut();
+        let stream = stream(&mut objects, key)?;
+        let part = match (&mut stream.layers, &mut stream.files) {
+            (Some(layers), _) => layers.inbox.take_file(file),
+            (None, Some(files)) => {
+                let place = files.iter().position(|part| part.is(file));
+                place.and_then(|place| files.remove(place))
+            }
+            (None, None) => None,
+        }?;
+        // A stream that is closing may have waited for nothing else.
+        stream.mark_dirty().then(|| core.dirty.borrow_mut().push(key));
+        drop(objects);
+        let sent = part.sent;
+        self.end_file(part, None);
+        Some(sent)
     }
 
     /// A file part is through or given up: closes the file and tells.

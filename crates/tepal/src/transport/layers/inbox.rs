@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use tepal_base::{ByteQueue, Segment};
+use tepal_driver::Descriptor;
 use tepal_layers::{Chain, Late, LayerId, Turn, Workspace};
 
 use super::Pushed;
@@ -151,6 +152,16 @@ impl<H: Host> Inbox<H> {
             Request::File(part) => Some(part),
             _ => None,
         })
+    }
+
+    /// Takes one file out of the requests.
+    pub(in crate::transport) fn take_file(&mut self, file: Descriptor) -> Option<FilePart<H>> {
+        let is_it = |request: &Request<H>| matches!(request, Request::File(part) if part.is(file));
+        let place = self.requests.iter().position(is_it)?;
+        match self.requests.remove(place) {
+            Some(Request::File(part)) => Some(part),
+            _ => None,
+        }
     }
 
     /// Takes the files out of the requests.
