@@ -316,7 +316,8 @@ async def start_tls(
     ssl_handshake_timeout: float | None = None,
     ssl_shutdown_timeout: float | None = None,
 ) -> Any:
-    """Upgrade a transport to TLS; returns the transport that the protocol is to use from now on.
+    """Upgrade a transport to TLS; returns the transport that the protocol is to use from now on, None if
+    the one that was given is closed before it is upgraded.
 
     With a `tepal.TLS` or `tepal.OpenSSL` that is the same one, with one more layer.
     """
@@ -340,6 +341,9 @@ async def start_tls(
         )
     if not getattr(transport, "_start_tls_compatible", False):
         raise TypeError(f"transport {transport!r} is not supported by start_tls()")
+    if getattr(transport, "closed", None) is not None:
+        # Nothing would tell of its end again.
+        return None
     waiter = loop.create_future()
     upgraded = SSLTransport(
         loop,
@@ -367,7 +371,8 @@ async def start_tls(
         resumed.cancel()
         del waiter  # It holds the exception, whose traceback holds this frame.
         raise
-    return upgraded
+    # As asyncio has it: no transport comes of a connection that was closed meanwhile.
+    return upgraded if upgraded.closed is None else None
 
 
 def _take_read_ahead(protocol: asyncio.BaseProtocol, transport: SSLTransport) -> None:

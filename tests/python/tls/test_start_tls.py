@@ -133,6 +133,24 @@ def test_wrong_arguments(run: Any, loop: Any, context: Any, transport: Any, mess
     run(main())
 
 
+@pytest.mark.parametrize("how", ["close", "abort"])
+@pytest.mark.parametrize("told", [False, True])
+def test_no_transport_comes_of_a_connection_that_was_closed_before(run: Any, own_loop: Any, how: str, told: bool) -> None:
+    async def main() -> None:
+        ours, theirs = sockets()
+        plain, protocol = await own_loop.create_connection(Recorder, sock=ours)
+        getattr(plain, how)()
+        if told:
+            await protocol.lost
+        upgraded = await own_loop.start_tls(plain, protocol, client_context(), server_hostname="server.test")
+        assert upgraded is None
+        await protocol.lost
+        assert protocol.story() == ["connection_made", "connection_lost"]
+        theirs.close()
+
+    run(main())
+
+
 def test_a_protocol_hears_of_a_loss_inside_the_upgrade(run: Any, own_loop: Any) -> None:
     async def main() -> None:
         ours, theirs = sockets()
