@@ -199,6 +199,14 @@ def test_a_time_far_away_waits(loop, when):
     handle.cancel()
 
 
+def test_a_deadline_is_shown_as_it_was_given(any_loop):
+    now = any_loop.time()
+    for when in (int(now) + 1000, now + 1000.5, float(int(now) + 1000), -7):
+        handle = any_loop.call_at(when, print)
+        assert (type(handle.when()), handle.when()) == (type(when), when)
+        handle.cancel()
+
+
 @pytest.mark.parametrize("method", ["call_later", "call_at"])
 @pytest.mark.parametrize("when", [None, "1", [], object(), 1j])
 def test_what_is_no_time_is_a_type_error(loop, method, when):

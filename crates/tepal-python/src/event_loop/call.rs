@@ -4,7 +4,7 @@ use std::ffi::CStr;
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::PyType;
+use pyo3::types::{PyInt, PyType};
 use pyo3::{Borrowed, ffi, intern};
 use tepal::Instant;
 
@@ -93,7 +93,7 @@ impl Method for CallLater {
         let delay = seconds(delay)?;
         let when = call.state.engine.now().as_secs_f64() + delay;
         let parts = parts("call_later", call, rest, Some("delay"))?;
-        call.state.schedule(py, "call_later", &parts, when)
+        call.state.schedule(py, "call_later", &parts, when, false)
     }
 }
 
@@ -110,9 +110,12 @@ impl Method for CallAt {
         if when.is_none() {
             return Err(PyTypeError::new_err("when cannot be None"));
         }
+        let is_int = when.is_exact_instance_of::<PyInt>();
         let when = seconds(when)?;
         let parts = parts("call_at", call, rest, Some("when"))?;
-        call.state.schedule(py, "call_at", &parts, when)
+        // A larger one may not be what it was any more.
+        let whole = is_int && when.abs() <= (1_u64 << f64::MANTISSA_DIGITS) as f64;
+        call.state.schedule(py, "call_at", &parts, when, whole)
     }
 }
 

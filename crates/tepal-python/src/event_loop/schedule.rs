@@ -38,7 +38,8 @@ impl State {
         Ok(for_caller.into_ptr())
     }
 
-    /// Queues a callback for its time and returns its handle, owned.
+    /// Queues a callback for its time and returns its handle, owned, which shows that time as an int
+    /// if it is `whole`.
     #[inline]
     pub(super) fn schedule(
         &self,
@@ -46,6 +47,7 @@ impl State {
         function: &str,
         parts: &Parts<'_, '_>,
         when: f64,
+        whole: bool,
     ) -> PyResult<*mut ffi::PyObject> {
         self.check_open()?;
         if self.host().debug.get() {
@@ -57,6 +59,7 @@ impl State {
         let for_caller = handle.to_caller(py);
         let key = self.engine.call_at(instant(when), Job::Handle(handle));
         for_caller.set_timer(key.to_bits());
+        for_caller.set_whole(whole);
         Ok(for_caller.into_ptr())
     }
 

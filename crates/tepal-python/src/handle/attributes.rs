@@ -96,7 +96,16 @@ extern "C" fn cancelled(object: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *m
 }
 
 extern "C" fn when(object: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mut ffi::PyObject {
-    with(object, |py, handle| Ok(handle.when().into_pyobject(py)?.into_any().into_ptr()))
+    with(object, deadline)
+}
+
+fn deadline(py: Python<'_>, handle: &HandleRef) -> PyResult<*mut ffi::PyObject> {
+    let when = handle.when();
+    let shown = match handle.is_whole() {
+        true => (when as i64).into_pyobject(py)?.into_any(),
+        false => when.into_pyobject(py)?.into_any(),
+    };
+    Ok(shown.into_ptr())
 }
 
 extern "C" fn get_context(object: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mut ffi::PyObject {
@@ -153,7 +162,7 @@ extern "C" fn traceback(object: *mut ffi::PyObject, _: *mut c_void) -> *mut ffi:
 }
 
 extern "C" fn when_attribute(object: *mut ffi::PyObject, _: *mut c_void) -> *mut ffi::PyObject {
-    with(object, |py, handle| Ok(handle.when().into_pyobject(py)?.into_any().into_ptr()))
+    with(object, deadline)
 }
 
 extern "C" fn scheduled(object: *mut ffi::PyObject, _: *mut c_void) -> *mut ffi::PyObject {

@@ -32,6 +32,8 @@ pub(super) struct HandleObject {
     // The timer's key as a word; zero is no key.
     pub(super) timer: u64,
     pub(super) when: f64,
+    // The deadline was given as an int, and is shown as one.
+    pub(super) whole: bool,
     pub(super) count: u8,
     pub(super) cancelled: bool,
     // Made by `call_soon_threadsafe`, where that makes a difference; see `ends`.
@@ -157,6 +159,7 @@ pub(super) unsafe fn fill(
         (*object).printed = ptr::null_mut();
         (*object).timer = 0;
         (*object).when = when;
+        (*object).whole = false;
         (*object).count = 0;
         (*object).cancelled = false;
         (*object).thread_safe = false;

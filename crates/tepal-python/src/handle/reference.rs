@@ -156,6 +156,16 @@ impl HandleRef {
         self.object().when
     }
 
+    /// Whether the deadline is shown as an int, as it was given.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.object().whole
+    }
+
+    pub(crate) fn set_whole(&self, whole: bool) {
+        // SAFETY: plain data of a live object; no reference to it is alive.
+        unsafe { (*self.0.as_ptr()).whole = whole };
+    }
+
     /// The key of its timer as a word; of none that exists, if it has none.
     pub(crate) fn timer(&self) -> u64 {
         self.object().timer
