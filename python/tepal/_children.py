@@ -33,8 +33,15 @@ class Child:
         loop._add_reader(self._pidfd, self._ended)
 
     def _ended(self) -> None:
-        # Until it is known, the next turn asks again: there may have been no memory.
-        self._ask()
+        try:
+            self._ask()
+        except MemoryError:
+            # The next turn asks again.
+            raise
+        except BaseException:
+            # The kernel would say the same for ever: it is told once, as by asyncio.
+            self.close()
+            raise
         self.close()
         self._reap()
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ledgers import descriptors
 
 PYTHON = sys.executable
 
@@ -50,6 +51,36 @@ def test_many_children_end_each_with_its_own_status(loop: Any, run: Any) -> None
 
     async def main() -> None:
         assert await asyncio.gather(*map(child, range(40))) == list(range(40))
+
+    run(main())
+
+
+def test_a_status_that_the_kernel_refuses_is_told_once_and_leaves_nothing_open(
+    loop: Any, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def refuse(pid: int, options: int) -> tuple[int, int]:
+        asked.append(pid)
+        raise OSError("unexpected")
+
+    async def main() -> None:
+        before = descriptors()
+        process = await asyncio.create_subprocess_exec(PYTHON, "-c", "input()", stdin=-1, stderr=-3)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "waitpid", refuse)
+            process.stdin.close()
+            while not asked:
+                await asyncio.sleep(0)
+            for _ in range(3):
+                await asyncio.sleep(0)
+        assert asked == [process.pid]
+        assert [str(context["exception"]) for context in loop.reports] == ["unexpected"]
+        loop.reports.clear()
+        os.waitpid(process.pid, 0)
+        process._transport._process_exited(0)
+        assert await process.wait() == 0
+        assert descriptors() == before
 
     run(main())
 
