@@ -53,6 +53,10 @@ class StreamTransport(Listed, Stacked, NativeStream):
         # What programs read of asyncio's transport nonetheless.
         return not (self.is_reading() or self.is_closing())
 
+    @property
+    def _closing(self) -> bool:
+        return self.is_closing()
+
     def _find_fact(self, name: str, default: Any) -> Any:
         # For `get_extra_info`, which knows what `_extra` has, and keeps the socket itself.
         if name == "socket":
