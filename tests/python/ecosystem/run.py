@@ -60,8 +60,9 @@ def prepare(name: str, suite: dict[str, Any], python: str, place: Path) -> tuple
     if not (root / "ready").exists():
         shutil.rmtree(root, ignore_errors=True)
         root.mkdir(parents=True)
-        call([python, "-m", "venv", str(root / "venv")], 120, check=True)
-        pip = [str(inside), "-m", "pip", "--quiet", "--disable-pip-version-check"]
+        # The pip that made this environment serves all: one of its own takes longer than the rest.
+        call([python, "-m", "venv", "--without-pip", str(root / "venv")], 120, check=True)
+        pip = [python, "-m", "pip", f"--python={inside}", "--quiet", "--disable-pip-version-check"]
         download = [*pip, "download", "--no-deps", "--no-binary", name, "--dest", str(root)]
         done = call([*download, f"{name}=={version}"], 300)
         archives = list(root.glob("*.tar.gz"))
@@ -123,12 +124,15 @@ def serving(suite: dict[str, Any]) -> Iterator[None]:
             server.wait()
 
 
-def results(python: str, source: Path, suite: dict[str, Any], on_tepal: bool, limit: float) -> dict[str, Outcome]:
-    """The outcome of each test."""
+def results(
+    python: str, source: Path, suite: dict[str, Any], on_tepal: bool, limit: float, cache: Path, again: bool
+) -> dict[str, Outcome]:
+    """The outcome of each test, or again of those that failed before, by pytest's memory in `cache`."""
     with tempfile.TemporaryDirectory() as directory:
         report = Path(directory, "report.xml")
         words = [*with_names(), python, *suite.get("python", []), "-m", "pytest", "-q", f"--junitxml={report}"]
-        words += ["-p", "no:cacheprovider", "--timeout=60", *suite.get("arguments", [])]
+        words += ["-o", f"cache_dir={cache}", "--timeout=60", *suite.get("arguments", [])]
+        words += ["--last-failed", "--last-failed-no-failures=none"] if again else []
         words += [f"--deselect={it}" for it in suite.get("deselect", [])]
         environment = dict(os.environ)
         path = [str(HERE), *([str(HERE.parents[2] / "python")] if on_tepal else [])]
@@ -162,6 +166,7 @@ def main() -> int:
     parser.add_argument("--limit", type=float, default=900, help="seconds for one suite on one loop")
     parser.add_argument("--lines", type=int, default=8, help="how many are shown of a failure")
     parser.add_argument("--quick", action="store_true", help="only the suites that have a quick part, and that of them")
+    parser.add_argument("--brief", action="store_true", help="on asyncio's loop run only what failed on tepal's")
     options = parser.parse_args()
     if options.quick:
         suites = {name: {**suite, "tests": suite["quick"]} for name, suite in suites.items() if "quick" in suite}
@@ -170,9 +175,10 @@ def main() -> int:
         started = time.monotonic()
         try:
             python, source = prepare(name, suites[name], options.python, Path(options.place).resolve())
-            with serving(suites[name]):
-                stock = results(python, source, suites[name], False, options.limit)
-                ours = results(python, source, suites[name], True, options.limit)
+            with serving(suites[name]), tempfile.TemporaryDirectory() as cache:
+                run = functools.partial(results, python, source, suites[name], limit=options.limit, cache=Path(cache))
+                ours = run(on_tepal=True, again=False)
+                stock = run(on_tepal=False, again=options.brief)
         except (Absent, subprocess.TimeoutExpired, subprocess.CalledProcessError) as why:
             print(f"{name}: absent: {why}")
             if os.environ.get("TEPAL_ABSENT_FILE"):
