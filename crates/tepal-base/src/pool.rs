@@ -12,35 +12,64 @@
 /// ```
 #[derive(Debug)]
 pub struct Pool {
+    // As they came back, so that what has been written once need not be cleared again.
     blocks: Vec<Vec<u8>>,
     block_len: usize,
+    headroom: usize,
     most: usize,
 }
 
 impl Pool {
     /// A pool of blocks with a capacity of `block_len` bytes, which keeps at most `most` of them.
+    ///
+    /// # Panics
+    ///
+    /// If `block_len` is zero.
     pub const fn new(block_len: usize, most: usize) -> Pool {
-        Pool { blocks: Vec::new(), block_len, most }
+        assert!(block_len > 0, "a block holds something");
+        Pool { blocks: Vec::new(), block_len, headroom: 0, most }
     }
 
-    /// An empty block with a capacity of [`block_len`](Pool::block_len).
+    /// The same for blocks with a capacity of `headroom` bytes more: for what `block_len` bytes
+    /// become when something is added to them (a TLS record's header and tag).
+    #[must_use]
+    pub const fn with_headroom(mut self, headroom: usize) -> Pool {
+        self.headroom = headroom;
+        self
+    }
+
+    /// An empty block with the capacity of them all.
     #[inline]
     pub fn take(&mut self) -> Vec<u8> {
-        self.blocks.pop().unwrap_or_else(|| Vec::with_capacity(self.block_len))
+        let mut block = self.take_used();
+        block.clear();
+        block
+    }
+
+    /// A block with the bytes of its last use in it.
+    #[inline]
+    pub(crate) fn take_used(&mut self) -> Vec<u8> {
+        self.blocks.pop().unwrap_or_else(|| Vec::with_capacity(self.capacity()))
     }
 
     /// Takes a block back. One of another capacity, or one too many, is freed.
     #[inline]
-    pub fn give(&mut self, mut block: Vec<u8>) {
-        if block.capacity() == self.block_len && self.blocks.len() < self.most {
-            block.clear();
+    pub fn give(&mut self, block: Vec<u8>) {
+        if block.capacity() == self.capacity() && self.blocks.len() < self.most {
             self.blocks.push(block);
         }
     }
 
-    /// The capacity of each block, in bytes.
+    /// How many bytes are gathered in a block.
+    #[inline]
     pub const fn block_len(&self) -> usize {
         self.block_len
+    }
+
+    /// The capacity of each block, in bytes: its length and the headroom.
+    #[inline]
+    pub const fn capacity(&self) -> usize {
+        self.block_len + self.headroom
     }
 
     /// How many blocks wait for their next use.

@@ -7,9 +7,9 @@ use crate::{Pool, Segment};
 /// Bytes in the order in which they will leave: whole segments, and a block that gathers small
 /// pieces at the end.
 ///
-/// Asking for its length is O(1). Pieces shorter than a pool block are copied into such a block,
-/// so that many small writes leave as one; a [`Segment`] is kept as it is. An empty queue holds no
-/// block.
+/// Asking for its length is O(1). Bytes are copied into blocks of a pool, so that many small writes
+/// leave as one and large ones take no memory that was not there before; a [`Segment`] is kept as it
+/// is. An empty queue holds no block.
 ///
 /// ```
 /// use tepal_base::{ByteQueue, Pool, Segment};
@@ -58,16 +58,13 @@ impl ByteQueue {
     pub fn extend(&mut self, mut bytes: &[u8], pool: &mut Pool) {
         self.len += bytes.len();
         while !bytes.is_empty() {
-            if self.open.capacity() == self.open.len() {
+            let end = self.open.capacity().min(pool.block_len());
+            if end <= self.open.len() {
                 self.seal();
-                if bytes.len() >= pool.block_len() {
-                    self.segments.push_back(Segment::from(bytes.to_vec()));
-                    return;
-                }
                 self.open = pool.take();
+                continue;
             }
-            let room = self.open.capacity() - self.open.len();
-            let (now, later) = bytes.split_at(bytes.len().min(room));
+            let (now, later) = bytes.split_at(bytes.len().min(end - self.open.len()));
             self.open.extend_from_slice(now);
             bytes = later;
         }
@@ -79,7 +76,7 @@ impl ByteQueue {
     pub fn reserve(&mut self, room: usize, pool: &mut Pool) {
         if self.open.capacity() - self.open.len() < room {
             self.seal();
-            self.open = match pool.block_len() < room {
+            self.open = match pool.capacity() < room {
                 true => Vec::with_capacity(room),
                 false => pool.take(),
             };
@@ -99,11 +96,53 @@ impl ByteQueue {
         if result.is_err() {
             self.open.truncate(before);
         }
+        self.note_appended(before);
+        result
+    }
+
+    /// As [`reserve`](ByteQueue::reserve) and [`append`](ByteQueue::append), for a `fill` that
+    /// writes into `room` bytes and says how many of them it has written, from the first on.
+    ///
+    /// They are not cleared before: what `fill` finds there are bytes of an earlier use, perhaps
+    /// another connection's, and it must count none that it has not written.
+    ///
+    /// # Errors
+    ///
+    /// Those of `fill`.
+    #[inline]
+    pub fn append_within<E>(
+        &mut self,
+        room: usize,
+        pool: &mut Pool,
+        fill: impl FnOnce(&mut [u8]) -> Result<usize, E>,
+    ) -> Result<(), E> {
+        let mut before = self.open.len();
+        if self.open.capacity() - before < room {
+            self.seal();
+            before = 0;
+            self.open = match pool.capacity() < room {
+                true => Vec::with_capacity(room),
+                false => pool.take_used(),
+            };
+        }
+        // Clears only what has never been written to.
+        let end = before + room;
+        if self.open.len() < end {
+            self.open.resize(end, 0);
+        }
+        let result = fill(&mut self.open[before..end]);
+        let count = result.as_ref().map_or(0, |count| *count).min(room);
+        self.open.truncate(before + count);
+        self.note_appended(before);
+        result.map(|_| ())
+    }
+
+    #[inline]
+    fn note_appended(&mut self, before: usize) {
         self.len += self.open.len().saturating_sub(before);
         if self.open.is_empty() {
             self.open = Vec::new();
         }
-        result
     }
 
     /// Drops the first `count` bytes; blocks that become free go back to the pool.
@@ -323,6 +362,39 @@ mod tests {
         add(&mut queue, 40, Some(b"mnop")).unwrap();
         queue.extend(b"q", &mut pool);
         assert_eq!((queue.len(), queue.to_vec()), (17, b"abcdefghijklmnopq".to_vec()));
+    }
+
+    #[test]
+    fn what_an_earlier_use_left_in_a_block_is_not_appended() {
+        let mut pool = Pool::new(16, 2).with_headroom(4);
+        let mut queue = ByteQueue::new();
+        let write = |place: &mut [u8], bytes: &[u8]| {
+            place[..bytes.len()].copy_from_slice(bytes);
+            Ok::<usize, ()>(bytes.len())
+        };
+        queue.append_within(20, &mut pool, |place| write(place, b"an earlier use")).unwrap();
+        queue.consume(14, &mut pool);
+        assert!(queue.append_within(8, &mut pool, |_| Err(())).is_err());
+        assert_eq!((queue.len(), queue.only_piece()), (0, None));
+        queue.append_within(8, &mut pool, |place| write(place, b"now")).unwrap();
+        assert_eq!(queue.only_piece(), Some(&b"now"[..]));
+        queue.append_within(9, &mut pool, |place| write(place, b" and then")).unwrap();
+        assert_eq!(queue.only_piece(), Some(&b"now and then"[..]));
+    }
+
+    #[test]
+    fn a_large_write_takes_blocks_of_the_pool_and_gives_them_back_one_by_one() {
+        let mut pool = Pool::new(16, 8).with_headroom(4);
+        let mut queue = ByteQueue::new();
+        let bytes: Vec<u8> = (0..100).collect();
+        queue.extend(&bytes[..10], &mut pool);
+        queue.extend(&bytes[10..], &mut pool);
+        let pieces: Vec<usize> = queue.pieces().map(<[u8]>::len).collect();
+        assert_eq!((queue.to_vec(), pieces), (bytes, vec![16, 16, 16, 16, 16, 16, 4]));
+        queue.consume(40, &mut pool);
+        assert_eq!(pool.kept(), 2);
+        queue.consume(60, &mut pool);
+        assert_eq!(pool.kept(), 7);
     }
 
     #[test]

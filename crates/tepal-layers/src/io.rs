@@ -209,10 +209,37 @@ impl<'a> ToAbove<'a> {
         self.link.extend(bytes, self.workspace);
     }
 
+    /// Pushes a copy of the bytes. `most`: more of these may follow at once, so that there are so
+    /// many together.
+    #[inline]
+    pub(crate) fn push_of(&mut self, bytes: &[u8], most: usize) {
+        self.link.expect(most.min(self.limit).max(bytes.len()), self.workspace);
+        self.push(bytes);
+    }
+
     /// Pushes one frame, which may be empty.
     #[inline]
     pub fn push_frame(&mut self, bytes: &[u8]) {
         self.link.extend(bytes, self.workspace);
+        self.link.mark(InMark::Frame);
+        self.link.seen = false;
+    }
+
+    /// Pushes the long frame at the head of `from`: `len` bytes between `head` and `tail` that are
+    /// dropped.
+    pub(crate) fn push_frame_of(
+        &mut self,
+        from: &mut FromBelow<'_>,
+        (head, len, tail): (usize, usize, usize),
+    ) {
+        if from.lends() {
+            let frame = from.lent.get(from.taken + head..from.taken + head + len);
+            self.push_frame(frame.unwrap_or_default());
+            from.consume(head + len + tail);
+            return;
+        }
+        self.link.take_frame(from.own, (head, len, tail), self.workspace);
+        *from.need = 0;
         self.link.mark(InMark::Frame);
         self.link.seen = false;
     }
@@ -407,6 +434,21 @@ impl<'a> ToBelow<'a> {
         self.link.queue.append(fill)
     }
 
+    /// Lets `fill` write what is to be sent into `room` bytes, which are not cleared before, behind
+    /// what was gathered; it says how many it has written.
+    ///
+    /// # Errors
+    ///
+    /// Those of `fill`; nothing is sent then.
+    #[inline]
+    pub(crate) fn send_within<E>(
+        &mut self,
+        room: usize,
+        fill: impl FnOnce(&mut [u8]) -> Result<usize, E>,
+    ) -> Result<(), E> {
+        self.link.queue.append_within(room, &mut self.workspace.pool(), fill)
+    }
+
     /// Sends a vector without a copy.
     #[inline]
     pub fn send_vec(&mut self, bytes: Vec<u8>) {
@@ -435,9 +477,15 @@ impl<'a> ToBelow<'a> {
     pub fn block(&mut self, len: usize) -> Vec<u8> {
         let mut pool = self.workspace.pool();
         match pool.deref_mut() {
-            pool if pool.block_len() >= len => pool.take(),
+            pool if pool.capacity() >= len => pool.take(),
             _ => Vec::with_capacity(len),
         }
+    }
+
+    /// Gives a [`block`](ToBelow::block) back.
+    #[inline]
+    pub(crate) fn give(&mut self, block: Vec<u8>) {
+        self.workspace.pool().give(block);
     }
 
     /// Tells those below that nothing more will be written.

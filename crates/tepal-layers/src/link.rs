@@ -88,6 +88,9 @@ pub(crate) enum OutMark {
     Insert(LayerId),
 }
 
+/// Frames below this are copied: the block that they stand in serves the next ones.
+pub(crate) const WORTH_MOVING: usize = 16 * 1024;
+
 /// Bytes on their way up, contiguous.
 #[derive(Default)]
 pub(crate) struct Inbound {
@@ -170,17 +173,39 @@ impl Inbound {
 
     #[inline]
     pub(crate) fn extend(&mut self, bytes: &[u8], workspace: &Workspace) {
+        self.extend_toward(bytes, 0, workspace);
+    }
+
+    /// As [`extend`](Inbound::extend), where there will be `need` bytes if all goes well. No memory
+    /// is taken for them before they come: a peer may say what it likes.
+    #[inline]
+    pub(crate) fn extend_toward(&mut self, bytes: &[u8], need: usize, workspace: &Workspace) {
         if self.buffer.capacity() == 0 && !bytes.is_empty() {
             self.buffer = workspace.take(bytes.len());
-        } else if self.start >= self.len()
-            && self.start > 0
-            && self.buffer.capacity() - self.buffer.len() < bytes.len()
-        {
+        } else if self.buffer.capacity() - self.buffer.len() < bytes.len() {
+            self.make_room(bytes.len(), need, workspace);
+        }
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    fn make_room(&mut self, more: usize, need: usize, workspace: &Workspace) {
+        if self.start >= self.len() && self.start > 0 {
             // No more is moved than has been consumed, so each byte moves O(1) times.
             self.buffer.drain(..self.start);
             self.start = 0;
         }
-        self.buffer.extend_from_slice(bytes);
+        if self.buffer.capacity() - self.buffer.len() < more {
+            let gone = std::mem::take(&mut self.start);
+            workspace.grow(&mut self.buffer, gone, more, need);
+        }
+    }
+
+    /// Takes memory for `len` bytes, if there is none yet and some of them follow at once.
+    #[inline]
+    pub(crate) fn expect(&mut self, len: usize, workspace: &Workspace) {
+        if self.buffer.capacity() == 0 {
+            self.buffer = workspace.take(len);
+        }
     }
 
     #[inline]
@@ -244,6 +269,27 @@ impl Inbound {
         let end = from.start + count;
         self.extend(from.buffer.get(from.start..end).unwrap_or_default(), ws);
         from.consume(count);
+    }
+
+    /// Takes one frame of `from` behind what is here: `len` bytes between `head` and `tail` that are
+    /// dropped. Memory changes hands if the frame is all there is.
+    pub(crate) fn take_frame(
+        &mut self,
+        from: &mut Inbound,
+        (head, len, tail): (usize, usize, usize),
+        workspace: &Workspace,
+    ) {
+        if self.is_empty() && from.marks.is_empty() && from.len() == head + len + tail {
+            from.start += head;
+            from.buffer.truncate(from.start + len);
+            std::mem::swap(&mut self.buffer, &mut from.buffer);
+            std::mem::swap(&mut self.start, &mut from.start);
+            from.position += (head + len + tail) as u64;
+            return;
+        }
+        let start = from.start + head;
+        self.extend(from.buffer.get(start..start + len).unwrap_or_default(), workspace);
+        from.consume(head + len + tail);
     }
 
     /// Takes everything of `from`, marks included.
@@ -406,6 +452,54 @@ mod tests {
             }
         }
         assert!(moved < 3 * inbound.len(), "moved {moved} bytes");
+    }
+
+    #[test]
+    fn a_message_of_known_length_takes_memory_in_proportion_and_no_more_than_it_needs() {
+        let ws = Workspace::default();
+        let mut inbound = Inbound::default();
+        let need = (16 << 20) + 4;
+        for _ in 0..16 * 1024 {
+            inbound.extend_toward(&[7; 1024], need, &ws);
+            let most = (80 << 10).max(3 * inbound.len());
+            assert!(inbound.buffer.capacity() <= most, "{most} for {}", inbound.len());
+        }
+        inbound.extend_toward(&[7; 4], need, &ws);
+        assert_eq!((inbound.len(), inbound.buffer.capacity()), (need, need));
+    }
+
+    #[test]
+    fn a_message_that_always_needs_one_byte_more_moves_each_byte_a_constant_number_of_times() {
+        let ws = Workspace::default();
+        let mut inbound = Inbound::default();
+        let mut moved = 0;
+        for len in 0..1 << 20 {
+            let before = inbound.buffer.capacity();
+            inbound.extend_toward(&[7], len + 1, &ws);
+            if inbound.buffer.capacity() != before {
+                moved += inbound.len();
+            }
+        }
+        assert!(moved < 3 * inbound.len(), "moved {moved} bytes");
+    }
+
+    #[test]
+    fn a_large_frame_that_is_all_there_is_changes_hands() {
+        let ws = Workspace::default();
+        for (len, behind) in [(WORTH_MOVING, 0), (WORTH_MOVING, 1), (1 << 20, 0)] {
+            let (mut from, mut to) = (Inbound::default(), Inbound::default());
+            from.extend(b"len:", &ws);
+            from.extend(&vec![7; len], &ws);
+            from.extend(&vec![9; 1 + behind], &ws);
+            let place = from.visible().as_ptr().wrapping_add(4);
+            to.take_frame(&mut from, (4, len, 1), &ws);
+            to.mark(InMark::Frame);
+            from.extend(b"next", &ws);
+            assert_eq!(to.visible(), vec![7; len]);
+            let moved = to.visible().as_ptr() == place;
+            assert_eq!(moved, behind == 0, "{len} bytes");
+            assert_eq!(from.visible(), [&[9u8; 1][..behind], b"next"].concat());
+        }
     }
 
     #[test]

@@ -58,6 +58,29 @@ fn large_writes_arrive_whole_and_leave_with_bounded_memory() {
 }
 
 #[test]
+fn short_pieces_behind_a_long_one_leave_in_one_record_of_their_own() {
+    let mut pair = tls_pair(client(), server());
+    pair.run();
+    let pieces = [20_000, 100, 200, 50].map(|len| vec![7u8; len]);
+    let turn = Turn::new(pair.client.now, &pair.client.workspace);
+    for piece in &pieces {
+        pair.client.chain.write_segment(piece.clone().into()).unwrap();
+    }
+    assert!(pair.client.chain.poll_event(turn).is_none());
+    assert_eq!(pair.client.chain.write_len(), pair.client.chain.output().len());
+    let output = pair.client.chain.output().to_vec();
+    let (mut at, mut records) = (0, Vec::new());
+    while let Some([_, _, _, high, low]) = output.get(at..at + 5) {
+        let len = usize::from(u16::from_be_bytes([*high, *low]));
+        records.push(len - 17);
+        at += 5 + len;
+    }
+    assert_eq!(records, [16 << 10, 20_000 - (16 << 10), 350]);
+    pair.run();
+    assert_eq!(pair.server.data(), pieces.concat());
+}
+
+#[test]
 fn a_second_connection_of_the_same_spec_resumes_the_session() {
     let (client, server) = (client().build().unwrap(), server().build().unwrap());
     let connect = || {

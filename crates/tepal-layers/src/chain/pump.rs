@@ -72,7 +72,7 @@ impl Chain {
                 _ if gated => lent.len(),
                 lacking => lacking.min(lent.len()),
             };
-            below.inbound.extend(&lent[..appended], turn.workspace);
+            below.inbound.extend_toward(&lent[..appended], floor.need, turn.workspace);
         }
         let lent = &mut lent[appended..];
         let lent_len = lent.len();

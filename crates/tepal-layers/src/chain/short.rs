@@ -44,7 +44,7 @@ impl Chain {
         self.budget = self.budget.saturating_sub(STEP_COST + used);
         let rest = bytes.get(used..).unwrap_or_default();
         if more || !rest.is_empty() {
-            below.inbound.extend(rest, turn.workspace);
+            below.inbound.extend_toward(rest, floor.need, turn.workspace);
             self.dirty |= 1;
         }
         true
@@ -81,6 +81,9 @@ impl Chain {
         }
         floor.refused_down = refused;
         self.budget = self.budget.saturating_sub(STEP_COST + took);
+        if took > 0 && !refused && !above.outbound.queue.is_empty() {
+            self.dirty |= 1 << index; // the rest is for a step
+        }
         if took > 0 && self.floors.get(index + 1).is_some_and(|upper| upper.refused_down) {
             self.dirty |= 1 << (index + 1);
         }

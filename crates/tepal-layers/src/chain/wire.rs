@@ -33,8 +33,9 @@ impl Chain {
         }
         let rest = bytes.get(taken..).unwrap_or_default();
         if !rest.is_empty() {
+            let need = self.floors.first().map_or(0, |lowest| lowest.need);
             let inbound = &mut self.links[0].inbound;
-            inbound.extend(rest, turn.workspace);
+            inbound.extend_toward(rest, need, turn.workspace);
             if !self.floors.is_empty() {
                 inbound.shrink(turn.workspace);
             }

@@ -1,5 +1,6 @@
 use std::any::Any;
 
+use crate::link::WORTH_MOVING;
 use crate::{Error, ErrorKind, How, Info, Io, Layer, Status};
 
 /// What stands at the head of the input.
@@ -76,9 +77,12 @@ impl<C: Codec> Framing<C> {
                     io.from_below.need(count);
                     break;
                 }
-                Found::Frame { head, len, tail } => {
+                Found::Frame { head, len, tail } if len < WORTH_MOVING => {
                     io.to_above.push_frame(bytes.get(head..head + len).unwrap_or_default());
                     io.from_below.consume(head + len + tail);
+                }
+                Found::Frame { head, len, tail } => {
+                    io.to_above.push_frame_of(&mut io.from_below, (head, len, tail));
                 }
                 Found::Raw(count) => {
                     io.to_above.push(bytes.get(..count).unwrap_or_default());

@@ -28,8 +28,6 @@ pub(super) struct TlsLayer<E> {
     handshake_limit: usize,
     handshake_len: usize,
     state: State,
-    // Gathers small pieces for one record.
-    scratch: Vec<u8>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
@@ -56,7 +54,6 @@ impl<E: Engine> TlsLayer<E> {
             handshake_limit,
             handshake_len: 0,
             state: State::default(),
-            scratch: Vec::new(),
         }
     }
 
@@ -94,24 +91,23 @@ impl<E: Engine> TlsLayer<E> {
     fn write(&mut self, io: &mut Io<'_>, all: bool) -> Result<(), Error> {
         while !io.from_above.is_empty() && (io.to_below.room() > 0 || all) {
             let piece = io.from_above.bytes();
-            let count = if piece.len() < GATHER && piece.len() < io.from_above.len() {
-                self.scratch.clear();
-                for piece in io.from_above.pieces() {
-                    let room = RECORD - self.scratch.len();
-                    self.scratch.extend_from_slice(piece.get(..room).unwrap_or(piece));
-                }
-                self.scratch.len()
-            } else {
-                piece.len().min(RECORD)
-            };
             let inward = (&mut io.from_below, &mut io.to_above);
-            if self.scratch.is_empty() {
-                let piece = io.from_above.bytes().get(..count).unwrap_or_default();
-                self.engine.encrypt(piece, inward, &mut io.to_below)?;
+            let count = if wants_gathering(&io.from_above) {
+                let mut gathered = io.to_below.block(RECORD);
+                for piece in io.from_above.pieces() {
+                    let room = RECORD - gathered.len();
+                    gathered.extend_from_slice(piece.get(..room).unwrap_or(piece));
+                }
+                let count = gathered.len();
+                let encrypted = self.engine.encrypt(&gathered, inward, &mut io.to_below);
+                io.to_below.give(gathered);
+                encrypted?;
+                count
             } else {
-                self.engine.encrypt(&self.scratch, inward, &mut io.to_below)?;
-                self.scratch = Vec::new();
-            }
+                let piece = piece.get(..RECORD).unwrap_or(piece);
+                self.engine.encrypt(piece, inward, &mut io.to_below)?;
+                piece.len()
+            };
             io.from_above.consume(count);
         }
         Ok(())
@@ -163,6 +159,12 @@ impl<E: Engine> TlsLayer<E> {
     }
 }
 
+/// Whether the first piece is short and others follow it.
+fn wants_gathering(from: &FromAbove<'_>) -> bool {
+    let first = from.bytes().len();
+    first < GATHER && first < from.len()
+}
+
 impl<E: Engine> Layer for TlsLayer<E> {
     fn name(&self) -> &'static str {
         "tls"
@@ -208,12 +210,10 @@ impl<E: Engine> Layer for TlsLayer<E> {
         from_above: &mut FromAbove<'_>,
         to_below: &mut ToBelow<'_>,
     ) -> Result<bool, Error> {
-        // Several pieces are gathered in a step.
-        let plain = self.state.ready
-            && !(self.state.sent_close || self.engine.peer_has_closed())
-            && from_above.bytes().len() == from_above.len();
+        let plain = self.state.ready && !(self.state.sent_close || self.engine.peer_has_closed());
         let mut sent = false;
-        while plain && !from_above.is_empty() && to_below.room() > 0 {
+        while plain && !from_above.is_empty() && !wants_gathering(from_above) && to_below.room() > 0
+        {
             let piece = from_above.bytes();
             let piece = piece.get(..RECORD).unwrap_or(piece);
             if !self.engine.seal(piece, to_below)? {

@@ -174,7 +174,8 @@ impl<M: Machine> Engine for RustlsEngine<M> {
                     match traffic.next_record() {
                         Some(Ok(record)) => {
                             discard += record.discard;
-                            to.push(record.payload);
+                            // No more comes of what is left than that.
+                            to.push_of(record.payload, len - used);
                         }
                         Some(Err(error)) => break Err(translate(&error, false)),
                         // With all bytes used there is nothing more to ask for.
@@ -381,29 +382,17 @@ const ENCODED: usize = 512;
 /// What encrypting one record adds at most.
 const RECORD_OVERHEAD: usize = 5 + 8 + 16;
 
-/// Sends what `write` writes into the place it is given: about `room` bytes, or as many as it says
-/// that it needs.
+/// Sends what `write` writes into the place it is given: `room` bytes, or as many as it says that it
+/// needs.
 fn put(
     out: &mut ToBelow<'_>,
     room: usize,
     mut write: impl FnMut(&mut [u8]) -> Result<usize, EncryptError>,
 ) -> Result<(), EncryptError> {
-    out.send_with(room, |out| {
-        let start = out.len();
-        out.resize(start + room, 0);
-        loop {
-            match write(out.get_mut(start..).unwrap_or_default()) {
-                Ok(count) => {
-                    out.truncate(start + count);
-                    return Ok(());
-                }
-                Err(EncryptError::InsufficientSize(size)) => {
-                    out.resize(start + size.required_size, 0);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-    })
+    match out.send_within(room, &mut write) {
+        Err(EncryptError::InsufficientSize(size)) => out.send_within(size.required_size, write),
+        result => result,
+    }
 }
 
 fn encode<D>(data: &mut ::rustls::unbuffered::EncodeTlsData<'_, D>, out: &mut ToBelow<'_>) {
