@@ -214,3 +214,24 @@ async def serve(factory: Any, **arguments: Any) -> tuple[tepal.Server, int]:
     loop: Any = asyncio.get_running_loop()
     server = await loop.listen(factory, "127.0.0.1", 0, **arguments)
     return server, server.sockets[0].getsockname()[1]
+
+
+class Xor(tepal.Layer):
+    """Hides bytes from the eyes of a passer-by, and from nobody else."""
+
+    name = "xor"
+
+    def __init__(self, key: int = 0x55) -> None:
+        self.key = key
+
+    def step(self, io: Any) -> Any:
+        io.ready()
+        if len(io.from_below) and io.to_above.may_push():
+            data = io.from_below.bytes()
+            io.from_below.consume(len(data))
+            io.to_above.push(bytes(byte ^ self.key for byte in data))
+        while len(io.from_above) and io.to_below.room():
+            data = io.from_above.bytes()
+            io.from_above.consume(len(data))
+            io.to_below.send(bytes(byte ^ self.key for byte in data))
+        return "closed" if io.finishing else None
