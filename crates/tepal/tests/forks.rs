@@ -7,6 +7,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
+use std::rc::Rc;
 use std::time::Duration;
 
 use common::{Echo, address, client, echo, on_every_driver, run, run_with};
@@ -54,6 +55,13 @@ fn a_child_that_abandons_the_loop_leaves_the_parents_untouched() {
         run(event_loop);
 
         let status = in_child(|| {
+            let kept = Rc::new(());
+            let hook = Rc::clone(&kept);
+            let mine = EventLoop::new().expect("a loop");
+            mine.set_trouble_hook(move |_, _| drop(Rc::clone(&hook)));
+            mine.abandon_after_fork();
+            drop(mine);
+            assert_eq!(Rc::strong_count(&kept), 2, "dropped");
             event_loop.abandon_after_fork();
             // What the child does with its own loop is its own affair.
             let own = EventLoop::new().expect("a loop of the child's");

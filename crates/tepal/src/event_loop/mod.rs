@@ -162,7 +162,11 @@ impl EventLoop {
 
     // Futures first, while what wakes them still finds the loop.
     fn end(&self) -> io::Result<usize> {
-        if !self.is_running() && !self.is_closed() {
+        // Abandoned by a forked child, where nothing of the parent's is dropped.
+        if self.is_closed() {
+            return Ok(0);
+        }
+        if !self.is_running() {
             task::queue_all(self);
         }
         let open = self.0.0.close()?;
