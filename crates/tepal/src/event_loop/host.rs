@@ -10,6 +10,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::task::Waker;
@@ -113,6 +114,11 @@ impl RustHost {
     pub(super) fn drop_hooks(&self) {
         let hooks = (self.panics.take(), self.troubles.take());
         drop(hooks);
+    }
+
+    /// For a forked child: what the hooks own may be the parent's, so no destructor of theirs runs.
+    pub(super) fn forget_hooks(&self) {
+        mem::forget((self.panics.take(), self.troubles.take()));
     }
 
     /// Runs what is neither a protocol's callback nor a job: a waker, a destructor.

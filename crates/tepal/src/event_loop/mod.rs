@@ -403,11 +403,12 @@ impl Loop {
     /// before anything else is done with the loop, dropping it included: the kernel's objects behind
     /// it are shared with the parent, whose registrations a drop would take away.
     ///
-    /// The child's copies of descriptors are closed. No callback is called, and none is dropped. The
+    /// The child's copies of descriptors are closed. No callback and no hook is called, and none is dropped. The
     /// loop is closed from then on; a run that the fork happened in ends when its current callback
     /// returns. Does nothing worse in a parent than ending its loop.
     pub fn abandon_after_fork(&self) {
         self.0.abandon_after_fork();
+        self.0.host().forget_hooks();
     }
 
     /// The loop's clock: monotonic, never set back.
