@@ -1,66 +1,8 @@
-//! What stands between two neighbours: a queue for each direction, with marks at positions in it,
-//! and for each direction the reasons for which it is paused.
+//! The way up: contiguous bytes, which a layer may change in place.
 
 use std::collections::VecDeque;
-use std::fmt;
 
-use tepal_base::ByteQueue;
-
-use crate::{Error, LayerId, Notice, Workspace};
-
-/// Why one direction of a link stands still; empty when it does not.
-///
-/// A reason is set and cleared by its owner only, so nobody resumes what another one paused, and
-/// an object between two links can tell a pause from its left from one from its right.
-#[derive(Clone, Copy, PartialEq, Eq, Default)]
-pub struct Pauses(u8);
-
-impl Pauses {
-    /// No reason.
-    pub const NONE: Pauses = Pauses(0);
-    /// The protocol (the user above the stack) asked for it.
-    pub const PROTOCOL: Pauses = Pauses(1);
-    /// The layer that reads here cannot pass on what it would make of more.
-    pub const BLOCKED: Pauses = Pauses(2);
-    /// The layer that reads here wants no more for now (a rate limit without tokens).
-    pub const HELD: Pauses = Pauses(4);
-    /// A layer is about to be inserted here.
-    pub const CHANGE: Pauses = Pauses(8);
-
-    /// Whether there is no reason.
-    #[inline]
-    pub const fn is_empty(self) -> bool {
-        self.0 == 0
-    }
-
-    /// Whether all reasons of `other` are there.
-    #[inline]
-    pub const fn contains(self, other: Pauses) -> bool {
-        self.0 & other.0 == other.0
-    }
-
-    #[inline]
-    pub(crate) fn set(&mut self, reason: Pauses, on: bool) {
-        if on {
-            self.0 |= reason.0;
-        } else {
-            self.0 &= !reason.0;
-        }
-    }
-}
-
-impl fmt::Debug for Pauses {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = ["PROTOCOL", "BLOCKED", "HELD", "CHANGE"];
-        let mut set = f.debug_set();
-        for (bit, name) in names.iter().enumerate() {
-            if self.0 & 1 << bit != 0 {
-                set.entry(&format_args!("{name}"));
-            }
-        }
-        set.finish()
-    }
-}
+use crate::{Error, LayerId, Notice, Pauses, Workspace};
 
 /// A place in the inbound bytes, and what is there.
 #[derive(Debug)]
@@ -73,19 +15,6 @@ pub(crate) enum InMark {
     Eof(&'static str),
     /// The same, with a reason.
     Fault(Error),
-}
-
-/// A place in the outbound bytes, and what is there.
-#[derive(Debug)]
-pub(crate) enum OutMark {
-    /// The bytes since the mark before are one frame.
-    Frame,
-    /// The owner writes no more.
-    Eof,
-    /// Above this, the layer's life ends.
-    Finish(LayerId),
-    /// Here a waiting layer is put in, above the bytes before and below those behind.
-    Insert(LayerId),
 }
 
 /// Frames below this are copied: the block that they stand in serves the next ones.
@@ -305,116 +234,6 @@ impl Inbound {
     }
 }
 
-/// Bytes on their way down.
-#[derive(Default)]
-pub(crate) struct Outbound {
-    pub(crate) queue: ByteQueue,
-    marks: VecDeque<(u64, OutMark)>,
-    // The position of the first byte queued.
-    position: u64,
-    // Where the last mark was taken: the first byte queued is the first of its frame only there.
-    frame_start: u64,
-    pub(crate) pauses: Pauses,
-}
-
-impl Outbound {
-    #[inline]
-    pub(crate) fn len(&self) -> usize {
-        self.queue.len()
-    }
-
-    #[inline]
-    pub(crate) fn is_idle(&self) -> bool {
-        self.queue.is_empty() && self.marks.is_empty()
-    }
-
-    #[inline]
-    pub(crate) fn visible_len(&self) -> usize {
-        match self.marks.front() {
-            None => self.queue.len(),
-            Some((position, _)) => (position - self.position) as usize,
-        }
-    }
-
-    #[inline]
-    pub(crate) fn next_mark(&self) -> Option<&OutMark> {
-        self.marks.front().map(|(_, mark)| mark)
-    }
-
-    /// The mark that stands before the first byte queued.
-    #[inline]
-    pub(crate) fn mark_at_front(&self) -> Option<&OutMark> {
-        self.marks.front().and_then(|(at, mark)| (*at == self.position).then_some(mark))
-    }
-
-    pub(crate) fn take_mark(&mut self) -> Option<OutMark> {
-        let (position, mark) = self.marks.pop_front()?;
-        self.frame_start = position;
-        Some(mark)
-    }
-
-    /// Whether a part of the first frame queued has been taken already.
-    pub(crate) fn is_partial(&self) -> bool {
-        self.position > self.frame_start
-    }
-
-    #[inline]
-    pub(crate) fn mark(&mut self, mark: OutMark) {
-        self.marks.push_back((self.position + self.queue.len() as u64, mark));
-    }
-
-    #[inline]
-    pub(crate) fn mark_count(&self) -> usize {
-        self.marks.len()
-    }
-
-    /// Whether a mark stands behind the last byte.
-    pub(crate) fn ends_with_mark(&self) -> bool {
-        let end = self.position + self.queue.len() as u64;
-        self.marks.back().is_some_and(|(at, _)| *at == end)
-    }
-
-    pub(crate) fn drop_mark(&mut self, test: impl Fn(&OutMark) -> bool) {
-        self.marks.retain(|(_, mark)| !test(mark));
-    }
-
-    #[inline]
-    pub(crate) fn consume(&mut self, count: usize, workspace: &Workspace) {
-        self.queue.consume(count, &mut workspace.pool());
-        self.position += count as u64;
-    }
-
-    pub(crate) fn take_visible(&mut self, from: &mut Outbound, count: usize, ws: &Workspace) {
-        let count = count.min(from.visible_len());
-        from.queue.move_to(count, &mut self.queue, &mut ws.pool());
-        from.position += count as u64;
-    }
-
-    /// Moves the bytes before the next mark to a queue of the owner's.
-    pub(crate) fn move_to(&mut self, queue: &mut ByteQueue, ws: &Workspace) {
-        let count = self.visible_len();
-        self.queue.move_to(count, queue, &mut ws.pool());
-        self.position += count as u64;
-    }
-
-    pub(crate) fn take_all(&mut self, from: &mut Outbound, workspace: &Workspace) {
-        loop {
-            self.take_visible(from, usize::MAX, workspace);
-            match from.take_mark() {
-                None => break,
-                Some(mark) => self.mark(mark),
-            }
-        }
-    }
-}
-
-/// Both directions.
-#[derive(Default)]
-pub(crate) struct Link {
-    pub(crate) inbound: Inbound,
-    pub(crate) outbound: Outbound,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -513,15 +332,5 @@ mod tests {
         inbound.clear(&ws);
         assert_eq!(inbound.visible_len(), 0);
         assert!(matches!(inbound.take_mark(), Some(InMark::Eof(_))));
-    }
-
-    #[test]
-    fn pauses_of_different_owners_do_not_lift_each_other() {
-        let mut pauses = Pauses::NONE;
-        pauses.set(Pauses::PROTOCOL, true);
-        pauses.set(Pauses::HELD, true);
-        pauses.set(Pauses::HELD, false);
-        assert!(pauses.contains(Pauses::PROTOCOL) && !pauses.is_empty());
-        assert_eq!(format!("{pauses:?}"), "{PROTOCOL}");
     }
 }
