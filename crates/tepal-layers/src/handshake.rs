@@ -21,7 +21,8 @@ pub(crate) enum Step {
     Done(usize, Info),
 }
 
-/// Bytes of a peer that is not answered yet, for which its wire is read: a TLS hello fits many times.
+/// Bytes of a peer that is not answered yet, up to which its wire is read: a TLS hello fits many
+/// times.
 const MOST_EARLY: usize = 16 << 10;
 
 pub(crate) trait Handshake {
@@ -70,14 +71,15 @@ impl<H: Handshake> Layer for Handshaking<H> {
                     io.ready(info);
                     return Ok(Status::Done(How::Finished));
                 }
-                // What comes early is for later. Some is read, so that an end is seen behind it.
+                // What comes early is for later, its end too. It is read all the same: who ends with
+                // nothing said has hung up.
                 Step::Wait => {
-                    let early = io.from_below.bytes().len();
-                    if io.from_below.ended() {
+                    let (early, ended) = (io.from_below.bytes().len(), io.from_below.ended());
+                    if early == 0 && ended {
                         let message = "the peer hung up before it was answered";
                         return Err(Error::remote(ErrorKind::EofInHandshake, message));
                     }
-                    match early < MOST_EARLY {
+                    match early < MOST_EARLY && !ended {
                         true => io.from_below.need(early + 1),
                         false => io.from_below.hold(),
                     }

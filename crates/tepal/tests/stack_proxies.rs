@@ -148,15 +148,16 @@ fn a_proxys_refusal_fails_the_handshake_with_its_own_reason() {
     });
 }
 
-// Who asked for a connection and leaves before it stands is told of to the proxy's owner, whatever
-// it has said early: there is nobody to dial for any more.
+// Who asked for a connection and leaves before it stands, with nothing said, is told of to the
+// proxy's owner: there is nobody to dial for any more. So is who resets, whatever it has said.
 #[test]
 fn a_client_that_hangs_up_while_its_proxy_dials_is_told_of_at_once() {
     type Leave = (&'static str, fn(&Transport), CloseKind);
-    let leaves: [Leave; 3] = [
-        ("close", Transport::close, CloseKind::HandshakeFailed),
-        ("write_eof", |client| client.write_eof().expect("open"), CloseKind::HandshakeFailed),
-        ("abort", Transport::abort, CloseKind::Reset),
+    let failed = CloseKind::HandshakeFailed;
+    let leaves: [(Leave, &[usize]); 3] = [
+        (("close", Transport::close, failed), &[0]),
+        (("write_eof", |client| client.write_eof().expect("open"), failed), &[0]),
+        (("abort", Transport::abort, CloseKind::Reset), &[0, 10_000]),
     ];
     let requests: [(Stack, &[u8]); 2] = [
         (Stack::new().with(SocksServer::new()), b"\x04\x01\0\x50\x01\x02\x03\x04\0"),
@@ -167,8 +168,8 @@ fn a_client_that_hangs_up_while_its_proxy_dials_is_told_of_at_once() {
     ];
     everywhere(|event_loop| {
         for (stack, request) in &requests {
-            for (name, leave, kind) in leaves {
-                for early in [0, 10_000] {
+            for ((name, leave, kind), earlies) in leaves {
+                for &early in earlies {
                     let said = [request, vec![b'+'; early].as_slice()].concat();
                     let client: Rc<RefCell<Option<Transport>>> = Rc::default();
                     let caller = Rc::clone(&client);

@@ -10,7 +10,7 @@ use tepal_base::Instant;
 pub use self::inbound::{FromBelow, ToAbove};
 pub use self::outbound::{FromAbove, ToBelow};
 use crate::link::{InMark, Inbound, Outbound};
-use crate::{Info, LayerId, Notice, Turn, Workspace};
+use crate::{Info, LayerId, Notice, Turn};
 
 /// What a layer sees of its surroundings during one step.
 ///

@@ -41,9 +41,9 @@ pub(crate) type RuleHook = Arc<dyn Fn(&ProxyRequest) -> Result<(), SocksReply> +
 /// connection and gives its [`ProxyAnswer`]. Then the layer answers the client and leaves the
 /// chain. With an auth hook, SOCKS4, which cannot carry a password, is refused.
 ///
-/// Until then the client is read on, up to 16 KiB, and what it sends early waits. If its bytes end,
-/// it has hung up, and the connection fails with [`EofInHandshake`](ErrorKind::EofInHandshake): give
-/// up what you are connecting to.
+/// Until then the client is read on, up to 16 KiB, and what it sends early waits, an end behind it
+/// included. If it ends with nothing sent behind its request, it has hung up, and the connection
+/// fails with [`EofInHandshake`](ErrorKind::EofInHandshake): give up what you are connecting to.
 #[derive(Clone, Default)]
 pub struct SocksServer {
     auth: Option<AuthHook>,
