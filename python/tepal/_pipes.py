@@ -63,7 +63,7 @@ class ReadPipeTransport(_PipeTransport):
 
     def __repr__(self) -> str:
         words = self._words()
-        if words[-1] == "open":
+        if words[-1] == "open" and not self._loop.is_closed():
             words[-1] = "polling" if self.is_reading() else "idle"
         return f"<{' '.join(words)}>"
 
@@ -92,7 +92,7 @@ class WritePipeTransport(_PipeTransport):
 
     def __repr__(self) -> str:
         words = self._words()
-        if words[-1] == "open":
+        if words[-1] == "open" and not self._loop.is_closed():
             waiting = self.get_write_buffer_size()
             words[-1:] = ["polling" if waiting else "idle", f"bufsize={waiting}"]
         return f"<{' '.join(words)}>"
